@@ -1,0 +1,142 @@
+//! Who the members of the cluster are, and what counts as a majority of them.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{LogIndex, NodeId};
+
+/// The members of the cluster (Raft §6), as carried in the log and in snapshots.
+///
+/// A decision needs a majority of `voters` and, while `outgoing_voters` is not empty (a joint
+/// configuration), also a majority of those. Learners receive the log and decide nothing (thesis §4.2.1).
+/// Today every cluster has fixed voters; the arithmetic is ready for the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    voters: BTreeSet<NodeId>,
+    outgoing_voters: BTreeSet<NodeId>,
+    learners: BTreeSet<NodeId>,
+}
+
+impl Configuration {
+    /// A configuration of voters alone.
+    #[must_use]
+    pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
+        Self { voters: voters.into_iter().collect(), ..Self::default() }
+    }
+
+    /// A joint configuration: decisions need a majority of `incoming` and one of `outgoing` (Raft §6).
+    #[must_use]
+    pub fn joint(
+        incoming: impl IntoIterator<Item = NodeId>,
+        outgoing: impl IntoIterator<Item = NodeId>,
+    ) -> Self {
+        Self {
+            voters: incoming.into_iter().collect(),
+            outgoing_voters: outgoing.into_iter().collect(),
+            learners: BTreeSet::new(),
+        }
+    }
+
+    /// The same configuration with these learners.
+    #[must_use]
+    pub fn with_learners(mut self, learners: impl IntoIterator<Item = NodeId>) -> Self {
+        self.learners = learners.into_iter().collect();
+        self
+    }
+
+    /// The voters, in order of their ids.
+    #[must_use]
+    pub fn voters(&self) -> &BTreeSet<NodeId> {
+        &self.voters
+    }
+
+    /// Every member once, in order of their ids: voters of both halves, and learners.
+    #[must_use]
+    pub fn members(&self) -> BTreeSet<NodeId> {
+        self.voters.iter().chain(&self.outgoing_voters).chain(&self.learners).copied().collect()
+    }
+
+    /// Whether `id` may vote.
+    #[must_use]
+    pub fn is_voter(&self, id: NodeId) -> bool {
+        self.voters.contains(&id) || self.outgoing_voters.contains(&id)
+    }
+
+    /// Whether the members for which `agrees` holds are enough to decide.
+    #[must_use]
+    pub fn has_quorum(&self, agrees: impl Fn(NodeId) -> bool) -> bool {
+        let majority_of = |voters: &BTreeSet<NodeId>| {
+            let agreeing = voters.iter().filter(|id| agrees(**id)).count();
+            agreeing * 2 > voters.len()
+        };
+        !self.voters.is_empty()
+            && majority_of(&self.voters)
+            && (self.outgoing_voters.is_empty() || majority_of(&self.outgoing_voters))
+    }
+
+    /// The highest index that a quorum has reached, given how far each member is (Raft §5.3).
+    #[must_use]
+    pub fn quorum_index(&self, reached: impl Fn(NodeId) -> LogIndex) -> LogIndex {
+        let majority_index = |voters: &BTreeSet<NodeId>| {
+            let mut indexes: Vec<LogIndex> = voters.iter().map(|id| reached(*id)).collect();
+            indexes.sort_unstable();
+            // With n voters in rising order, the one at (n - 1) / 2 and all behind it are a majority.
+            indexes.get(indexes.len().saturating_sub(1) / 2).copied()
+        };
+        let incoming = majority_index(&self.voters).unwrap_or(LogIndex::ZERO);
+        majority_index(&self.outgoing_voters).map_or(incoming, |outgoing| outgoing.min(incoming))
+    }
+
+    pub(crate) fn size_bytes(&self) -> usize {
+        (self.voters.len() + self.outgoing_voters.len() + self.learners.len()) * size_of::<NodeId>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Configuration;
+    use crate::types::{LogIndex, NodeId};
+
+    fn ids(ids: &[u64]) -> Vec<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    #[test]
+    fn a_quorum_is_more_than_half_of_the_voters() {
+        for (voters, agreeing, expected) in [(1, 1, true), (1, 0, false), (2, 1, false), (3, 2, true), (4, 2, false), (5, 3, true), (7, 3, false)] {
+            let configuration = Configuration::of_voters((1..=voters).map(NodeId));
+            assert_eq!(configuration.has_quorum(|id| id.get() <= agreeing), expected, "{agreeing} of {voters}");
+        }
+    }
+
+    #[test]
+    fn nobody_decides_in_an_empty_configuration() {
+        assert!(!Configuration::default().has_quorum(|_| true));
+        assert_eq!(Configuration::default().quorum_index(|_| LogIndex(9)), LogIndex::ZERO);
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_both_majorities() {
+        let joint = Configuration::joint(ids(&[1, 2, 3]), ids(&[3, 4, 5]));
+        assert!(!joint.has_quorum(|id| id.get() <= 3));
+        assert!(joint.has_quorum(|id| id.get() != 1 && id.get() != 5));
+        assert_eq!(joint.quorum_index(|id| LogIndex(if id.get() <= 3 { 8 } else { 2 })), LogIndex(2));
+    }
+
+    #[test]
+    fn learners_do_not_count() {
+        let configuration = Configuration::of_voters(ids(&[1, 2, 3])).with_learners(ids(&[4, 5]));
+        assert!(!configuration.has_quorum(|id| id.get() >= 3));
+        assert!(!configuration.is_voter(NodeId(4)));
+        assert_eq!(configuration.members().len(), 5);
+    }
+
+    #[test]
+    fn the_quorum_index_is_what_a_majority_has_reached() {
+        let configuration = Configuration::of_voters(ids(&[1, 2, 3, 4, 5]));
+        let reached = [0, 9, 3, 7, 5, 1];
+        let index = |id: NodeId| LogIndex(reached[usize::try_from(id.get()).unwrap()]);
+        assert_eq!(configuration.quorum_index(index), LogIndex(5));
+    }
+}

@@ -1,0 +1,34 @@
+//! The service that servers offer to each other: the RPCs of Raft, one method each.
+
+use raft_core::{
+    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, TimeoutNow, TimeoutNowResponse,
+    VoteRequest, VoteResponse,
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Server to server. Who the caller is was settled when the connection opened (see [`crate::hello`]).
+#[tarpc::service]
+pub trait Peer {
+    /// Would you vote for me? (thesis §9.6)
+    async fn pre_vote(request: VoteRequest) -> Result<VoteResponse, PeerError>;
+    /// Vote for me (Raft §5.2).
+    async fn request_vote(request: VoteRequest) -> Result<VoteResponse, PeerError>;
+    /// Replicates entries, or beats (Raft §5.3).
+    async fn append_entries(request: AppendEntries) -> Result<AppendEntriesResponse, PeerError>;
+    /// Takes one chunk of a snapshot (Raft §7).
+    async fn install_snapshot(request: InstallSnapshot) -> Result<InstallSnapshotResponse, PeerError>;
+    /// Start an election at once (thesis §3.10).
+    async fn timeout_now(request: TimeoutNow) -> Result<TimeoutNowResponse, PeerError>;
+}
+
+/// Why a server did not process a peer's request. Nothing was promised; the caller tries again later.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize, Deserialize)]
+pub enum PeerError {
+    /// More requests wait than the server takes.
+    #[error("the server has too many peer requests in flight")]
+    Busy,
+    /// The server is stopping.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+}
