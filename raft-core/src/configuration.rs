@@ -22,7 +22,10 @@ impl Configuration {
     /// A configuration of voters alone.
     #[must_use]
     pub fn of_voters(voters: impl IntoIterator<Item = NodeId>) -> Self {
-        Self { voters: voters.into_iter().collect(), ..Self::default() }
+        Self {
+            voters: voters.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// A joint configuration: decisions need a majority of `incoming` and one of `outgoing` (Raft §6).
@@ -54,7 +57,12 @@ impl Configuration {
     /// Every member once, in order of their ids: voters of both halves, and learners.
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {
-        self.voters.iter().chain(&self.outgoing_voters).chain(&self.learners).copied().collect()
+        self.voters
+            .iter()
+            .chain(&self.outgoing_voters)
+            .chain(&self.learners)
+            .copied()
+            .collect()
     }
 
     /// Whether `id` may vote.
@@ -104,16 +112,31 @@ mod tests {
 
     #[test]
     fn a_quorum_is_more_than_half_of_the_voters() {
-        for (voters, agreeing, expected) in [(1, 1, true), (1, 0, false), (2, 1, false), (3, 2, true), (4, 2, false), (5, 3, true), (7, 3, false)] {
+        for (voters, agreeing, expected) in [
+            (1, 1, true),
+            (1, 0, false),
+            (2, 1, false),
+            (3, 2, true),
+            (4, 2, false),
+            (5, 3, true),
+            (7, 3, false),
+        ] {
             let configuration = Configuration::of_voters((1..=voters).map(NodeId));
-            assert_eq!(configuration.has_quorum(|id| id.get() <= agreeing), expected, "{agreeing} of {voters}");
+            assert_eq!(
+                configuration.has_quorum(|id| id.get() <= agreeing),
+                expected,
+                "{agreeing} of {voters}"
+            );
         }
     }
 
     #[test]
     fn nobody_decides_in_an_empty_configuration() {
         assert!(!Configuration::default().has_quorum(|_| true));
-        assert_eq!(Configuration::default().quorum_index(|_| LogIndex(9)), LogIndex::ZERO);
+        assert_eq!(
+            Configuration::default().quorum_index(|_| LogIndex(9)),
+            LogIndex::ZERO
+        );
     }
 
     #[test]
@@ -121,7 +144,10 @@ mod tests {
         let joint = Configuration::joint(ids(&[1, 2, 3]), ids(&[3, 4, 5]));
         assert!(!joint.has_quorum(|id| id.get() <= 3));
         assert!(joint.has_quorum(|id| id.get() != 1 && id.get() != 5));
-        assert_eq!(joint.quorum_index(|id| LogIndex(if id.get() <= 3 { 8 } else { 2 })), LogIndex(2));
+        assert_eq!(
+            joint.quorum_index(|id| LogIndex(if id.get() <= 3 { 8 } else { 2 })),
+            LogIndex(2)
+        );
     }
 
     #[test]

@@ -88,6 +88,20 @@ pub struct AppendEntries {
     pub read_round: u64,
 }
 
+impl AppendEntries {
+    /// Whether the entries follow `prev_log_index` without a gap and their terms never fall or pass the
+    /// leader's. No server sends anything else; a request that is not well formed is not looked at.
+    #[must_use]
+    pub fn is_well_formed(&self) -> bool {
+        let mut before = (self.prev_log_index, self.prev_log_term);
+        self.entries.iter().all(|entry| {
+            let follows = Some(entry.index.get()) == before.0.get().checked_add(1) && entry.term >= before.1;
+            before = (entry.index, entry.term);
+            follows && entry.term <= self.term
+        })
+    }
+}
+
 /// Results of `AppendEntries` (Raft figure 2), with the fast backup of Raft §5.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppendEntriesResponse {
@@ -117,7 +131,7 @@ pub enum AppendOutcome {
         /// after its last entry.
         conflict_index: LogIndex,
     },
-    /// The request was of an older term and was not looked at.
+    /// The request was of an older term, or not well formed, and was not looked at.
     Stale,
 }
 

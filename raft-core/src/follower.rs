@@ -1,0 +1,292 @@
+//! What a follower does with its leader's messages: the log (Raft §5.3), snapshots (Raft §7), hand-over
+//! (thesis §3.10).
+
+use crate::event::Event;
+use crate::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, InstallSnapshotResponse, Message,
+    SnapshotOutcome, TimeoutNow, TimeoutNowResponse,
+};
+use crate::node::{Node, RoleState};
+use crate::ready::{ReplyTo, SnapshotChunk};
+use crate::storage::Write;
+use crate::types::{LogIndex, NodeId, SnapshotMeta, Term};
+
+/// A snapshot that arrives in pieces.
+#[derive(Debug)]
+pub(crate) struct IncomingSnapshot {
+    snapshot: SnapshotMeta,
+    next_offset: u64,
+    /// All pieces are there and the file is being verified; who waits for the verdict.
+    verifying: Option<ReplyTo>,
+}
+
+impl Node {
+    /// Recognises the leader of `term` and resets the election timer. `false` if the term is over.
+    fn recognise_leader(&mut self, term: Term, leader_id: NodeId) -> bool {
+        let current_term = self.hard_state.current_term;
+        if term < current_term {
+            return false;
+        }
+        if term == current_term {
+            assert!(
+                !matches!(self.state, RoleState::Leader(_)),
+                "two leaders in term {term}: this node and {leader_id} (Raft §5.2: election safety)"
+            );
+            assert!(
+                self.leader_id.is_none_or(|known| known == leader_id),
+                "two leaders in term {term}: {:?} and {leader_id} (Raft §5.2: election safety)",
+                self.leader_id
+            );
+        }
+        self.observe_term(term);
+        self.become_follower(term, Some(leader_id));
+        true
+    }
+
+    pub(crate) fn handle_append_entries(&mut self, reply_to: ReplyTo, request: AppendEntries) {
+        let read_round = request.read_round;
+        let outcome = if !request.is_well_formed() {
+            AppendOutcome::Stale
+        } else if self.recognise_leader(request.term, request.leader_id) {
+            self.append_entries(request)
+        } else {
+            AppendOutcome::Stale
+        };
+        let term = self.hard_state.current_term;
+        match outcome {
+            AppendOutcome::Matched { match_index } if match_index > self.log.durable_index() => {
+                self.reply_append_after_persist(
+                    reply_to,
+                    AppendEntriesResponse {
+                        term,
+                        outcome,
+                        read_round,
+                    },
+                );
+            }
+            AppendOutcome::Matched { .. } if !self.is_hard_state_durable() => {
+                self.reply_append_after_persist(
+                    reply_to,
+                    AppendEntriesResponse {
+                        term,
+                        outcome,
+                        read_round,
+                    },
+                );
+            }
+            _ => {
+                let answer = AppendEntriesResponse {
+                    term,
+                    outcome,
+                    read_round,
+                };
+                self.reply_now(reply_to, Message::AppendEntriesResponse(answer));
+            }
+        }
+    }
+
+    fn reply_append_after_persist(&mut self, reply_to: ReplyTo, answer: AppendEntriesResponse) {
+        self.reply_after_persist(reply_to, Message::AppendEntriesResponse(answer));
+    }
+
+    /// Merges the leader's entries (Raft §5.3). The outcome of a match tells how far the logs are equal;
+    /// for a heartbeat, no further than what is durable, so that its answer need not wait for the disk.
+    fn append_entries(&mut self, request: AppendEntries) -> AppendOutcome {
+        let is_heartbeat = request.entries.is_empty();
+        let Some(verified) =
+            self.merge_entries(request.prev_log_index, request.prev_log_term, request.entries)
+        else {
+            return self.conflict_at(request.prev_log_index);
+        };
+        self.log.commit_to(request.leader_commit.min(verified));
+        let match_index = if is_heartbeat {
+            verified.min(self.log.durable_index())
+        } else {
+            verified
+        };
+        AppendOutcome::Matched { match_index }
+    }
+
+    /// Returns up to where this log is now known to equal the leader's, or `None` if it does not hold the
+    /// entry before.
+    fn merge_entries(
+        &mut self,
+        prev_log_index: LogIndex,
+        prev_log_term: Term,
+        mut entries: Vec<crate::types::Entry>,
+    ) -> Option<LogIndex> {
+        let last_sent = entries.last().map_or(prev_log_index, |entry| entry.index);
+        let committed = self.log.commit_index();
+        if prev_log_index < committed {
+            // What is committed here is equal in every leader's log (Raft §5.4), and may be compacted.
+            entries.retain(|entry| entry.index > committed);
+        } else if !self.log.matches(prev_log_index, prev_log_term) {
+            return None;
+        }
+        if let Some(from) = self.log.merge(entries) {
+            self.persists_vouch_only_before(from);
+            self.outbox.events.push(Event::LogTruncated { from });
+        }
+        Some(last_sent.max(committed))
+    }
+
+    /// The fast backup of Raft §5.3: enough for the leader to skip a whole term at a time.
+    fn conflict_at(&self, rejected_index: LogIndex) -> AppendOutcome {
+        let last_index = self.log.last_index();
+        if rejected_index > last_index {
+            return AppendOutcome::Conflict {
+                rejected_index,
+                conflict_term: None,
+                conflict_index: last_index.next(),
+            };
+        }
+        AppendOutcome::Conflict {
+            rejected_index,
+            conflict_term: self.log.term_at(rejected_index),
+            conflict_index: self.log.first_index_of_term_at(rejected_index),
+        }
+    }
+
+    pub(crate) fn handle_install_snapshot(&mut self, reply_to: ReplyTo, request: InstallSnapshot) {
+        if !self.recognise_leader(request.term, request.leader_id) {
+            self.reply_snapshot(
+                reply_to,
+                request.snapshot.last_included_index,
+                SnapshotOutcome::Stale,
+            );
+            return;
+        }
+        let index = request.snapshot.last_included_index;
+        if index <= self.log.commit_index() {
+            self.incoming_snapshot = None;
+            self.reply_installed(reply_to, index);
+            return;
+        }
+        if self
+            .incoming_snapshot
+            .as_ref()
+            .is_none_or(|incoming| incoming.snapshot != request.snapshot)
+        {
+            let snapshot = request.snapshot.clone();
+            self.incoming_snapshot = Some(IncomingSnapshot {
+                snapshot,
+                next_offset: 0,
+                verifying: None,
+            });
+        }
+        self.take_chunk(reply_to, request);
+    }
+
+    /// Forgets the snapshot under way. Whoever waits for its verdict is told to start again.
+    fn abandon_incoming_snapshot(&mut self) {
+        if let Some(incoming) = self.incoming_snapshot.take()
+            && let Some(reply_to) = incoming.verifying
+        {
+            let outcome = SnapshotOutcome::Continue { next_offset: 0 };
+            self.reply_snapshot(reply_to, incoming.snapshot.last_included_index, outcome);
+        }
+    }
+
+    fn take_chunk(&mut self, reply_to: ReplyTo, request: InstallSnapshot) {
+        let InstallSnapshot {
+            snapshot,
+            offset,
+            data,
+            done,
+            ..
+        } = request;
+        let incoming = self
+            .incoming_snapshot
+            .as_mut()
+            .expect("the caller has just set it");
+        let index = snapshot.last_included_index;
+        if incoming.verifying.is_some() || offset != incoming.next_offset {
+            let next_offset = incoming.next_offset;
+            self.reply_snapshot(reply_to, index, SnapshotOutcome::Continue { next_offset });
+            return;
+        }
+        incoming.next_offset += data.len() as u64;
+        let next_offset = incoming.next_offset;
+        if done {
+            incoming.verifying = Some(reply_to);
+        }
+        self.outbox.snapshot_chunks.push(SnapshotChunk {
+            snapshot,
+            offset,
+            data,
+            done,
+        });
+        if !done {
+            // Behind the write, so that a sender is never faster than the disk.
+            let answer = self.snapshot_response(index, SnapshotOutcome::Continue { next_offset });
+            self.reply_after_persist(reply_to, answer);
+        }
+    }
+
+    /// All pieces of `snapshot` were staged; `intact` tells whether the file is what its checksum says.
+    /// If so it becomes the beginning of the log (Raft §7).
+    pub fn snapshot_received(&mut self, snapshot: &SnapshotMeta, intact: bool) {
+        let matches =
+            |incoming: &IncomingSnapshot| incoming.snapshot == *snapshot && incoming.verifying.is_some();
+        let Some(incoming) = self.incoming_snapshot.take_if(|incoming| matches(incoming)) else {
+            return;
+        };
+        let reply_to = incoming
+            .verifying
+            .expect("only a snapshot under verification was taken");
+        let index = snapshot.last_included_index;
+        if !intact {
+            self.reply_snapshot(reply_to, index, SnapshotOutcome::Damaged);
+            return;
+        }
+        if index > self.log.commit_index() {
+            self.install_snapshot(snapshot.clone());
+        }
+        self.reply_installed(reply_to, index);
+    }
+
+    fn install_snapshot(&mut self, snapshot: SnapshotMeta) {
+        let last_included_index = snapshot.last_included_index;
+        self.flush_unwritten();
+        let committed = self.log.commit_index();
+        let keep_suffix = self.log.install(snapshot.clone());
+        if !keep_suffix {
+            self.persists_vouch_only_before(committed.next());
+        }
+        self.outbox.writes.push(Write::InstallSnapshot {
+            snapshot,
+            keep_suffix,
+        });
+        self.outbox
+            .events
+            .push(Event::SnapshotInstalled { last_included_index });
+    }
+
+    fn reply_snapshot(&mut self, reply_to: ReplyTo, last_included_index: LogIndex, outcome: SnapshotOutcome) {
+        let answer = self.snapshot_response(last_included_index, outcome);
+        self.reply_now(reply_to, answer);
+    }
+
+    fn reply_installed(&mut self, reply_to: ReplyTo, last_included_index: LogIndex) {
+        let answer = self.snapshot_response(last_included_index, SnapshotOutcome::Installed);
+        self.reply_after_persist(reply_to, answer);
+    }
+
+    fn snapshot_response(&self, last_included_index: LogIndex, outcome: SnapshotOutcome) -> Message {
+        let term = self.hard_state.current_term;
+        Message::InstallSnapshotResponse(InstallSnapshotResponse {
+            term,
+            last_included_index,
+            outcome,
+        })
+    }
+
+    /// The leader hands over: stand for election at once (thesis §3.10).
+    pub(crate) fn handle_timeout_now(&mut self, reply_to: ReplyTo, request: TimeoutNow) {
+        if self.recognise_leader(request.term, request.leader_id) && self.is_voter() {
+            self.start_election(true);
+        }
+        let term = self.hard_state.current_term;
+        self.reply_after_persist(reply_to, Message::TimeoutNowResponse(TimeoutNowResponse { term }));
+    }
+}

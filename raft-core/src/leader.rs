@@ -1,0 +1,506 @@
+//! What only a leader does: replicate, commit, confirm reads, hand over (Raft §5.3, §5.4.2, §8; thesis
+//! §3.10, §6.2, §6.4).
+
+use std::collections::BTreeMap;
+
+use crate::event::{Event, StepDownReason};
+use crate::message::{
+    AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshotResponse, Message, SnapshotOutcome,
+    TimeoutNow,
+};
+use crate::node::{Node, ProposeError, RoleState};
+use crate::progress::{Progress, ProgressState};
+use crate::read_index::ReadQueue;
+use crate::ready::SnapshotToSend;
+use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
+
+/// The volatile state of a leader (Raft figure 2), made anew by each election.
+#[derive(Debug)]
+pub(crate) struct Leader {
+    pub(crate) peers: BTreeMap<NodeId, Progress>,
+    pub(crate) reads: ReadQueue,
+    pub(crate) uncommitted_bytes: usize,
+    transfer: Option<Transfer>,
+}
+
+/// A hand-over of leadership under way (thesis §3.10).
+#[derive(Debug)]
+struct Transfer {
+    target: NodeId,
+    timeout_now_sent: bool,
+}
+
+impl Node {
+    /// Takes up leadership: appends a no-op, without which entries of earlier terms cannot be known to be
+    /// committed (Raft §5.4.2, §8).
+    pub(crate) fn become_leader(&mut self) {
+        let term = self.hard_state.current_term;
+        let next_index = self.log.last_index().next();
+        let peers = self
+            .peers()
+            .into_iter()
+            .map(|peer| (peer, Progress::new(next_index)))
+            .collect();
+        self.state = RoleState::Leader(Leader {
+            peers,
+            reads: ReadQueue::default(),
+            uncommitted_bytes: self.log.bytes_after(self.log.commit_index()),
+            transfer: None,
+        });
+        self.leader_id = Some(self.id());
+        self.reset_election_timer();
+        self.outbox.events.push(Event::BecameLeader { term });
+        self.append_as_leader(Payload::Noop);
+        if !self.log.has_logged_configuration() {
+            let configuration = self.log.configuration().clone();
+            self.append_as_leader(Payload::Configuration(configuration));
+        }
+    }
+
+    /// The leader's state, if this node is a leader that takes proposals.
+    pub(crate) fn accepting_leader(&mut self) -> Result<&mut Leader, ProposeError> {
+        let leader_id = self.leader_id;
+        match &mut self.state {
+            RoleState::Leader(leader) if leader.transfer.is_some() => Err(ProposeError::LeadershipTransfer),
+            RoleState::Leader(leader) => Ok(leader),
+            _ => Err(ProposeError::NotLeader { leader_id }),
+        }
+    }
+
+    /// Appends to the leader's own log; replication starts with the next [`Node::ready`].
+    pub(crate) fn append_as_leader(&mut self, payload: Payload) -> LogIndex {
+        let entry = Entry {
+            term: self.hard_state.current_term,
+            index: self.log.last_index().next(),
+            payload,
+        };
+        let RoleState::Leader(leader) = &mut self.state else {
+            unreachable!("only a leader appends of its own accord (Raft §5.3: leader append-only)")
+        };
+        leader.uncommitted_bytes += entry.size_bytes();
+        let index = entry.index;
+        self.log.append(entry);
+        index
+    }
+
+    fn leader(&self) -> Option<&Leader> {
+        match &self.state {
+            RoleState::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
+    /// For status pages and tests: how far each peer is known to be (`match_index`) and how the leader
+    /// sends to it. Empty unless this node leads.
+    #[must_use]
+    pub fn peer_progress(&self) -> Vec<(NodeId, LogIndex, ProgressState)> {
+        let peers = self.leader().into_iter().flat_map(|leader| &leader.peers);
+        peers
+            .map(|(peer, progress)| (*peer, progress.match_index, progress.state))
+            .collect()
+    }
+
+    fn leader_mut(&mut self) -> Option<&mut Leader> {
+        match &mut self.state {
+            RoleState::Leader(leader) => Some(leader),
+            _ => None,
+        }
+    }
+
+    /// Whether the leader has messages to make up for the next [`Node::ready`].
+    pub(crate) fn leader_has_work(&self) -> bool {
+        self.leader().is_some_and(|leader| {
+            (leader.reads.wants_round() && self.has_committed_in_own_term())
+                || leader.peers.values().any(|progress| self.wants_entries(progress))
+        })
+    }
+
+    fn wants_entries(&self, progress: &Progress) -> bool {
+        let has_news = progress.next_index <= self.log.last_index()
+            || matches!(
+                progress.state,
+                ProgressState::Probe {
+                    awaiting_answer: false
+                }
+            );
+        has_news && progress.may_send(self.config.max_inflight_messages, self.config.max_inflight_bytes)
+    }
+
+    /// Makes up this batch's messages: everything that was proposed since the last one goes out together.
+    pub(crate) fn leader_prepare_messages(&mut self) {
+        if self.leader().is_none() {
+            return;
+        }
+        if self.has_committed_in_own_term() {
+            self.start_read_round();
+        }
+        for peer in self.leader_peers() {
+            while self
+                .peer(peer)
+                .is_some_and(|progress| self.wants_entries(progress))
+            {
+                self.send_entries(peer);
+            }
+        }
+        self.send_timeout_now_if_caught_up();
+    }
+
+    fn leader_peers(&self) -> Vec<NodeId> {
+        self.leader()
+            .map(|leader| leader.peers.keys().copied().collect())
+            .unwrap_or_default()
+    }
+
+    fn peer(&self, peer: NodeId) -> Option<&Progress> {
+        self.leader().and_then(|leader| leader.peers.get(&peer))
+    }
+
+    fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+        self.leader_mut().and_then(|leader| leader.peers.get_mut(&peer))
+    }
+
+    /// Sends the next entries to `peer`, or starts to send it a snapshot if they are gone.
+    fn send_entries(&mut self, peer: NodeId) {
+        let Some(next_index) = self.peer(peer).map(|progress| progress.next_index) else {
+            return;
+        };
+        let prev_log_index = next_index.previous();
+        let Some(prev_log_term) = self
+            .log
+            .term_at(prev_log_index)
+            .filter(|_| next_index >= self.log.first_index())
+        else {
+            self.send_snapshot(peer);
+            return;
+        };
+        let entries = self.log.entries_from(next_index, self.config.max_append_bytes);
+        let last_index = entries.last().map_or(prev_log_index, |entry| entry.index);
+        let bytes = entries.iter().map(Entry::size_bytes).sum();
+        if let Some(progress) = self.peer_mut(peer) {
+            progress.sent(last_index, bytes);
+        }
+        self.send_append(peer, prev_log_index, prev_log_term, entries);
+    }
+
+    fn send_append(
+        &mut self,
+        peer: NodeId,
+        prev_log_index: LogIndex,
+        prev_log_term: Term,
+        entries: Vec<Entry>,
+    ) {
+        let request = AppendEntries {
+            term: self.hard_state.current_term,
+            leader_id: self.id(),
+            prev_log_index,
+            prev_log_term,
+            entries,
+            leader_commit: self.log.commit_index(),
+            read_round: self.leader().map_or(0, |leader| leader.reads.round()),
+        };
+        self.send(peer, Message::AppendEntries(request));
+    }
+
+    fn send_snapshot(&mut self, to: NodeId) {
+        let snapshot = self.log.snapshot().clone();
+        let last_included_index = snapshot.last_included_index;
+        if let Some(progress) = self.peer_mut(to) {
+            progress.become_snapshot(last_included_index);
+        }
+        let term = self.hard_state.current_term;
+        self.outbox.events.push(Event::SnapshotNeeded {
+            peer: to,
+            last_included_index,
+        });
+        self.outbox
+            .snapshots_to_send
+            .push(SnapshotToSend { to, term, snapshot });
+    }
+
+    /// Tells every peer that this node leads (Raft §5.2).
+    pub(crate) fn broadcast_heartbeat(&mut self) {
+        for peer in self.leader_peers() {
+            self.send_heartbeat(peer);
+        }
+    }
+
+    /// An empty `AppendEntries` behind everything that was sent. So it also finds out whether messages got
+    /// lost: if they did, it meets a conflict and the peer is probed.
+    fn send_heartbeat(&mut self, peer: NodeId) {
+        let Some(progress) = self.peer(peer) else { return };
+        let behind_sent = match progress.state {
+            ProgressState::Snapshot { .. } => progress.match_index,
+            ProgressState::Probe { .. } | ProgressState::Replicate => progress.next_index.previous(),
+        };
+        // Index 0 is before every log, so it matches everywhere: a plain sign of life.
+        let (prev_log_index, prev_log_term) = self
+            .log
+            .term_at(behind_sent)
+            .map_or((LogIndex::ZERO, Term::ZERO), |term| (behind_sent, term));
+        self.send_append(peer, prev_log_index, prev_log_term, Vec::new());
+    }
+
+    /// `peer` cannot be reached: what is on the way to it may be lost.
+    pub fn peer_unreachable(&mut self, peer: NodeId) {
+        if let Some(progress) = self.peer_mut(peer)
+            && progress.state == ProgressState::Replicate
+        {
+            progress.become_probe(true);
+        }
+    }
+
+    /// The transfer of a snapshot to `peer` ended without success. It is tried again when the peer gives a
+    /// sign of life.
+    pub fn snapshot_failed(&mut self, peer: NodeId) {
+        if let Some(progress) = self.peer_mut(peer)
+            && matches!(progress.state, ProgressState::Snapshot { .. })
+        {
+            progress.become_probe(true);
+        }
+    }
+
+    pub(crate) fn handle_append_response(&mut self, from: NodeId, response: AppendEntriesResponse) {
+        if self.observe_term(response.term) || response.term < self.hard_state.current_term {
+            return;
+        }
+        let Some(progress) = self.peer_mut(from) else {
+            return;
+        };
+        progress.recently_active = true;
+        match response.outcome {
+            AppendOutcome::Matched { match_index } => self.peer_matched(from, match_index),
+            AppendOutcome::Conflict {
+                rejected_index,
+                conflict_term,
+                conflict_index,
+            } => {
+                self.peer_conflicted(from, rejected_index, conflict_term, conflict_index);
+            }
+            AppendOutcome::Stale => {}
+        }
+        self.acknowledge_read_round(from, response.read_round);
+    }
+
+    fn peer_matched(&mut self, from: NodeId, match_index: LogIndex) {
+        assert!(
+            match_index <= self.log.last_index(),
+            "{from} acknowledges entry {match_index}, which this leader does not have"
+        );
+        let first_index = self.log.first_index();
+        let Some(progress) = self.peer_mut(from) else {
+            return;
+        };
+        let advanced = match_index > progress.match_index;
+        progress.matched(match_index);
+        match progress.state {
+            ProgressState::Probe { .. } => progress.become_replicate(),
+            // The log still holds what the peer needs next, so the rest of the snapshot need not arrive.
+            ProgressState::Snapshot { .. } if advanced && progress.next_index >= first_index => {
+                progress.become_replicate();
+            }
+            ProgressState::Snapshot { .. } | ProgressState::Replicate => {}
+        }
+        if advanced {
+            self.advance_commit_index();
+        }
+    }
+
+    /// Backs `next_index` up (Raft §5.3): to the leader's last entry of the conflicting term if it has one,
+    /// else to the first entry of that term on the follower.
+    fn peer_conflicted(
+        &mut self,
+        from: NodeId,
+        rejected_index: LogIndex,
+        conflict_term: Option<Term>,
+        conflict_index: LogIndex,
+    ) {
+        let next_index = match conflict_term {
+            Some(term) => {
+                let last_of_term = self
+                    .log
+                    .last_index_of_term_at_most(term, rejected_index.previous());
+                if self.log.term_at(last_of_term) == Some(term) {
+                    last_of_term.next()
+                } else {
+                    conflict_index
+                }
+            }
+            None => conflict_index,
+        };
+        let Some(progress) = self.peer_mut(from) else {
+            return;
+        };
+        let is_stale = rejected_index <= progress.match_index;
+        match progress.state {
+            _ if is_stale => {}
+            ProgressState::Replicate => progress.become_probe(false),
+            ProgressState::Probe { .. } if rejected_index == progress.next_index.previous() => {
+                progress.become_probe(false);
+                progress.next_index = next_index.min(rejected_index).max(progress.match_index.next());
+            }
+            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => {}
+        }
+    }
+
+    pub(crate) fn handle_snapshot_response(&mut self, from: NodeId, response: InstallSnapshotResponse) {
+        if self.observe_term(response.term) || response.term < self.hard_state.current_term {
+            return;
+        }
+        let Some(progress) = self.peer_mut(from) else {
+            return;
+        };
+        progress.recently_active = true;
+        if response.outcome == SnapshotOutcome::Installed {
+            progress.matched(response.last_included_index);
+            if matches!(progress.state, ProgressState::Snapshot { .. }) {
+                progress.become_probe(false);
+            }
+            self.advance_commit_index();
+        }
+    }
+
+    /// Commits what a quorum holds durably, if it is of this term (Raft §5.4.2): entries of earlier terms
+    /// become committed with it, never by counting.
+    pub(crate) fn advance_commit_index(&mut self) {
+        let id = self.id();
+        let own = self.log.durable_index();
+        let Some(leader) = self.leader() else { return };
+        let reached = |member| match leader.peers.get(&member) {
+            Some(progress) => progress.match_index,
+            None if member == id => own,
+            None => LogIndex::ZERO,
+        };
+        let index = self.log.configuration().quorum_index(reached);
+        if index > self.log.commit_index() && self.log.term_at(index) == Some(self.hard_state.current_term) {
+            self.log.commit_to(index);
+            let uncommitted_bytes = self.log.bytes_after(index);
+            if let Some(leader) = self.leader_mut() {
+                leader.uncommitted_bytes = uncommitted_bytes;
+            }
+        }
+    }
+
+    /// Until the no-op is committed, a new leader does not know what is (Raft §8).
+    fn has_committed_in_own_term(&self) -> bool {
+        self.log.term_at(self.log.commit_index()) == Some(self.hard_state.current_term)
+    }
+
+    /// One round of heartbeats for every read that waits (thesis §6.4).
+    fn start_read_round(&mut self) {
+        let commit_index = self.log.commit_index();
+        let started = self
+            .leader_mut()
+            .is_some_and(|leader| leader.reads.start_round(commit_index));
+        if started {
+            self.broadcast_heartbeat();
+            self.confirm_reads();
+        }
+    }
+
+    fn acknowledge_read_round(&mut self, from: NodeId, round: u64) {
+        if self
+            .leader_mut()
+            .is_some_and(|leader| leader.reads.acknowledge(from, round))
+        {
+            self.confirm_reads();
+        }
+    }
+
+    fn confirm_reads(&mut self) {
+        let id = self.id();
+        let Some(leader) = self.leader() else { return };
+        let confirmed = self
+            .log
+            .configuration()
+            .has_quorum(|member| member == id || leader.reads.is_acknowledged_by(member));
+        if confirmed && let Some(leader) = self.leader_mut() {
+            let reads = leader.reads.confirm();
+            self.outbox.reads.extend(reads);
+        }
+    }
+
+    /// An election timeout passed in office: does a majority still answer (thesis §6.2), does this node's
+    /// own disk?
+    pub(crate) fn leader_election_timeout(&mut self) {
+        self.abort_transfer();
+        if !self.config.check_quorum {
+            return;
+        }
+        let id = self.id();
+        let storage_stalled = self.is_storage_stalled();
+        let Some(leader) = self.leader() else { return };
+        let active =
+            |member| member == id || leader.peers.get(&member).is_some_and(|peer| peer.recently_active);
+        let has_quorum = self.log.configuration().has_quorum(active);
+        let alone = leader.peers.is_empty();
+        if !has_quorum {
+            self.step_down(StepDownReason::LostQuorum);
+        } else if storage_stalled && !alone {
+            self.step_down(StepDownReason::StorageStalled);
+        } else if let Some(leader) = self.leader_mut() {
+            leader
+                .peers
+                .values_mut()
+                .for_each(|peer| peer.recently_active = false);
+        }
+    }
+
+    fn step_down(&mut self, reason: StepDownReason) {
+        self.note_step_down(reason);
+        self.become_follower(self.hard_state.current_term, None);
+    }
+
+    /// Hands leadership to the peer whose log is furthest (thesis §3.10), for an orderly shutdown. No
+    /// proposals are taken meanwhile; given up after an election timeout. Returns the peer, or `None` if
+    /// this node is not the leader, a hand-over is already under way, or nobody could take over.
+    pub fn transfer_leadership(&mut self) -> Option<NodeId> {
+        let configuration = self.log.configuration().clone();
+        let leader = self.leader_mut()?;
+        if leader.transfer.is_some() {
+            return None;
+        }
+        let target = leader
+            .peers
+            .iter()
+            .filter(|(peer, progress)| configuration.is_voter(**peer) && progress.recently_active)
+            .max_by_key(|(_, progress)| progress.match_index)
+            .map(|(peer, _)| *peer)?;
+        leader.transfer = Some(Transfer {
+            target,
+            timeout_now_sent: false,
+        });
+        self.election_elapsed = crate::types::Ticks::ZERO;
+        self.outbox.events.push(Event::TransferStarted { target });
+        Some(target)
+    }
+
+    fn send_timeout_now_if_caught_up(&mut self) {
+        let last_index = self.log.last_index();
+        let (term, leader_id) = (self.hard_state.current_term, self.id());
+        let Some(leader) = self.leader_mut() else { return };
+        let Some(transfer) = leader
+            .transfer
+            .as_mut()
+            .filter(|transfer| !transfer.timeout_now_sent)
+        else {
+            return;
+        };
+        let target = transfer.target;
+        if leader
+            .peers
+            .get(&target)
+            .is_some_and(|progress| progress.match_index == last_index)
+        {
+            transfer.timeout_now_sent = true;
+            self.send(target, Message::TimeoutNow(TimeoutNow { term, leader_id }));
+        }
+    }
+
+    fn abort_transfer(&mut self) {
+        if let Some(transfer) = self.leader_mut().and_then(|leader| leader.transfer.take()) {
+            self.outbox.events.push(Event::TransferAborted {
+                target: transfer.target,
+            });
+        }
+    }
+}

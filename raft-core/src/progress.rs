@@ -1,0 +1,166 @@
+//! What a leader knows of one peer's log, and how it sends to that peer (Raft §5.3; thesis §10.2.1).
+//!
+//! ```text
+//!              a match is found                    the peer needs entries that are gone
+//!     Probe ───────────────────────► Replicate     Probe ───────────────────────► Snapshot
+//!       ▲                               │            ▲                               │
+//!       └───── conflict, unreachable ───┘            └──── installed, or failed ─────┘
+//! ```
+
+use std::collections::VecDeque;
+
+use crate::types::LogIndex;
+
+/// How a leader sends to one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProgressState {
+    /// Looking for the last entry that both logs share: one message, then wait for its answer.
+    Probe {
+        /// A message is out and unanswered; only heartbeats follow until it is.
+        awaiting_answer: bool,
+    },
+    /// The logs are known to match: messages follow each other without waiting for answers.
+    Replicate,
+    /// The peer receives the snapshot that ends at this index; no entries are sent meanwhile.
+    Snapshot {
+        /// The snapshot's last included index.
+        last_included_index: LogIndex,
+    },
+}
+
+/// One peer, as the leader sees it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// The highest entry known to be equal and durable on the peer.
+    pub(crate) match_index: LogIndex,
+    /// The next entry to send.
+    pub(crate) next_index: LogIndex,
+    pub(crate) state: ProgressState,
+    /// Whether the peer answered since the last check for a quorum.
+    pub(crate) recently_active: bool,
+    inflight: VecDeque<Inflight>,
+    inflight_bytes: usize,
+}
+
+#[derive(Debug)]
+struct Inflight {
+    last_index: LogIndex,
+    bytes: usize,
+}
+
+impl Progress {
+    pub(crate) fn new(next_index: LogIndex) -> Self {
+        Self {
+            match_index: LogIndex::ZERO,
+            next_index,
+            state: ProgressState::Probe {
+                awaiting_answer: false,
+            },
+            recently_active: true,
+            inflight: VecDeque::new(),
+            inflight_bytes: 0,
+        }
+    }
+
+    pub(crate) fn become_probe(&mut self, awaiting_answer: bool) {
+        self.next_index = self.match_index.next();
+        self.enter(ProgressState::Probe { awaiting_answer });
+    }
+
+    pub(crate) fn become_replicate(&mut self) {
+        self.next_index = self.match_index.next();
+        self.enter(ProgressState::Replicate);
+    }
+
+    pub(crate) fn become_snapshot(&mut self, last_included_index: LogIndex) {
+        self.enter(ProgressState::Snapshot { last_included_index });
+    }
+
+    fn enter(&mut self, state: ProgressState) {
+        self.state = state;
+        self.inflight.clear();
+        self.inflight_bytes = 0;
+    }
+
+    /// The peer is durable up to `index`.
+    pub(crate) fn matched(&mut self, index: LogIndex) {
+        self.match_index = self.match_index.max(index);
+        self.next_index = self.next_index.max(self.match_index.next());
+        while self
+            .inflight
+            .front()
+            .is_some_and(|message| message.last_index <= self.match_index)
+        {
+            let answered = self.inflight.pop_front().expect("the front was just looked at");
+            self.inflight_bytes -= answered.bytes;
+        }
+    }
+
+    /// A message with entries up to `last_index` left.
+    pub(crate) fn sent(&mut self, last_index: LogIndex, bytes: usize) {
+        match &mut self.state {
+            ProgressState::Probe { awaiting_answer } => *awaiting_answer = true,
+            ProgressState::Replicate => {
+                self.next_index = last_index.next();
+                self.inflight.push_back(Inflight { last_index, bytes });
+                self.inflight_bytes += bytes;
+            }
+            ProgressState::Snapshot { .. } => unreachable!("no entries are sent while a snapshot is"),
+        }
+    }
+
+    /// Whether another message with entries may leave now.
+    pub(crate) fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
+        match self.state {
+            ProgressState::Probe { awaiting_answer } => !awaiting_answer,
+            ProgressState::Replicate => self.inflight.len() < max_messages && self.inflight_bytes < max_bytes,
+            ProgressState::Snapshot { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Progress, ProgressState};
+    use crate::types::LogIndex;
+
+    #[test]
+    fn a_probe_waits_for_its_answer() {
+        let mut progress = Progress::new(LogIndex(5));
+        assert!(progress.may_send(10, 100));
+        progress.sent(LogIndex(7), 10);
+        assert!(!progress.may_send(10, 100));
+        assert_eq!(progress.next_index, LogIndex(5));
+    }
+
+    #[test]
+    fn the_window_is_bounded_in_messages_and_in_bytes_and_opens_with_each_answer() {
+        let mut progress = Progress::new(LogIndex(1));
+        progress.become_replicate();
+        progress.sent(LogIndex(1), 60);
+        assert!(progress.may_send(2, 100));
+        progress.sent(LogIndex(2), 60);
+        assert!(!progress.may_send(3, 100), "bytes");
+        assert!(!progress.may_send(2, 1_000), "messages");
+        progress.matched(LogIndex(1));
+        assert!(progress.may_send(2, 100));
+        assert_eq!(progress.next_index, LogIndex(3));
+    }
+
+    #[test]
+    fn going_back_to_probe_forgets_the_window_and_starts_behind_the_match() {
+        let mut progress = Progress::new(LogIndex(1));
+        progress.become_replicate();
+        progress.sent(LogIndex(4), 60);
+        progress.matched(LogIndex(2));
+        progress.become_probe(false);
+        assert_eq!(progress.next_index, LogIndex(3));
+        assert_eq!(
+            progress.state,
+            ProgressState::Probe {
+                awaiting_answer: false
+            }
+        );
+        assert!(progress.may_send(1, 1));
+    }
+}
