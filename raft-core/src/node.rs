@@ -299,7 +299,6 @@ impl Node {
             self.persisting.iter().any(|batch| batch.number == number),
             "batch {number} is reported durable and does not wait for it"
         );
-        self.storage_progressed = true;
         while self
             .persisting
             .front()
