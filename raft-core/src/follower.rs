@@ -158,7 +158,7 @@ impl Node {
         }
         let index = request.snapshot.last_included_index;
         if index <= self.log.commit_index() {
-            self.incoming_snapshot = None;
+            self.abandon_incoming_snapshot();
             self.reply_installed(reply_to, index);
             return;
         }
@@ -167,6 +167,7 @@ impl Node {
             .as_ref()
             .is_none_or(|incoming| incoming.snapshot != request.snapshot)
         {
+            self.abandon_incoming_snapshot();
             let snapshot = request.snapshot.clone();
             self.incoming_snapshot = Some(IncomingSnapshot {
                 snapshot,
