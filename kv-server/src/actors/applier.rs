@@ -1,0 +1,243 @@
+//! Owns the state machine: applies committed entries, and cuts snapshots while it goes on.
+
+use std::collections::VecDeque;
+use std::io::{self, BufReader};
+use std::sync::Arc;
+use std::thread;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
+use raft_core::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
+use storage::{SnapshotStore, StorageError};
+
+use super::FatalOnPanic;
+use super::kv_server::EntriesApplied;
+use super::raft_node::{AppliedTo, SnapshotCut};
+use crate::shutdown::StopSender;
+use crate::state_machine::{StateError, StateMachine};
+use crate::state_snapshot::StateSnapshot;
+
+/// When to cut snapshots, and where from.
+#[derive(Debug)]
+pub struct ApplierSettings {
+    /// Cut a snapshot when this many bytes of the log were applied since the last one.
+    pub snapshot_log_bytes: u64,
+    /// The snapshot that the state machine was loaded from.
+    pub snapshot: SnapshotMeta,
+}
+
+/// The actor around the state machine (the notes' `applierTicker`, woken by work instead of a clock).
+pub struct Applier {
+    state: StateMachine,
+    snapshots: Arc<dyn SnapshotStore>,
+    settings: ApplierSettings,
+    /// The members as of the last applied entry; goes into the next snapshot.
+    configuration: Configuration,
+    /// Bytes of the log applied since the last snapshot.
+    log_bytes: u64,
+    cutting: bool,
+    /// While a snapshot is being loaded, what comes behind it.
+    restoring: Option<VecDeque<Vec<Entry>>>,
+    node: Recipient<AppliedTo>,
+    compaction: Recipient<SnapshotCut>,
+    kv: Recipient<EntriesApplied>,
+    stop: StopSender,
+    _fatal: FatalOnPanic,
+}
+
+/// Committed entries, in order, without gap.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Apply(pub Vec<Entry>);
+
+/// Replace the state by this snapshot, before anything that comes behind.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Restore(pub SnapshotMeta);
+
+/// A snapshot was loaded, away from this thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Restored(SnapshotMeta, Result<StateMachine, RestoreError>);
+
+/// A snapshot was written, away from this thread.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct CutFinished(Result<SnapshotMeta, StorageError>);
+
+/// Why a snapshot could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The file cannot be opened or is damaged.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The file does not hold a state.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+/// Loads the state that `snapshot` holds.
+///
+/// # Errors
+///
+/// When the file is missing, damaged, or of another format.
+pub fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<StateMachine, RestoreError> {
+    if snapshot.last_included_index == LogIndex::ZERO {
+        return Ok(StateMachine::new());
+    }
+    let content = snapshots.open(snapshot)?.content();
+    Ok(StateMachine::read_from(&mut BufReader::new(content))?)
+}
+
+fn write(
+    snapshots: &dyn SnapshotStore,
+    state: &StateSnapshot,
+    configuration: Configuration,
+) -> Result<SnapshotMeta, StorageError> {
+    let mut file = snapshots.create(state.last_applied(), state.last_applied_term(), configuration)?;
+    let mut out = io::BufWriter::with_capacity(64 * 1024, &mut file);
+    let written = state.write_to(&mut out).and_then(|()| io::Write::flush(&mut out));
+    drop(out);
+    written.map_err(|error| StorageError::write_snapshot(state.last_applied(), error))?;
+    file.finish()
+}
+
+impl Applier {
+    /// Applies to `state`; reports to `node` and `kv`.
+    #[must_use]
+    pub fn new<N>(
+        state: StateMachine,
+        snapshots: Arc<dyn SnapshotStore>,
+        settings: ApplierSettings,
+        node: &Addr<N>,
+        kv: Recipient<EntriesApplied>,
+        stop: StopSender,
+    ) -> Self
+    where
+        N: Handler<AppliedTo> + Handler<SnapshotCut> + Actor<Context = Context<N>>,
+    {
+        Self {
+            configuration: settings.snapshot.configuration.clone(),
+            state,
+            snapshots,
+            settings,
+            log_bytes: 0,
+            cutting: false,
+            restoring: None,
+            node: node.clone().recipient(),
+            compaction: node.clone().recipient(),
+            kv,
+            stop,
+            _fatal: FatalOnPanic::of("the applier"),
+        }
+    }
+
+    fn apply(&mut self, entries: &[Entry], ctx: &mut Context<Self>) {
+        let applied = match self.state.apply_batch(entries) {
+            Ok(applied) => applied,
+            Err(error) => return self.stop.state_failed(error.into()),
+        };
+        for entry in entries {
+            self.log_bytes += entry.size_bytes() as u64;
+            if let Payload::Configuration(configuration) = &entry.payload {
+                self.configuration = configuration.clone();
+            }
+        }
+        let up_to = self.state.last_applied();
+        self.kv.do_send(EntriesApplied { entries: applied, up_to });
+        self.node.do_send(AppliedTo(up_to));
+        if self.log_bytes >= self.settings.snapshot_log_bytes && !self.cutting {
+            self.cut_snapshot(ctx);
+        }
+    }
+
+    /// Freezes the state, which is cheap, and writes it out on another thread.
+    fn cut_snapshot(&mut self, ctx: &mut Context<Self>) {
+        self.cutting = true;
+        self.log_bytes = 0;
+        let state = self.state.snapshot();
+        let configuration = self.configuration.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        let applier = ctx.address();
+        tracing::info!("cuts a snapshot at {}", state.last_applied());
+        self.run_aside("snapshot-writer", move || {
+            applier.do_send(CutFinished(write(snapshots.as_ref(), &state, configuration)));
+        });
+    }
+
+    /// Runs long work away from this thread. Its panic ends the process like one here.
+    fn run_aside(&self, name: &str, work: impl FnOnce() + Send + 'static) {
+        let spawned = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let _fatal = FatalOnPanic::of("a snapshot thread");
+            work();
+        });
+        if let Err(error) = spawned {
+            self.stop.thread_failed(error);
+        }
+    }
+}
+
+impl Actor for Applier {
+    type Context = Context<Self>;
+}
+
+impl Handler<Apply> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, Apply(entries): Apply, ctx: &mut Self::Context) {
+        match &mut self.restoring {
+            Some(waiting) => waiting.push_back(entries),
+            None => self.apply(&entries, ctx),
+        }
+    }
+}
+
+impl Handler<Restore> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, Restore(snapshot): Restore, ctx: &mut Self::Context) {
+        // A newer snapshot replaces one that is still being loaded, and what was to come behind it.
+        self.restoring = Some(VecDeque::new());
+        self.settings.snapshot = snapshot.clone();
+        let snapshots = Arc::clone(&self.snapshots);
+        let applier = ctx.address();
+        self.run_aside("snapshot-loader", move || {
+            let state = load(snapshots.as_ref(), &snapshot);
+            applier.do_send(Restored(snapshot, state));
+        });
+    }
+}
+
+impl Handler<Restored> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, Restored(snapshot, state): Restored, ctx: &mut Self::Context) {
+        if snapshot != self.settings.snapshot {
+            return;
+        }
+        match state {
+            Ok(state) => self.state.install(state),
+            Err(error) => return self.stop.state_failed(error),
+        }
+        tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
+        self.configuration = snapshot.configuration;
+        self.log_bytes = 0;
+        let up_to = self.state.last_applied();
+        self.kv.do_send(EntriesApplied { entries: Vec::new(), up_to });
+        self.node.do_send(AppliedTo(up_to));
+        for entries in self.restoring.take().into_iter().flatten() {
+            self.apply(&entries, ctx);
+        }
+    }
+}
+
+impl Handler<CutFinished> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, CutFinished(result): CutFinished, _: &mut Self::Context) {
+        self.cutting = false;
+        match result {
+            Ok(snapshot) => self.compaction.do_send(SnapshotCut(snapshot)),
+            Err(error) => self.stop.storage_failed(error),
+        }
+    }
+}

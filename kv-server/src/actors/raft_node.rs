@@ -1,0 +1,368 @@
+//! Owns the consensus core: receives its inputs, and sends its outputs where they belong.
+
+use std::collections::{BTreeMap, HashMap};
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
+use bytes::Bytes;
+use raft_core::{
+    CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status, Term,
+};
+use tokio::sync::{oneshot, watch};
+
+use super::FatalOnPanic;
+use super::applier::{Apply, Restore};
+use super::kv_server::{LeadershipChanged, Proposed, ReadsDecided};
+use super::persister::{Persist, Persisted};
+use super::replicator::{Replicator, Send, StreamSnapshot};
+use super::tickers::{ElectionTick, HeartbeatTick};
+use crate::driver::{Actions, Driver};
+use crate::pending::EntryWaiter;
+
+/// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
+/// answers back.
+const MAX_INPUTS_PER_BATCH: usize = 1_024;
+
+/// Where the outputs go.
+#[derive(Debug)]
+pub struct Links {
+    /// Makes jobs durable.
+    pub persister: Recipient<Persist>,
+    /// Applies committed entries.
+    pub applier: Recipient<Apply>,
+    /// Replaces the state machine.
+    pub restorer: Recipient<Restore>,
+    /// Learns what became of proposals.
+    pub proposals: Recipient<Proposed>,
+    /// Learns what became of reads.
+    pub reads: Recipient<ReadsDecided>,
+    /// Learns who leads.
+    pub leadership: Recipient<LeadershipChanged>,
+    /// One replicator a peer.
+    pub replicators: BTreeMap<NodeId, Addr<Replicator>>,
+}
+
+/// The actor around the core. Its handlers are synchronous: no transition is ever half done when the next
+/// message comes. Everything in the mailbox goes in before one batch of outputs comes out.
+#[derive(Debug)]
+pub struct RaftNode {
+    driver: Driver,
+    links: Links,
+    /// Peers' requests that wait for the core's response.
+    calls: HashMap<CallId, oneshot::Sender<raft_core::Message>>,
+    last_call: CallId,
+    soft_state: watch::Sender<SoftState>,
+    inputs_since_flush: usize,
+    flush_scheduled: bool,
+    _fatal: FatalOnPanic,
+}
+
+/// A request of a peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PeerRequest {
+    /// The peer.
+    pub from: NodeId,
+    /// The request.
+    pub message: raft_core::Message,
+    /// Gets the response; dropped if there will be none.
+    pub reply: oneshot::Sender<raft_core::Message>,
+}
+
+/// A peer's response to a request of this node.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PeerResponse {
+    /// The peer.
+    pub from: NodeId,
+    /// The response.
+    pub message: raft_core::Message,
+}
+
+/// A peer cannot be reached.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct PeerUnreachable(pub NodeId);
+
+/// A snapshot did not get through to a peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SnapshotFailed(pub NodeId);
+
+/// A command for the log. The answer is [`Proposed`].
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Propose {
+    /// The encoded command.
+    pub command: Bytes,
+    /// Who waits for it; comes back with the answer.
+    pub waiter: EntryWaiter,
+}
+
+/// A read wants its read index. The answer is [`ReadsDecided`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct ReadIndex(pub ReadId);
+
+/// The state machine has come to this index.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct AppliedTo(pub LogIndex);
+
+/// A snapshot of this node's own is in place.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct SnapshotCut(pub SnapshotMeta);
+
+/// Hand leadership over, if it is here. Answers whom to; role changes show in the soft state.
+#[derive(Debug, Message)]
+#[rtype(result = "Option<NodeId>")]
+pub struct StepAside;
+
+/// A look inside.
+#[derive(Debug, Message)]
+#[rtype(result = "Status")]
+pub struct GetStatus;
+
+/// Stop. What was yielded stays with the persister.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+/// Emit one batch of outputs. Handled behind everything that is in the mailbox already.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Flush;
+
+impl RaftNode {
+    /// Drives `driver`; role changes are published on `soft_state`.
+    #[must_use]
+    pub fn new(driver: Driver, links: Links, soft_state: watch::Sender<SoftState>) -> Self {
+        Self {
+            driver,
+            links,
+            calls: HashMap::new(),
+            last_call: CallId::ZERO,
+            soft_state,
+            inputs_since_flush: 0,
+            flush_scheduled: false,
+            _fatal: FatalOnPanic::of("the Raft node"),
+        }
+    }
+
+    fn after_input(&mut self, ctx: &mut Context<Self>) {
+        self.inputs_since_flush += 1;
+        if self.inputs_since_flush >= MAX_INPUTS_PER_BATCH {
+            self.flush();
+        } else if !self.flush_scheduled {
+            self.flush_scheduled = true;
+            ctx.notify(Flush);
+        }
+    }
+
+    fn flush(&mut self) {
+        self.inputs_since_flush = 0;
+        while let Some(actions) = self.driver.poll() {
+            self.act(actions);
+        }
+    }
+
+    /// Sends the outputs of one batch, in the order that [`Actions`] asks for.
+    fn act(&mut self, actions: Actions) {
+        actions.events.iter().for_each(|event| tracing::info!(target: "raft_core", "{event}"));
+        if let Some(job) = actions.persist {
+            self.links.persister.do_send(Persist(job));
+        }
+        if let Some(soft_state) = actions.soft_state {
+            self.soft_state.send_replace(soft_state);
+            self.links.leadership.do_send(LeadershipChanged(soft_state));
+        }
+        self.send(actions.send);
+        for SnapshotToSend { to, term, snapshot } in actions.snapshots_to_send {
+            if let Some(replicator) = self.links.replicators.get(&to) {
+                replicator.do_send(StreamSnapshot { term, snapshot });
+            }
+        }
+        if let Some(snapshot) = actions.restore {
+            self.links.restorer.do_send(Restore(snapshot));
+        }
+        if !actions.apply.is_empty() {
+            self.links.applier.do_send(Apply(actions.apply));
+        }
+        if !actions.reads.is_empty() {
+            self.links.reads.do_send(ReadsDecided(actions.reads));
+        }
+    }
+
+    /// A response goes to the call that waits for it, a request to the peer's replicator.
+    fn send(&mut self, envelopes: Vec<Envelope>) {
+        for envelope in envelopes {
+            if envelope.call != CallId::ZERO {
+                if let Some(reply) = self.calls.remove(&envelope.call) {
+                    // The caller may have given up; that is its own affair.
+                    let _ = reply.send(envelope.message);
+                }
+            } else if let Some(replicator) = self.links.replicators.get(&envelope.to) {
+                replicator.do_send(Send(envelope.message));
+            }
+        }
+    }
+}
+
+impl Actor for RaftNode {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(crate::limits::RAFT_NODE_MAILBOX);
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<Flush> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, _: Flush, _: &mut Self::Context) {
+        self.flush_scheduled = false;
+        self.flush();
+    }
+}
+
+impl Handler<ElectionTick> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, ElectionTick(gate): ElectionTick, ctx: &mut Self::Context) {
+        gate.leave();
+        self.driver.node_mut().tick_election();
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<HeartbeatTick> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, HeartbeatTick(gate): HeartbeatTick, ctx: &mut Self::Context) {
+        gate.leave();
+        self.driver.node_mut().tick_heartbeat();
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<PeerRequest> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, request: PeerRequest, ctx: &mut Self::Context) {
+        self.last_call = self.last_call.next();
+        let call = self.last_call;
+        self.calls.insert(call, request.reply);
+        let to = self.driver.node().id();
+        self.driver.node_mut().step(Envelope { from: request.from, to, call, message: request.message });
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<PeerResponse> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, PeerResponse { from, message }: PeerResponse, ctx: &mut Self::Context) {
+        let to = self.driver.node().id();
+        self.driver.node_mut().step(Envelope { from, to, call: CallId::ZERO, message });
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<PeerUnreachable> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, PeerUnreachable(peer): PeerUnreachable, ctx: &mut Self::Context) {
+        self.driver.node_mut().peer_unreachable(peer);
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<SnapshotFailed> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotFailed(peer): SnapshotFailed, ctx: &mut Self::Context) {
+        self.driver.node_mut().snapshot_failed(peer);
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<Propose> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Propose { command, waiter }: Propose, ctx: &mut Self::Context) {
+        let outcome: Result<(Term, LogIndex), _> = self.driver.node_mut().propose(command);
+        self.links.proposals.do_send(Proposed { outcome, waiter });
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<ReadIndex> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, ReadIndex(id): ReadIndex, ctx: &mut Self::Context) {
+        if self.driver.node_mut().read_index(id).is_err() {
+            self.links.reads.do_send(ReadsDecided(vec![ReadOutcome::Dropped { id }]));
+        }
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<Persisted> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, Persisted(committed): Persisted, ctx: &mut Self::Context) {
+        self.driver.persisted(committed.number);
+        for (snapshot, intact) in committed.received {
+            self.driver.node_mut().snapshot_received(&snapshot, intact);
+        }
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<AppliedTo> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, AppliedTo(index): AppliedTo, ctx: &mut Self::Context) {
+        self.driver.node_mut().applied(index);
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<SnapshotCut> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotCut(snapshot): SnapshotCut, ctx: &mut Self::Context) {
+        self.driver.node_mut().snapshot_cut(snapshot);
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<StepAside> for RaftNode {
+    type Result = Option<NodeId>;
+
+    fn handle(&mut self, _: StepAside, ctx: &mut Self::Context) -> Self::Result {
+        let target = self.driver.node_mut().transfer_leadership();
+        self.after_input(ctx);
+        target
+    }
+}
+
+impl Handler<GetStatus> for RaftNode {
+    type Result = MessageResult<GetStatus>;
+
+    fn handle(&mut self, _: GetStatus, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.driver.node().status())
+    }
+}
+
+impl Handler<Stop> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
+        use actix::ActorContext;
+        self.flush();
+        self.calls.clear();
+        ctx.stop();
+    }
+}
