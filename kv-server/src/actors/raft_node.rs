@@ -16,7 +16,7 @@ use super::persister::{Persist, Persisted};
 use super::replicator::{Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
-use crate::pending::EntryWaiter;
+use super::kv_server::EntryWaiter;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.

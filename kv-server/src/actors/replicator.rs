@@ -1,0 +1,287 @@
+//! Owns the connection to one peer: sends what the node says, dials again when it breaks, streams snapshots.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use raft_core::{InstallSnapshot, NodeId, SnapshotMeta, Term};
+use rand::rngs::StdRng;
+use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection};
+use storage::{SnapshotReader, SnapshotStore, StorageError};
+
+use super::FatalOnPanic;
+use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotFailed};
+use crate::replication::{Backoff, SNAPSHOT_CHUNK_BYTES, SnapshotTransfer, TransferStep};
+
+/// A call that takes longer counts as lost.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a chunk of a snapshot, which waits for the peer's disk.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to leave a peer alone that verifies a snapshot.
+const VERIFY_PAUSE: Duration = Duration::from_millis(50);
+const FIRST_REDIAL: Duration = Duration::from_millis(20);
+const LONGEST_REDIAL: Duration = Duration::from_millis(500);
+
+/// A peer and where it listens.
+#[derive(Clone, Debug)]
+pub struct PeerAddress {
+    /// The cluster's name, which both sides compare.
+    pub cluster_id: String,
+    /// This server.
+    pub own_id: NodeId,
+    /// The peer.
+    pub id: NodeId,
+    /// Where it listens for peers, as `host:port`.
+    pub raft_addr: String,
+}
+
+/// The actor around the connection to one peer. Messages leave in the order in which the node sent them.
+pub struct Replicator {
+    peer: PeerAddress,
+    node: Addr<RaftNode>,
+    snapshots: Arc<dyn SnapshotStore>,
+    connection: Option<PeerConnection>,
+    backoff: Backoff,
+    generator: StdRng,
+    /// Why the last attempt to connect failed, so that the log tells each reason once.
+    last_failure: Option<String>,
+    transfer: Option<tokio::task::JoinHandle<()>>,
+    _fatal: FatalOnPanic,
+}
+
+/// A request for the peer.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Send(pub raft_core::Message);
+
+/// Stream a snapshot to the peer. A transfer under way is given up for it.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct StreamSnapshot {
+    /// The leader's term.
+    pub term: Term,
+    /// Which snapshot.
+    pub snapshot: SnapshotMeta,
+}
+
+/// An attempt to connect ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Dialed(Result<PeerConnection, ConnectError>);
+
+/// The connection broke.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Disconnected;
+
+impl Replicator {
+    /// A replicator to `peer`, for `node`.
+    #[must_use]
+    pub fn new(
+        peer: PeerAddress,
+        node: Addr<RaftNode>,
+        snapshots: Arc<dyn SnapshotStore>,
+        generator: StdRng,
+    ) -> Self {
+        Self {
+            peer,
+            node,
+            snapshots,
+            connection: None,
+            backoff: Backoff::new(FIRST_REDIAL, LONGEST_REDIAL),
+            generator,
+            last_failure: None,
+            transfer: None,
+            _fatal: FatalOnPanic::of("a replicator"),
+        }
+    }
+
+    fn dial(&self, ctx: &mut Context<Self>) {
+        let peer = self.peer.clone();
+        let replicator = ctx.address();
+        actix_rt::spawn(async move {
+            let options = ConnectOptions { connect_timeout: Duration::from_secs(2), ..ConnectOptions::default() };
+            let dialed =
+                rpc::connect_peer(&peer.raft_addr, &peer.cluster_id, peer.own_id, peer.id, &options).await;
+            replicator.do_send(Dialed(dialed));
+        });
+    }
+
+    fn connected(&mut self, connection: PeerConnection, ctx: &mut Context<Self>) {
+        tracing::info!("connected to node {} at {}", self.peer.id, self.peer.raft_addr);
+        self.backoff.reset();
+        self.last_failure = None;
+        let replicator = ctx.address();
+        let watched = connection.clone();
+        self.connection = Some(connection);
+        actix_rt::spawn(async move {
+            watched.closed().await;
+            replicator.do_send(Disconnected);
+        });
+    }
+
+    fn dial_failed(&mut self, error: &ConnectError, ctx: &mut Context<Self>) {
+        let reason = error.to_string();
+        if self.last_failure.as_ref() != Some(&reason) {
+            tracing::info!("cannot connect to node {}: {reason}", self.peer.id);
+            self.last_failure = Some(reason);
+        }
+        let wait = self.backoff.next_wait(&mut self.generator);
+        ctx.run_later(wait, |replicator, ctx| replicator.dial(ctx));
+    }
+}
+
+/// Sends one request. The result is the response, or `None` if there is none.
+async fn call(client: PeerClient, request: raft_core::Message) -> Option<raft_core::Message> {
+    use raft_core::Message as M;
+    let context = rpc::context(CALL_TIMEOUT);
+    macro_rules! answer {
+        ($method:ident, $request:expr, $response:path) => {
+            client.$method(context, $request).await.ok()?.ok().map($response)
+        };
+    }
+    match request {
+        M::PreVote(request) => answer!(pre_vote, request, M::PreVoteResponse),
+        M::RequestVote(request) => answer!(request_vote, request, M::RequestVoteResponse),
+        M::AppendEntries(request) => answer!(append_entries, request, M::AppendEntriesResponse),
+        M::TimeoutNow(request) => answer!(timeout_now, request, M::TimeoutNowResponse),
+        M::InstallSnapshot(request) => answer!(install_snapshot, request, M::InstallSnapshotResponse),
+        other => unreachable!("{other:?} is a response and goes to the call that waits for it"),
+    }
+}
+
+impl Actor for Replicator {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.dial(ctx);
+    }
+}
+
+impl Handler<Send> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, Send(message): Send, _: &mut Self::Context) {
+        let from = self.peer.id;
+        let node = self.node.clone();
+        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_closed()) else {
+            return node.do_send(PeerUnreachable(from));
+        };
+        let answer = call(connection.client().clone(), message);
+        // Tasks of one thread first run in the order in which they were spawned, so requests stay in order.
+        actix_rt::spawn(async move {
+            match answer.await {
+                Some(message) => node.do_send(PeerResponse { from, message }),
+                None => node.do_send(PeerUnreachable(from)),
+            }
+        });
+    }
+}
+
+impl Handler<Dialed> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, Dialed(result): Dialed, ctx: &mut Self::Context) {
+        match result {
+            Ok(connection) => self.connected(connection, ctx),
+            Err(error) => self.dial_failed(&error, ctx),
+        }
+    }
+}
+
+impl Handler<Disconnected> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, _: Disconnected, ctx: &mut Self::Context) {
+        tracing::info!("the connection to node {} ended", self.peer.id);
+        self.connection = None;
+        self.node.do_send(PeerUnreachable(self.peer.id));
+        let wait = self.backoff.next_wait(&mut self.generator);
+        ctx.run_later(wait, |replicator, ctx| replicator.dial(ctx));
+    }
+}
+
+impl Handler<StreamSnapshot> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, StreamSnapshot { term, snapshot }: StreamSnapshot, _: &mut Self::Context) {
+        if let Some(transfer) = self.transfer.take() {
+            transfer.abort();
+        }
+        let Some(connection) = &self.connection else {
+            return self.node.do_send(SnapshotFailed(self.peer.id));
+        };
+        let sender = SnapshotSender {
+            peer: self.peer.id,
+            client: connection.client().clone(),
+            node: self.node.clone(),
+            transfer: SnapshotTransfer::new(term, self.peer.own_id, snapshot),
+        };
+        let snapshots = Arc::clone(&self.snapshots);
+        self.transfer = Some(actix_rt::spawn(sender.run(snapshots)));
+    }
+}
+
+/// One transfer, as a task beside the replicator, so that heartbeats go on.
+struct SnapshotSender {
+    peer: NodeId,
+    client: PeerClient,
+    node: Addr<RaftNode>,
+    transfer: SnapshotTransfer,
+}
+
+impl SnapshotSender {
+    async fn run(mut self, snapshots: Arc<dyn SnapshotStore>) {
+        let index = self.transfer.snapshot().last_included_index;
+        match self.stream(snapshots).await {
+            Ok(true) => tracing::info!("node {} has installed the snapshot at {index}", self.peer),
+            Ok(false) => {
+                tracing::info!("the snapshot at {index} did not get through to node {}", self.peer);
+                self.node.do_send(SnapshotFailed(self.peer));
+            }
+            Err(error) => {
+                tracing::error!("the snapshot at {index} cannot be sent to node {}: {error}", self.peer);
+                self.node.do_send(SnapshotFailed(self.peer));
+            }
+        }
+    }
+
+    /// Sends chunk after chunk until the peer has installed the snapshot. `false` if that did not work out.
+    async fn stream(&mut self, snapshots: Arc<dyn SnapshotStore>) -> Result<bool, StorageError> {
+        let snapshot = self.transfer.snapshot().clone();
+        let Some(opened) = aside(move || snapshots.open(&snapshot)).await else { return Ok(false) };
+        let mut file = opened?;
+        loop {
+            let offset = self.transfer.offset();
+            let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else { return Ok(false) };
+            file = returned;
+            let Some(step) = self.send_chunk(self.transfer.request(chunk?)).await else { return Ok(false) };
+            match step {
+                TransferStep::Send => {}
+                TransferStep::AskAgain => tokio::time::sleep(VERIFY_PAUSE).await,
+                TransferStep::Installed => return Ok(true),
+                TransferStep::Failed => return Ok(false),
+            }
+        }
+    }
+
+    /// The core sees every answer: it is a sign of life, and may bring a higher term.
+    async fn send_chunk(&mut self, request: InstallSnapshot) -> Option<TransferStep> {
+        let answer = self.client.install_snapshot(rpc::context(CHUNK_TIMEOUT), request).await.ok()?.ok()?;
+        let message = raft_core::Message::InstallSnapshotResponse(answer);
+        self.node.do_send(PeerResponse { from: self.peer, message });
+        Some(self.transfer.answered(answer.last_included_index, answer.outcome))
+    }
+}
+
+type OpenSnapshot = Box<dyn SnapshotReader>;
+
+fn read_chunk(mut file: OpenSnapshot, offset: u64) -> (OpenSnapshot, Result<bytes::Bytes, StorageError>) {
+    let chunk = file.read_chunk(offset, SNAPSHOT_CHUNK_BYTES);
+    (file, chunk)
+}
+
+/// Runs disk work away from the hot thread. `None` if the process is going down.
+async fn aside<T: std::marker::Send + 'static>(work: impl FnOnce() -> T + std::marker::Send + 'static) -> Option<T> {
+    actix_rt::task::spawn_blocking(work).await.ok()
+}

@@ -1,0 +1,157 @@
+//! The `Kv` service: checks a client's request, hands it to the KV server, and shapes the answer.
+
+use std::sync::Arc;
+
+use actix::{Addr, Handler, Message};
+use bytes::Bytes;
+use raft_core::{LogIndex, NodeId, Term};
+use rpc::client::{
+    BusyReason, Consistency, GetReply, Kv, KvError, Member, ScanReply, ScanRequest, SessionId, StatusReply, WriteId,
+};
+use tarpc::context::Context;
+use tokio::sync::oneshot;
+
+use crate::actors::{GetStatus, KvServer, RaftNode, ReadBarrier, Submit};
+use crate::command::{Command, Operation, validate_key, validate_scan, validate_write_id};
+use crate::sessions::Outcome;
+use crate::state_machine::Reply;
+use crate::state_reader::StateReader;
+
+/// Serves the requests of clients.
+#[derive(Clone, Debug)]
+pub struct ClientService {
+    kv: Addr<KvServer>,
+    node: Addr<RaftNode>,
+    reader: StateReader,
+    about: Arc<About>,
+}
+
+/// What `status` tells beside the node's own state.
+#[derive(Debug)]
+pub struct About {
+    /// This server.
+    pub id: NodeId,
+    /// The cluster's name.
+    pub cluster_id: String,
+    /// All servers of the cluster.
+    pub members: Vec<Member>,
+}
+
+impl ClientService {
+    /// Serves clients of the server that `kv` and `node` make up; reads come from `reader`.
+    #[must_use]
+    pub fn new(kv: Addr<KvServer>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
+        Self { kv, node, reader, about: Arc::new(about) }
+    }
+
+    /// Takes a command through the log.
+    async fn submit(&self, command: &Command) -> Result<Reply, KvError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Submit { command: command.encode(), reply })?;
+        // Dropped unanswered: the server went down while the entry was on its way.
+        answer.await.unwrap_or(Err(KvError::OutcomeUnknown))
+    }
+
+    async fn write(&self, id: WriteId, operation: Operation) -> Result<Outcome, KvError> {
+        validate_write_id(&id).map_err(KvError::InvalidArgument)?;
+        operation.validate().map_err(KvError::InvalidArgument)?;
+        match self.submit(&Command::Write { id, operation }).await? {
+            Reply::Written(result) => result,
+            other => unreachable!("a write was answered with {other:?}"),
+        }
+    }
+
+    async fn store(&self, id: WriteId, operation: Operation) -> Result<LogIndex, KvError> {
+        match self.write(id, operation).await? {
+            Outcome::Stored { version } => Ok(version),
+            Outcome::Deleted { .. } => unreachable!("a put or an append is answered with a version"),
+        }
+    }
+
+    /// Waits until a read of this consistency may be served; yields the term.
+    async fn read_barrier(&self, consistency: Consistency) -> Result<Term, KvError> {
+        if consistency == Consistency::Stale {
+            return Ok(self.status_of_node().await?.soft_state.term);
+        }
+        let (reply, answer) = oneshot::channel();
+        self.send(ReadBarrier { reply })?;
+        answer.await.unwrap_or(Err(KvError::ShuttingDown))
+    }
+
+    async fn status_of_node(&self) -> Result<raft_core::Status, KvError> {
+        self.node.send(GetStatus).await.map_err(|_| KvError::ShuttingDown)
+    }
+
+    fn send<M>(&self, message: M) -> Result<(), KvError>
+    where
+        M: Message<Result = ()> + Send + 'static,
+        KvServer: Handler<M>,
+    {
+        self.kv.try_send(message).map_err(|error| match error {
+            actix::prelude::SendError::Full(_) => KvError::Busy(BusyReason::RequestsInFlight),
+            actix::prelude::SendError::Closed(_) => KvError::ShuttingDown,
+        })
+    }
+}
+
+impl Kv for ClientService {
+    async fn open_session(self, _: Context) -> Result<SessionId, KvError> {
+        let secret = rand::random();
+        match self.submit(&Command::OpenSession { secret }).await? {
+            Reply::SessionOpened(session) => Ok(session),
+            other => unreachable!("a session was asked for and the reply is {other:?}"),
+        }
+    }
+
+    async fn put(self, _: Context, write: WriteId, key: Bytes, value: Bytes) -> Result<LogIndex, KvError> {
+        self.store(write, Operation::Put { key, value }).await
+    }
+
+    async fn append(self, _: Context, write: WriteId, key: Bytes, value: Bytes) -> Result<LogIndex, KvError> {
+        self.store(write, Operation::Append { key, value }).await
+    }
+
+    async fn delete(self, _: Context, write: WriteId, key: Bytes) -> Result<bool, KvError> {
+        match self.write(write, Operation::Delete { key }).await? {
+            Outcome::Deleted { existed } => Ok(existed),
+            Outcome::Stored { .. } => unreachable!("a delete is answered with whether the key was there"),
+        }
+    }
+
+    async fn get(self, _: Context, key: Bytes, consistency: Consistency) -> Result<GetReply, KvError> {
+        validate_key(&key).map_err(KvError::InvalidArgument)?;
+        if consistency == Consistency::Log {
+            return match self.submit(&Command::Get { key }).await? {
+                Reply::Read(reply) => Ok(reply),
+                other => unreachable!("a read was answered with {other:?}"),
+            };
+        }
+        let term = self.read_barrier(consistency).await?;
+        Ok(self.reader.get(&key, term))
+    }
+
+    async fn scan(self, _: Context, request: ScanRequest) -> Result<ScanReply, KvError> {
+        validate_scan(&request).map_err(KvError::InvalidArgument)?;
+        let term = self.read_barrier(request.consistency).await?;
+        Ok(self.reader.scan(&request, term))
+    }
+
+    async fn status(self, _: Context) -> Result<StatusReply, KvError> {
+        let status = self.status_of_node().await?;
+        Ok(StatusReply {
+            id: self.about.id,
+            cluster_id: self.about.cluster_id.clone(),
+            role: status.soft_state.role,
+            leader_id: status.soft_state.leader_id,
+            term: status.soft_state.term,
+            commit_index: status.commit_index,
+            last_applied: self.reader.applied_index(),
+            last_log_index: status.last_log_index,
+            snapshot_index: status.snapshot_index,
+            keys: self.reader.keys(),
+            sessions: self.reader.sessions(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            members: self.about.members.clone(),
+        })
+    }
+}

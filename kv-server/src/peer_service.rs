@@ -1,0 +1,75 @@
+//! The `Peer` service: hands a peer's request to the node and waits for the node's response.
+
+use actix::Addr;
+use raft_core::{
+    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, Message, NodeId, TimeoutNow,
+    TimeoutNowResponse, VoteRequest, VoteResponse,
+};
+use rpc::peer::{Peer, PeerError};
+use tarpc::context::Context;
+use tokio::sync::oneshot;
+
+use crate::actors::{PeerRequest, RaftNode};
+
+/// Serves the requests of one peer.
+#[derive(Clone, Debug)]
+pub struct PeerService {
+    from: NodeId,
+    node: Addr<RaftNode>,
+}
+
+impl PeerService {
+    /// Serves `from`, whose identity the connection settled.
+    #[must_use]
+    pub fn new(from: NodeId, node: Addr<RaftNode>) -> Self {
+        Self { from, node }
+    }
+
+    /// The request reaches the node's mailbox before this first waits, so requests keep the order in which
+    /// they are started.
+    async fn call(&self, message: Message) -> Result<Message, PeerError> {
+        let (reply, response) = oneshot::channel();
+        let request = PeerRequest { from: self.from, message, reply };
+        self.node.try_send(request).map_err(|error| match error {
+            actix::prelude::SendError::Full(_) => PeerError::Busy,
+            actix::prelude::SendError::Closed(_) => PeerError::ShuttingDown,
+        })?;
+        response.await.map_err(|_| PeerError::ShuttingDown)
+    }
+}
+
+/// Takes the response of the right kind. The core answers each request with its own kind.
+macro_rules! expect_response {
+    ($message:expr, $kind:path) => {
+        match $message {
+            $kind(response) => Ok(response),
+            other => unreachable!("the node answered with {other:?}"),
+        }
+    };
+}
+
+impl Peer for PeerService {
+    async fn pre_vote(self, _: Context, request: VoteRequest) -> Result<VoteResponse, PeerError> {
+        expect_response!(self.call(Message::PreVote(request)).await?, Message::PreVoteResponse)
+    }
+
+    async fn request_vote(self, _: Context, request: VoteRequest) -> Result<VoteResponse, PeerError> {
+        expect_response!(self.call(Message::RequestVote(request)).await?, Message::RequestVoteResponse)
+    }
+
+    async fn append_entries(self, _: Context, request: AppendEntries) -> Result<AppendEntriesResponse, PeerError> {
+        expect_response!(self.call(Message::AppendEntries(request)).await?, Message::AppendEntriesResponse)
+    }
+
+    async fn install_snapshot(
+        self,
+        _: Context,
+        request: InstallSnapshot,
+    ) -> Result<InstallSnapshotResponse, PeerError> {
+        expect_response!(self.call(Message::InstallSnapshot(request)).await?, Message::InstallSnapshotResponse)
+    }
+
+    async fn timeout_now(self, _: Context, request: TimeoutNow) -> Result<TimeoutNowResponse, PeerError> {
+        expect_response!(self.call(Message::TimeoutNow(request)).await?, Message::TimeoutNowResponse)
+    }
+}

@@ -1,0 +1,72 @@
+//! Why a server stops, and how the reason reaches the place that stops it.
+
+use std::io;
+
+use storage::StorageError;
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+use crate::actors::RestoreError;
+
+/// What a server cannot go on after. It stops in order; what it acknowledged is on disk.
+#[derive(Debug, Error)]
+pub enum Fatal {
+    /// The disk failed. Nothing was acknowledged after that.
+    #[error("the storage failed, so the node stops: {0}")]
+    Storage(StorageError),
+    /// The state machine cannot go on.
+    #[error("the state machine cannot go on, so the node stops: {0}")]
+    State(RestoreError),
+    /// The operating system gave no thread.
+    #[error("a thread could not be started, so the node stops: {0}")]
+    Thread(io::Error),
+}
+
+/// Tells the server to stop. Only the first reason counts.
+#[derive(Clone, Debug)]
+pub struct StopSender(mpsc::Sender<Fatal>);
+
+/// Where the reason arrives.
+#[derive(Debug)]
+pub struct StopReceiver(mpsc::Receiver<Fatal>);
+
+/// A sender and its receiver.
+#[must_use]
+pub fn stop_channel() -> (StopSender, StopReceiver) {
+    let (sender, receiver) = mpsc::channel(1);
+    (StopSender(sender), StopReceiver(receiver))
+}
+
+impl StopSender {
+    /// The disk failed.
+    pub fn storage_failed(&self, error: StorageError) {
+        self.send(Fatal::Storage(error));
+    }
+
+    /// The state machine cannot go on.
+    pub fn state_failed(&self, error: RestoreError) {
+        self.send(Fatal::State(error));
+    }
+
+    /// No thread could be started.
+    pub fn thread_failed(&self, error: io::Error) {
+        self.send(Fatal::Thread(error));
+    }
+
+    fn send(&self, reason: Fatal) {
+        if let Err(mpsc::error::TrySendError::Full(later)) = self.0.try_send(reason) {
+            tracing::error!("another failure while the node stops: {later}");
+        }
+    }
+}
+
+impl StopReceiver {
+    /// Waits for the first reason.
+    pub async fn reason(&mut self) -> Fatal {
+        match self.0.recv().await {
+            Some(reason) => reason,
+            // Every sender is gone only when the server has already stopped: there is nothing to wait for.
+            None => std::future::pending().await,
+        }
+    }
+}
