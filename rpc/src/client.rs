@@ -12,6 +12,7 @@ use thiserror::Error;
 /// Keys are 1 to [`MAX_KEY_BYTES`](crate::limits::MAX_KEY_BYTES) long, values up to
 /// [`MAX_VALUE_BYTES`](crate::limits::MAX_VALUE_BYTES).
 #[tarpc::service]
+#[trait_variant::make(Send)]
 pub trait Kv {
     /// Registers a session through the log. Calling it again registers another one.
     async fn open_session() -> Result<SessionId, KvError>;

@@ -1,14 +1,15 @@
 //! The service that servers offer to each other: the RPCs of Raft, one method each.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, TimeoutNow, TimeoutNowResponse,
-    VoteRequest, VoteResponse,
+    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, TimeoutNow,
+    TimeoutNowResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Server to server. Who the caller is was settled when the connection opened (see [`crate::hello`]).
 #[tarpc::service]
+#[trait_variant::make(Send)]
 pub trait Peer {
     /// Would you vote for me? (thesis §9.6)
     async fn pre_vote(request: VoteRequest) -> Result<VoteResponse, PeerError>;
