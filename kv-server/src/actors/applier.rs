@@ -11,7 +11,7 @@ use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
 use super::kv_server::EntriesApplied;
-use super::raft_node::{AppliedTo, SnapshotCut};
+use super::raft_node::{AppliedTo, RaftNode, SnapshotCut};
 use crate::shutdown::StopSender;
 use crate::state_machine::{StateError, StateMachine};
 use crate::state_snapshot::StateSnapshot;
@@ -37,8 +37,7 @@ pub struct Applier {
     cutting: bool,
     /// While a snapshot is being loaded, what comes behind it.
     restoring: Option<VecDeque<Vec<Entry>>>,
-    node: Recipient<AppliedTo>,
-    compaction: Recipient<SnapshotCut>,
+    node: Addr<RaftNode>,
     kv: Recipient<EntriesApplied>,
     stop: StopSender,
     _fatal: FatalOnPanic,
@@ -104,17 +103,14 @@ fn write(
 impl Applier {
     /// Applies to `state`; reports to `node` and `kv`.
     #[must_use]
-    pub fn new<N>(
+    pub fn new(
         state: StateMachine,
         snapshots: Arc<dyn SnapshotStore>,
         settings: ApplierSettings,
-        node: &Addr<N>,
+        node: Addr<RaftNode>,
         kv: Recipient<EntriesApplied>,
         stop: StopSender,
-    ) -> Self
-    where
-        N: Handler<AppliedTo> + Handler<SnapshotCut> + Actor<Context = Context<N>>,
-    {
+    ) -> Self {
         Self {
             configuration: settings.snapshot.configuration.clone(),
             state,
@@ -123,8 +119,7 @@ impl Applier {
             log_bytes: 0,
             cutting: false,
             restoring: None,
-            node: node.clone().recipient(),
-            compaction: node.clone().recipient(),
+            node,
             kv,
             stop,
             _fatal: FatalOnPanic::of("the applier"),
@@ -236,7 +231,7 @@ impl Handler<CutFinished> for Applier {
     fn handle(&mut self, CutFinished(result): CutFinished, _: &mut Self::Context) {
         self.cutting = false;
         match result {
-            Ok(snapshot) => self.compaction.do_send(SnapshotCut(snapshot)),
+            Ok(snapshot) => self.node.do_send(SnapshotCut(snapshot)),
             Err(error) => self.stop.storage_failed(error),
         }
     }

@@ -1,0 +1,339 @@
+//! Puts one server together: opens the storage, starts the actors in the right order, and stops them in the
+//! reverse one.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Recipient};
+use raft_core::{Configuration, Node, NodeId, Restored, Role, SoftState, Storage, Ticks};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rpc::client::Member;
+use rpc::hello::ServerIdentity;
+use storage::{Identity, SledStorage, SnapshotStore};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::actors::{
+    self, Applier, ApplierSettings, ElectionTicker, HeartbeatTicker, KvServer, Links, PeerAddress, Persister,
+    RaftNode, Replicator, ShutDown, StepAside, StopPersister, StopRaftNode,
+};
+use crate::client_service::{About, ClientService};
+use crate::config::Config;
+use crate::driver::Driver;
+use crate::peer_service::PeerService;
+use crate::server_error::ServerError;
+use crate::shutdown::{StopReceiver, StopSender, stop_channel};
+use crate::state_machine::StateMachine;
+
+/// How long a leader tries to hand over before it goes.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How long each other step of an orderly stop may take; what is acknowledged is on disk in any case.
+const STOP_STEP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A running server.
+struct Server {
+    node: Addr<RaftNode>,
+    kv: Addr<KvServer>,
+    persister: Addr<Persister<SledStorage>>,
+    soft_state: watch::Receiver<SoftState>,
+    stop_serving: watch::Sender<bool>,
+    serving: Vec<tokio::task::JoinHandle<()>>,
+    failures: StopReceiver,
+    threads: Vec<Arbiter>,
+}
+
+/// Runs one server until it is told to stop or cannot go on. Must be called inside an actix system.
+///
+/// # Errors
+///
+/// When it cannot start, or had to stop because its disk failed.
+pub async fn serve(config: Config) -> Result<(), ServerError> {
+    // The ports first: a second server on the same configuration ends here, before it touches the disk.
+    let ports = Ports::bind(&config).await?;
+    let opened = Opened::open(&config)?;
+    let mut signals = Signals::install()?;
+    let mut server = Server::start(&config, ports, opened)?;
+    tracing::info!(
+        "node {} of cluster {} serves clients on {} and peers on {}",
+        config.id,
+        config.cluster_id,
+        config.own().client_addr,
+        config.own().raft_addr
+    );
+    let outcome = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!("{signal}: stops in order");
+            server.hand_over().await;
+            Ok(())
+        }
+        failure = server.failures.reason() => {
+            tracing::error!("{failure}");
+            Err(ServerError::Fatal(failure))
+        }
+    };
+    server.stop().await;
+    tracing::info!("stopped");
+    outcome
+}
+
+struct Ports {
+    peers: TcpListener,
+    clients: TcpListener,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Self, ServerError> {
+        let own = config.own();
+        let bind = async |name: &'static str, addr: &str| {
+            let bound = TcpListener::bind(addr).await;
+            bound.map_err(|source| ServerError::Bind { name, addr: addr.to_owned(), source })
+        };
+        Ok(Self { peers: bind("raft_addr", &own.raft_addr).await?, clients: bind("client_addr", &own.client_addr).await? })
+    }
+}
+
+/// What the data directory holds.
+struct Opened {
+    storage: SledStorage,
+    restored: Restored,
+    state: StateMachine,
+}
+
+impl Opened {
+    fn open(config: &Config) -> Result<Self, ServerError> {
+        let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.id };
+        let initial = Configuration::of_voters(config.nodes.iter().map(|node| node.id));
+        let options = storage::Options { cache_bytes: config.cache_bytes, ..storage::Options::default() };
+        let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
+        let restored = storage.restore()?;
+        let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
+        tracing::info!(
+            "data directory {}: term {}, snapshot at {}, {} log entries behind it",
+            config.data_dir.display(),
+            restored.hard_state.current_term,
+            restored.snapshot.last_included_index,
+            restored.entries.iter().filter(|entry| entry.index > restored.snapshot.last_included_index).count(),
+        );
+        Ok(Self { storage, restored, state })
+    }
+}
+
+/// The length of one tick of the election clock: a thirtieth of the shortest timeout, so that the draw is
+/// fine enough, yet no shorter than a millisecond and no longer than ten.
+fn election_tick(config: &Config) -> Duration {
+    (config.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
+}
+
+fn core_config(config: &Config) -> raft_core::Config {
+    let tick = election_tick(config);
+    let ticks = |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
+    raft_core::Config {
+        seed: rand::random(),
+        election_timeout_min: ticks(config.election_timeout_min),
+        election_timeout_max: ticks(config.election_timeout_max),
+        max_uncommitted_bytes: config.max_uncommitted_bytes,
+        max_inflight_bytes: config.max_inflight_bytes,
+        max_inflight_messages: config.max_inflight_messages,
+        ..raft_core::Config::new(config.id)
+    }
+}
+
+/// The members are fixed: the file must name the ones that the log knows.
+fn check_members(config: &Config, node: &Node) -> Result<(), ServerError> {
+    let stored = node.status().configuration.members();
+    let configured = config.nodes.iter().map(|node| node.id).collect();
+    if stored == configured { Ok(()) } else { Err(ServerError::MembersDiffer { stored, configured }) }
+}
+
+fn members(config: &Config) -> Vec<Member> {
+    config.nodes.iter().map(|node| Member { id: node.id, client_addr: node.client_addr.clone() }).collect()
+}
+
+/// Everything that [`Server::start`] hands to the actors it creates.
+struct Parts<'a> {
+    config: &'a Config,
+    snapshots: Arc<dyn SnapshotStore>,
+    stop: StopSender,
+    persister_thread: &'a Arbiter,
+}
+
+impl Server {
+    fn start(config: &Config, ports: Ports, opened: Opened) -> Result<Self, ServerError> {
+        let (stop, failures) = stop_channel();
+        let (persister_thread, ticker_thread) = (Arbiter::new(), Arbiter::new());
+        let Opened { storage, restored, state } = opened;
+        let snapshot = restored.snapshot.clone();
+        let node = Node::new(core_config(config), restored)?;
+        check_members(config, &node)?;
+        let reader = state.reader();
+        let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
+        let parts = Parts { config, snapshots: storage.snapshots(), stop, persister_thread: &persister_thread };
+        let mut started = None;
+        let node = RaftNode::create(|ctx| {
+            let persister = start_persister(&parts, ctx, storage);
+            let kv = start_kv_server(&parts, ctx, &state);
+            let settings = ApplierSettings { snapshot_log_bytes: config.snapshot_log_bytes, snapshot };
+            let applier = Applier::new(
+                state,
+                Arc::clone(&parts.snapshots),
+                settings,
+                ctx.address(),
+                kv.clone().recipient(),
+                parts.stop.clone(),
+            )
+            .start();
+            let links = Links {
+                persister: persister.clone().recipient(),
+                applier: applier.clone().recipient(),
+                restorer: applier.recipient(),
+                proposals: kv.clone().recipient(),
+                reads: kv.clone().recipient(),
+                leadership: kv.clone().recipient(),
+                replicators: start_replicators(&parts, ctx),
+            };
+            started = Some((persister, kv));
+            RaftNode::new(Driver::new(node), links, soft_state_sender)
+        });
+        let (persister, kv) = started.expect("create runs its closure before it returns");
+        start_tickers(config, &ticker_thread, &node);
+        let (stop_serving, _) = watch::channel(false);
+        let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
+        let serving = serve_ports(config, ports, &stop_serving, &node, service);
+        let threads = vec![ticker_thread, persister_thread];
+        Ok(Self { node, kv, persister, soft_state, stop_serving, serving, failures, threads })
+    }
+
+    /// A leader that goes hands leadership over first, so that clients wait for no election.
+    async fn hand_over(&mut self) {
+        if self.soft_state.borrow().role != Role::Leader {
+            return;
+        }
+        let Ok(Some(target)) = self.node.send(StepAside).await else { return };
+        let handed_over = self.soft_state.wait_for(|state| state.role != Role::Leader);
+        match tokio::time::timeout(HAND_OVER_TIMEOUT, handed_over).await {
+            Ok(_) => tracing::info!("handed leadership to node {target}"),
+            Err(_) => tracing::info!("node {target} did not take over in time"),
+        }
+    }
+
+    /// Refuses new work, ends what waits, flushes and closes, in this order.
+    async fn stop(self) {
+        let _ = self.kv.send(ShutDown).await;
+        self.stop_serving.send_replace(true);
+        for port in self.serving {
+            let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, port).await;
+        }
+        let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, self.node.send(StopRaftNode)).await;
+        let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, self.persister.send(StopPersister)).await;
+        for thread in self.threads {
+            thread.stop();
+            // A thread that hangs on its disk is left behind: the process ends anyway.
+            let joined = actix_rt::task::spawn_blocking(move || thread.join());
+            let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, joined).await;
+        }
+    }
+}
+
+fn about(config: &Config) -> About {
+    About { id: config.id, cluster_id: config.cluster_id.clone(), members: members(config) }
+}
+
+fn start_persister(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    storage: SledStorage,
+) -> Addr<Persister<SledStorage>> {
+    let persister =
+        Persister::new(storage, Arc::clone(&parts.snapshots), ctx.address().recipient(), parts.stop.clone());
+    Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
+}
+
+fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMachine) -> Addr<KvServer> {
+    let node = ctx.address();
+    KvServer::new(
+        members(parts.config),
+        parts.config.requests_in_flight,
+        state.last_applied(),
+        node.clone().recipient(),
+        node.recipient(),
+    )
+    .start()
+}
+
+fn start_replicators(parts: &Parts<'_>, ctx: &Context<RaftNode>) -> BTreeMap<NodeId, Addr<Replicator>> {
+    let config = parts.config;
+    let others = config.nodes.iter().filter(|node| node.id != config.id);
+    others
+        .map(|peer| {
+            let address = PeerAddress {
+                cluster_id: config.cluster_id.clone(),
+                own_id: config.id,
+                id: peer.id,
+                raft_addr: peer.raft_addr.clone(),
+            };
+            let generator = StdRng::seed_from_u64(rand::random());
+            let replicator = Replicator::new(address, ctx.address(), Arc::clone(&parts.snapshots), generator);
+            (peer.id, replicator.start())
+        })
+        .collect()
+}
+
+fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
+    let (election, beat): (Recipient<_>, Recipient<_>) = (node.clone().recipient(), node.clone().recipient());
+    let (tick, heartbeat) = (election_tick(config), config.heartbeat_interval);
+    ElectionTicker::start_in_arbiter(&thread.handle(), move |_| ElectionTicker::new(tick, election));
+    HeartbeatTicker::start_in_arbiter(&thread.handle(), move |_| HeartbeatTicker::new(heartbeat, beat));
+}
+
+fn serve_ports(
+    config: &Config,
+    ports: Ports,
+    stop: &watch::Sender<bool>,
+    node: &Addr<RaftNode>,
+    clients: ClientService,
+) -> Vec<tokio::task::JoinHandle<()>> {
+    let identity = ServerIdentity::new(
+        config.cluster_id.clone(),
+        config.id,
+        config.nodes.iter().map(|node| node.id),
+    );
+    let stopped = |mut stop: watch::Receiver<bool>| async move {
+        // An error says that the server is gone, which is a reason to stop too.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
+    let peer_node = node.clone();
+    let make_peer_service = move |from| PeerService::new(from, peer_node.clone());
+    let peers = rpc::serve_peer(
+        ports.peers,
+        identity.clone(),
+        rpc::ServerLimits::for_peers(),
+        make_peer_service,
+        stopped(stop.subscribe()),
+    );
+    let clients =
+        rpc::serve_kv(ports.clients, identity, config.client_limits.clone(), clients, stopped(stop.subscribe()));
+    vec![actix_rt::spawn(peers), actix_rt::spawn(clients)]
+}
+
+/// SIGTERM and SIGINT.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn install() -> Result<Self, ServerError> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let install = |kind| signal(kind).map_err(ServerError::Signals);
+        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Why a server did not start, or had to stop.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use raft_core::{ConfigError, NodeId};
+use storage::StorageError;
+use thiserror::Error;
+
+use crate::actors::RestoreError;
+use crate::exit;
+use crate::shutdown::Fatal;
+
+/// Why a server did not start, or had to stop.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// A port cannot be listened on.
+    #[error("cannot listen on {addr} ({name}): {source}\n{}", bind_advice(source))]
+    Bind {
+        /// The setting.
+        name: &'static str,
+        /// The address.
+        addr: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The snapshot in the data directory cannot be loaded.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
+    /// The stored state does not make a node.
+    #[error("the data directory does not hold a usable node: {0}")]
+    Core(#[from] ConfigError),
+    /// The configuration file lists other nodes than the cluster was made with.
+    #[error(
+        "the configuration file lists nodes {}, but this cluster consists of nodes {}\n\
+         the members of a cluster are fixed: list the same ids as when it was first started",
+        list(configured),
+        list(stored)
+    )]
+    MembersDiffer {
+        /// What the log says.
+        stored: BTreeSet<NodeId>,
+        /// What the file says.
+        configured: BTreeSet<NodeId>,
+    },
+    /// The signal handlers could not be installed.
+    #[error("cannot listen for SIGTERM and SIGINT: {0}")]
+    Signals(io::Error),
+    /// It ran, and cannot go on.
+    #[error(transparent)]
+    Fatal(Fatal),
+}
+
+impl ServerError {
+    /// The exit status that tells this.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Fatal(_) | Self::Signals(_) => exit::FAILED,
+            _ => exit::UNUSABLE,
+        }
+    }
+}
+
+fn bind_advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::AddrInUse => "another program has the port: stop it, or change the address in the configuration file",
+        io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's: check --id and the configuration file",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher one",
+        _ => "check the address in the configuration file",
+    }
+}
+
+fn list(ids: &BTreeSet<NodeId>) -> String {
+    ids.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
