@@ -1,0 +1,235 @@
+//! The data directory: who owns it, who has it open, and whether it has ever been a store.
+//!
+//! ```text
+//! data directory/
+//!   raft-storage.lock   held with an OS file lock as long as a store is open
+//!   raft-storage        the marker: whose directory this is, and whether its creation was finished
+//!   high-water          how far this node has acknowledged
+//!   sled/               the database: hard state, log, which snapshot
+//!   snapshots/          the snapshot files
+//! ```
+//!
+//! # Creation, and what a crash after each step leaves
+//!
+//! 1. The directory, synced into its parent. *Empty: the next open starts anew.*
+//! 2. The lock file. *Not counted as content: as after 1.*
+//! 3. The marker with state `Creating`. *The next open clears what step 4 left and starts anew: nothing was
+//!    ever acknowledged, because the first write comes after step 6.*
+//! 4. `sled/` with the first batch, `snapshots/`, `high-water`; all synced. *As after 3.*
+//! 5. The marker with state `Ready`, by rename. *Before the rename as after 3; after it the store exists.*
+//! 6. The directory is synced. *From here on the marker says that a store was here; if the rest is gone, the
+//!    contents were lost and opening is refused.*
+//!
+//! A directory that was emptied completely, marker included, cannot be told from a fresh one.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::durability::{self, SLED_CONFIG_FILE, SLED_DATA_FILE};
+use crate::error::StorageError;
+use crate::hard_state::{Identity, SMALL_RECORD_LIMIT_BYTES};
+use crate::high_water::HIGH_WATER_FILE;
+use crate::sealed::{self, FORMAT_VERSION, Flaw};
+
+const LOCK_FILE: &str = "raft-storage.lock";
+const MARKER_FILE: &str = "raft-storage";
+const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
+const SLED_DIR: &str = "sled";
+const SNAPSHOTS_DIR: &str = "snapshots";
+
+/// What file systems put into an empty directory by themselves.
+const NOT_CONTENT: [&str; 3] = [LOCK_FILE, MARKER_TEMPORARY_FILE, "lost+found"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Stage {
+    Creating,
+    Ready,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    stage: Stage,
+    identity: Identity,
+}
+
+/// What a claimed directory holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    /// Nothing that was ever used.
+    Fresh,
+    /// A store of this node, with all its parts.
+    Store,
+}
+
+/// A data directory that is ours alone as long as this value lives.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Its lock goes when it is dropped.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if it is missing, and locks it.
+    pub(crate) fn claim(path: &Path) -> Result<Self, StorageError> {
+        durability::create_dir_durably(path)?;
+        // Before the lock file: a directory that is somebody's home should not even get that.
+        if !path.join(MARKER_FILE).exists() {
+            require_empty(path)?;
+        }
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock(path)?,
+        })
+    }
+
+    pub(crate) fn sled_dir(&self) -> PathBuf {
+        self.path.join(SLED_DIR)
+    }
+
+    pub(crate) fn snapshots_dir(&self) -> PathBuf {
+        self.path.join(SNAPSHOTS_DIR)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is there, after checking whose it is and that nothing is missing.
+    pub(crate) fn contents(&self, identity: &Identity) -> Result<Contents, StorageError> {
+        let Some(marker) = self.read_marker()? else {
+            require_empty(&self.path)?;
+            return Ok(Contents::Fresh);
+        };
+        self.check_identity(identity, &marker.identity)?;
+        match marker.stage {
+            Stage::Creating => Ok(Contents::Fresh),
+            Stage::Ready => self.require_parts().map(|()| Contents::Store),
+        }
+    }
+
+    /// Announces that a store is about to be created here, and clears what an unfinished creation left.
+    pub(crate) fn begin_creation(&self, identity: &Identity) -> Result<(), StorageError> {
+        self.write_marker(identity, Stage::Creating)?;
+        for leftover in [self.sled_dir(), self.snapshots_dir()] {
+            match fs::remove_dir_all(&leftover) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StorageError::io("remove", &leftover, error));
+                }
+                _ => {}
+            }
+        }
+        durability::create_dir_durably(&self.snapshots_dir())
+    }
+
+    /// From here on, what is missing was lost.
+    pub(crate) fn finish_creation(&self, identity: &Identity) -> Result<(), StorageError> {
+        self.write_marker(identity, Stage::Ready)
+    }
+
+    fn write_marker(&self, identity: &Identity, stage: Stage) -> Result<(), StorageError> {
+        let marker = Marker {
+            stage,
+            identity: identity.clone(),
+        };
+        let bytes = sealed::seal(MARKER_FILE.as_bytes(), &marker, SMALL_RECORD_LIMIT_BYTES)
+            .map_err(|error| StorageError::invalid_write(format!("the cluster id is too long: {error}")))?;
+        durability::replace_file(&self.path, MARKER_FILE, &bytes)
+    }
+
+    fn read_marker(&self) -> Result<Option<Marker>, StorageError> {
+        let path = self.path.join(MARKER_FILE);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(StorageError::io("read", &path, error)),
+        };
+        match sealed::unseal(MARKER_FILE.as_bytes(), &bytes, SMALL_RECORD_LIMIT_BYTES) {
+            Ok(marker) => Ok(Some(marker)),
+            Err(Flaw::Version(found)) => Err(StorageError::UnsupportedVersion {
+                path,
+                found: found.into(),
+                supported: FORMAT_VERSION.into(),
+            }),
+            Err(flaw) => Err(StorageError::Damaged {
+                path,
+                what: flaw.to_string(),
+                index: None,
+            }),
+        }
+    }
+
+    fn check_identity(&self, expected: &Identity, found: &Identity) -> Result<(), StorageError> {
+        let path = self.path.clone();
+        if found.cluster_id != expected.cluster_id {
+            let (expected, found) = (expected.cluster_id.clone(), found.cluster_id.clone());
+            return Err(StorageError::OtherCluster {
+                path,
+                expected,
+                found,
+            });
+        }
+        if found.node_id != expected.node_id {
+            return Err(StorageError::OtherNode {
+                path,
+                expected: expected.node_id,
+                found: found.node_id,
+            });
+        }
+        Ok(())
+    }
+
+    fn require_parts(&self) -> Result<(), StorageError> {
+        let sled_dir = Path::new(SLED_DIR);
+        let parts = [
+            sled_dir.join(SLED_DATA_FILE),
+            sled_dir.join(SLED_CONFIG_FILE),
+            PathBuf::from(SNAPSHOTS_DIR),
+            PathBuf::from(HIGH_WATER_FILE),
+        ];
+        match parts.iter().find(|part| !self.path.join(part).exists()) {
+            None => Ok(()),
+            Some(part) => Err(StorageError::ContentsLost {
+                path: self.path.clone(),
+                missing: part.display().to_string(),
+            }),
+        }
+    }
+}
+
+fn require_empty(dir: &Path) -> Result<(), StorageError> {
+    let listing = fs::read_dir(dir).map_err(StorageError::while_trying("list", dir))?;
+    for entry in listing {
+        let name = entry
+            .map_err(StorageError::while_trying("list", dir))?
+            .file_name();
+        if !NOT_CONTENT.iter().any(|known| name == OsStr::new(known)) {
+            return Err(StorageError::NotAStore {
+                path: dir.to_path_buf(),
+                found_nothing_of: MARKER_FILE,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, StorageError> {
+    let path = dir.join(LOCK_FILE);
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(StorageError::while_trying("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse {
+            path: dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &path, error)),
+    }
+}

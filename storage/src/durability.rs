@@ -1,0 +1,176 @@
+//! What it takes for bytes to survive a power loss: the rule that makes sled durable, and the file operations.
+//!
+//! `sled::Db::flush` writes the log to the operating system and asks it to *start* writing the pages out
+//! (`sync_file_range`), which neither waits for the disk's cache nor covers the file's metadata: after a
+//! power loss the flushed data may be gone. So each batch here is
+//!
+//! 1. applied as one `sled::Batch` (atomic: recovered whole or not at all),
+//! 2. flushed (all of it is in the operating system),
+//! 3. `fdatasync`ed through a handle of our own on sled's `db` file (all of it is on the disk),
+//!
+//! and only then acknowledged. A new file or directory also needs its parent directory synced, once.
+//!
+//! A failed sync is never tried again: the kernel may have dropped the pages it could not write and would
+//! call the second try a success.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use crate::error::StorageError;
+use crate::panics;
+
+/// sled's data file inside its directory.
+pub(crate) const SLED_DATA_FILE: &str = "db";
+
+/// sled's parameter file inside its directory.
+pub(crate) const SLED_CONFIG_FILE: &str = "conf";
+
+/// Commits batches to sled so that they survive a power loss.
+pub(crate) struct DurableTree {
+    tree: sled::Tree,
+    data_file: File,
+    path: PathBuf,
+}
+
+impl fmt::Debug for DurableTree {
+    /// Names the file; sled's own would print every record.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DurableTree")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl DurableTree {
+    /// Wraps the default tree of `db`, which lives in `sled_dir`.
+    pub(crate) fn new(db: &sled::Db, sled_dir: &Path) -> Result<Self, StorageError> {
+        let path = sled_dir.join(SLED_DATA_FILE);
+        // Opened for writing because some systems refuse to sync a handle that cannot write.
+        let data_file = OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .map_err(StorageError::while_trying("open", &path))?;
+        Ok(Self {
+            tree: (**db).clone(),
+            data_file,
+            path,
+        })
+    }
+
+    /// Makes `batch` durable, or fails with nothing acknowledged. After a failure the tree must not be
+    /// written again.
+    pub(crate) fn commit(&self, batch: sled::Batch) -> Result<(), StorageError> {
+        let applied = panics::catch(|| self.tree.apply_batch(batch).and_then(|()| self.tree.flush()));
+        match applied {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => return Err(self.write_failed(error.to_string())),
+            Err(panic) => return Err(self.write_failed(panic)),
+        }
+        self.sync()
+    }
+
+    /// Waits until everything written to the data file so far is on the disk.
+    pub(crate) fn sync(&self) -> Result<(), StorageError> {
+        self.data_file
+            .sync_data()
+            .map_err(StorageError::while_trying("sync", &self.path))
+    }
+
+    /// Whether there is no record at all. Also when sled fails on finding out: reading then tells why.
+    pub(crate) fn is_empty(&self) -> bool {
+        panics::catch(|| self.tree.is_empty()).unwrap_or(false)
+    }
+
+    /// The value under `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, String> {
+        panics::catch(|| self.tree.get(key))?.map_err(|error| error.to_string())
+    }
+
+    /// Hands every record to `visit`, in the order of the keys, until one is refused.
+    pub(crate) fn for_each<E: From<String>>(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut records = self.tree.iter();
+        loop {
+            match panics::catch(|| records.next()).map_err(E::from)? {
+                None => return Ok(()),
+                Some(Err(error)) => return Err(E::from(error.to_string())),
+                Some(Ok((key, value))) => visit(&key, &value)?,
+            }
+        }
+    }
+
+    /// sled's data file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn write_failed(&self, cause: String) -> StorageError {
+        StorageError::WriteFailed {
+            path: self.path.clone(),
+            cause,
+        }
+    }
+
+    /// Makes every later sync fail, as a dying disk would.
+    #[cfg(test)]
+    pub(crate) fn break_sync(&mut self) {
+        // A pipe cannot be synced: the kernel answers EINVAL.
+        let (_reader, writer) = std::io::pipe().unwrap();
+        self.data_file = File::from(std::os::fd::OwnedFd::from(writer));
+    }
+}
+
+/// Makes the entries of a directory durable: files created in it, renamed into it, removed from it.
+pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
+    File::open(dir)
+        .and_then(|handle| handle.sync_all())
+        .map_err(StorageError::while_trying("sync", dir))
+}
+
+/// Makes the bytes of an existing file durable.
+pub(crate) fn sync_file(path: &Path) -> Result<(), StorageError> {
+    OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(StorageError::while_trying("sync", path))
+}
+
+/// Replaces `dir/name` by `bytes`: after a crash it holds the old bytes or the new ones, and the new ones for
+/// certain once this has returned.
+pub(crate) fn replace_file(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
+    let temporary = dir.join(format!("{name}.tmp"));
+    let write = || -> std::io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(StorageError::while_trying("write", &temporary))?;
+    let path = dir.join(name);
+    fs::rename(&temporary, &path).map_err(StorageError::while_trying("rename a file to", &path))?;
+    sync_dir(dir)
+}
+
+/// Creates `dir` with its parents, each durable in the one above it.
+pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), StorageError> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = match dir.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    create_dir_durably(parent)?;
+    match fs::create_dir(dir) {
+        Ok(()) => sync_dir(parent),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(StorageError::NotADirectory {
+            path: dir.to_path_buf(),
+        }),
+        Err(error) => Err(StorageError::io("create the directory", dir, error)),
+    }
+}

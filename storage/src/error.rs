@@ -1,0 +1,220 @@
+//! Everything that can go wrong, and what the operator or the caller can do about each.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use raft_core::{LogIndex, NodeId};
+
+/// Why the storage refused. A node that meets any of these on opening or writing must not go on.
+///
+/// The error is `Clone` because a store whose write failed answers every later call with the very same one.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The path exists and is not a directory.
+    #[error("{} is not a directory: name a directory for the data, or move the file away", path.display())]
+    NotADirectory {
+        /// The path that was given.
+        path: PathBuf,
+    },
+    /// The operating system denied access.
+    #[error(
+        "no permission to use {}: make it readable and writable for the user that runs the node",
+        path.display()
+    )]
+    PermissionDenied {
+        /// What could not be used.
+        path: PathBuf,
+        /// The refusal of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// The directory holds something, and it is not a store.
+    #[error(
+        "{} holds files but no {found_nothing_of}: if it is not a data directory, name an empty one; if it \
+         was one, its contents were lost and the node must be replaced under a new id",
+        path.display()
+    )]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+        /// The file by which a store is known.
+        found_nothing_of: &'static str,
+    },
+    /// The directory belongs to another cluster.
+    #[error(
+        "{} belongs to cluster {found:?}, not to {expected:?}: correct cluster_id or data_dir in the \
+         configuration",
+        path.display()
+    )]
+    OtherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// The cluster that was asked for.
+        expected: String,
+        /// The cluster that the directory belongs to.
+        found: String,
+    },
+    /// The directory belongs to another node of the cluster.
+    #[error(
+        "{} belongs to node {found}, not to node {expected}: correct --id or data_dir",
+        path.display()
+    )]
+    OtherNode {
+        /// The directory.
+        path: PathBuf,
+        /// The node that was asked for.
+        expected: NodeId,
+        /// The node that the directory belongs to.
+        found: NodeId,
+    },
+    /// Another process, or another store in this one, has the directory open.
+    #[error(
+        "{} is in use by another process: stop that process, or give this node its own data_dir",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store was written by a version with another format.
+    #[error(
+        "{} has format version {found}, and this program reads version {supported}: start it with the program \
+         that wrote it",
+        path.display()
+    )]
+    UnsupportedVersion {
+        /// What has the version.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The version that this program reads and writes.
+        supported: u32,
+    },
+    /// The directory was a store once, and parts of it are gone.
+    #[error(
+        "{} was initialised before, but {missing} is gone: what this node promised is lost, so it must not \
+         vote. Put the lost files back, or replace the node under a new id with an empty data directory",
+        path.display()
+    )]
+    ContentsLost {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing.
+        missing: String,
+    },
+    /// The store is whole but older than what it has acknowledged.
+    #[error(
+        "{} holds batch {found}, but batch {acknowledged} was acknowledged: the files were rolled back or \
+         lost their end, so this node must not vote. Put the newer files back, or replace the node under a \
+         new id with an empty data directory",
+        path.display()
+    )]
+    RolledBack {
+        /// The directory.
+        path: PathBuf,
+        /// The last batch known to have been acknowledged.
+        acknowledged: u64,
+        /// The last batch that the store holds.
+        found: u64,
+    },
+    /// Something in the store is not what was written.
+    #[error(
+        "{} is damaged: {what}. What this node promised may be lost, so it must not vote. Check the disk; put \
+         an intact and current copy of the files back, or replace the node under a new id with an empty data \
+         directory",
+        path.display()
+    )]
+    Damaged {
+        /// The directory or file.
+        path: PathBuf,
+        /// Which record or part, and what is wrong with it.
+        what: String,
+        /// The log index where the damage was met, if it is in the log.
+        index: Option<LogIndex>,
+    },
+    /// The operating system failed a request.
+    #[error("could not {action} {}: {source}. Check the disk: is it full, or failing?", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: Arc<io::Error>,
+    },
+    /// A write failed inside the database. Nothing of it was acknowledged.
+    #[error(
+        "could not write to {}: {cause}. Nothing of this write was acknowledged; the node must stop. Check the \
+         disk (is it full, or failing?) and start the node again",
+        path.display()
+    )]
+    WriteFailed {
+        /// The database.
+        path: PathBuf,
+        /// What the database said.
+        cause: String,
+    },
+    /// The caller asked for a change that no correct Raft log makes. Nothing was written.
+    #[error("refused a write that breaks the log: {what}. This is a defect in the program, please report it")]
+    InvalidWrite {
+        /// Which rule the write breaks.
+        what: String,
+    },
+    /// The store was crashed or closed under its user. Only [`MemoryDisk`](crate::MemoryDisk) says so.
+    #[error("the disk is gone: it crashed after this store was opened. Open a new store")]
+    Crashed,
+    /// There is no such snapshot file.
+    #[error("there is no snapshot file for index {index}: a newer snapshot has replaced it")]
+    SnapshotMissing {
+        /// The last log index that the snapshot covers.
+        index: LogIndex,
+    },
+    /// A snapshot file is not what was written.
+    #[error(
+        "the snapshot file for index {index} is damaged: {what}. It must not be used; have the node fetch or cut \
+         another one"
+    )]
+    SnapshotDamaged {
+        /// The last log index that the snapshot covers.
+        index: LogIndex,
+        /// What is wrong.
+        what: String,
+    },
+    /// A chunk of a snapshot does not continue what is staged.
+    #[error("a snapshot chunk at offset {offset} does not continue what is staged: {what}")]
+    ChunkRefused {
+        /// The offset of the chunk, in bytes.
+        offset: u64,
+        /// Why it does not fit.
+        what: String,
+    },
+}
+
+impl StorageError {
+    /// An operating-system error, with permission trouble told apart.
+    pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        let path = path.to_path_buf();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied => Self::PermissionDenied {
+                path,
+                source: Arc::new(source),
+            },
+            io::ErrorKind::NotADirectory => Self::NotADirectory { path },
+            _ => Self::Io {
+                action,
+                path,
+                source: Arc::new(source),
+            },
+        }
+    }
+
+    /// For `map_err`: names what was tried on which path.
+    pub(crate) fn while_trying(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::io(action, path, source)
+    }
+
+    pub(crate) fn invalid_write(what: impl Into<String>) -> Self {
+        Self::InvalidWrite { what: what.into() }
+    }
+}

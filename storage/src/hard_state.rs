@@ -1,0 +1,72 @@
+//! The small records: hard state, snapshot, identity, and the root that ties all records together.
+//!
+//! | key | record | written |
+//! |---|---|---|
+//! | `a/hard-state` | term and vote, one record (Raft figure 2) | when either changes |
+//! | `a/identity` | cluster and node | once |
+//! | `a/root` | which state of the other records belongs together | in every batch |
+//! | `a/snapshot` | the latest snapshot | when one is cut or installed |
+//! | `l` + index + fragment | the log, see [`record`](crate::record) | |
+//!
+//! Each record carries a *serial*, a number that is never used twice in a store. The root names the serials
+//! of the current hard state, the current snapshot and the last log record; each log record names the one
+//! before it. An old but intact record that turns up again (a write that the disk lost, or an old sector that
+//! it returned) has a good checksum and the wrong serial.
+
+use raft_core::{HardState, LogIndex, NodeId, SnapshotMeta};
+use serde::{Deserialize, Serialize};
+
+/// The key of the hard state.
+pub(crate) const HARD_STATE_KEY: &[u8] = b"a/hard-state";
+/// The key of the identity.
+pub(crate) const IDENTITY_KEY: &[u8] = b"a/identity";
+/// The key of the root.
+pub(crate) const ROOT_KEY: &[u8] = b"a/root";
+/// The key of the snapshot.
+pub(crate) const SNAPSHOT_KEY: &[u8] = b"a/snapshot";
+
+/// The largest small record, in bytes. A configuration of a thousand members is a tenth of it.
+pub(crate) const SMALL_RECORD_LIMIT_BYTES: usize = 32 * 1024 - crate::sealed::ENVELOPE_BYTES;
+
+/// Whose store it is. A directory of another cluster or another node is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The cluster, as its configuration names it.
+    pub cluster_id: String,
+    /// The node.
+    pub node_id: NodeId,
+}
+
+/// The hard state with its serial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HardStateRecord {
+    pub(crate) serial: u64,
+    pub(crate) hard_state: HardState,
+}
+
+/// The latest snapshot with its serial.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SnapshotRecord {
+    pub(crate) serial: u64,
+    pub(crate) snapshot: SnapshotMeta,
+}
+
+/// What belongs together. Rewritten in every batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Root {
+    /// Counts the batches of this store; the high-water file says which one was acknowledged last.
+    pub(crate) batch: u64,
+    /// The last serial that was given out.
+    pub(crate) last_serial: u64,
+    /// The serial of the hard state.
+    pub(crate) hard_state_serial: u64,
+    /// The serial of the snapshot.
+    pub(crate) snapshot_serial: u64,
+    /// The first index of the log; one more than `last_index` when the log is empty. Records may hold
+    /// entries before it.
+    pub(crate) first_index: LogIndex,
+    /// The last index of the log.
+    pub(crate) last_index: LogIndex,
+    /// The serial of the log's last record; 0 when the log is empty.
+    pub(crate) last_record_serial: u64,
+}

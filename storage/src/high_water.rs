@@ -1,0 +1,142 @@
+//! A small file beside the database that says how far this node has acknowledged.
+//!
+//! Checksums and chains tell a damaged store; they cannot tell one that is whole and old: sled can open with the end
+//! of its log gone and say nothing, and a directory can be copied back. So the number of the last acknowledged
+//! batch is also kept here. A store that holds less than this says is refused.
+//!
+//! # Order and lag
+//!
+//! The number is written after its batch is durable and before the batch is acknowledged, so it is never
+//! ahead of the store. It is synced with every batch that changes the hard state or the snapshot, and with every
+//! [`SYNC_EVERY_BATCHES`]th one; in between it is only handed to the operating system. Hence:
+//!
+//! - after the process was killed, it covers everything acknowledged;
+//! - after a power loss it covers every vote and term, and all but the last 63 appended batches.
+//!
+//! The lag can only hide a loss in the database that comes together with a power loss. It never leads to a false refusal.
+//!
+//! # Format
+//!
+//! Two slots, in disk sectors of their own, written in turn, so that a torn write leaves the other.
+//! A slot is one byte with the length of a sealed number, then that number.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::durability;
+use crate::error::StorageError;
+use crate::sealed;
+
+/// The name of the file in the data directory.
+pub(crate) const HIGH_WATER_FILE: &str = "high-water";
+
+/// Every how many batches the file is synced when nothing else asks for it.
+pub(crate) const SYNC_EVERY_BATCHES: u64 = 64;
+
+const SLOT_BYTES: usize = 4096;
+const SLOT_PLACES: [&[u8]; 2] = [b"high-water/0", b"high-water/1"];
+const NUMBER_LIMIT_BYTES: usize = 16;
+
+/// The open high-water file.
+#[derive(Debug)]
+pub(crate) struct HighWater {
+    file: File,
+    path: PathBuf,
+}
+
+impl HighWater {
+    /// Creates the file, durably, with `batch` in both slots.
+    pub(crate) fn create(dir: &Path, batch: u64) -> Result<(), StorageError> {
+        let mut bytes = vec![0; 2 * SLOT_BYTES];
+        for (slot, place) in bytes.chunks_mut(SLOT_BYTES).zip(SLOT_PLACES) {
+            let encoded = encode_slot(place, batch);
+            slot[..encoded.len()].copy_from_slice(&encoded);
+        }
+        durability::replace_file(dir, HIGH_WATER_FILE, &bytes)
+    }
+
+    /// Opens the file and reads the highest batch in it.
+    pub(crate) fn open(dir: &Path) -> Result<(Self, u64), StorageError> {
+        let path = dir.join(HIGH_WATER_FILE);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(StorageError::while_trying("open", &path))?;
+        let mut bytes = Vec::with_capacity(2 * SLOT_BYTES);
+        Read::by_ref(&mut file)
+            .take(2 * SLOT_BYTES as u64)
+            .read_to_end(&mut bytes)
+            .map_err(StorageError::while_trying("read", &path))?;
+        let slots = bytes.chunks(SLOT_BYTES).zip(SLOT_PLACES);
+        match slots.filter_map(|(slot, place)| decode_slot(place, slot)).max() {
+            Some(batch) => Ok((Self { file, path }, batch)),
+            None => Err(StorageError::Damaged {
+                path,
+                what: "neither of its two slots can be read".to_owned(),
+                index: None,
+            }),
+        }
+    }
+
+    /// Records that `batch` is about to be acknowledged. With `sync`, for certain.
+    pub(crate) fn record(&mut self, batch: u64, sync: bool) -> Result<(), StorageError> {
+        self.try_record(batch, sync || batch.is_multiple_of(SYNC_EVERY_BATCHES))
+            .map_err(StorageError::while_trying("write", &self.path))
+    }
+
+    fn try_record(&mut self, batch: u64, sync: bool) -> io::Result<()> {
+        let slot = usize::from(batch % 2 == 1);
+        self.file.seek(SeekFrom::Start((slot * SLOT_BYTES) as u64))?;
+        self.file.write_all(&encode_slot(SLOT_PLACES[slot], batch))?;
+        if sync { self.file.sync_data() } else { Ok(()) }
+    }
+}
+
+fn encode_slot(place: &[u8], batch: u64) -> Vec<u8> {
+    let sealed = sealed::seal(place, &batch, NUMBER_LIMIT_BYTES)
+        .expect("a number takes at most 9 bytes, which is below the limit");
+    let length = u8::try_from(sealed.len()).expect("a sealed number takes at most 14 bytes");
+    [&[length], sealed.as_slice()].concat()
+}
+
+fn decode_slot(place: &[u8], slot: &[u8]) -> Option<u64> {
+    let (length, rest) = slot.split_first()?;
+    sealed::unseal(place, rest.get(..usize::from(*length))?, NUMBER_LIMIT_BYTES).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{HIGH_WATER_FILE, HighWater, SLOT_BYTES};
+
+    #[test]
+    fn the_last_recorded_batch_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        HighWater::create(dir.path(), 1).unwrap();
+        for batch in 2..10 {
+            let (mut file, before) = HighWater::open(dir.path()).unwrap();
+            assert_eq!(before, batch - 1);
+            file.record(batch, batch % 3 == 0).unwrap();
+        }
+        assert_eq!(HighWater::open(dir.path()).unwrap().1, 9);
+    }
+
+    #[test]
+    fn a_torn_slot_leaves_the_other_and_two_torn_slots_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        HighWater::create(dir.path(), 7).unwrap();
+        HighWater::open(dir.path()).unwrap().0.record(8, true).unwrap();
+        let path = dir.path().join(HIGH_WATER_FILE);
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[3] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(HighWater::open(dir.path()).unwrap().1, 7);
+        bytes[SLOT_BYTES + 3] ^= 1;
+        fs::write(&path, &bytes).unwrap();
+        let refusal = HighWater::open(dir.path()).unwrap_err().to_string();
+        assert!(refusal.contains(HIGH_WATER_FILE), "{refusal}");
+    }
+}

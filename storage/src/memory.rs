@@ -1,0 +1,272 @@
+//! The in-memory twin: the same rules as on disk, without a disk. For tests and for simulation.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use raft_core::{Configuration, Entry, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
+
+use crate::error::StorageError;
+use crate::hard_state::Identity;
+use crate::rules::LogBounds;
+use crate::snapshot_file::{MemorySnapshots, SnapshotStore};
+
+/// What survives when a [`MemoryStorage`] is dropped. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDisk {
+    shared: Arc<Mutex<Disk>>,
+    snapshots: MemorySnapshots,
+}
+
+/// What the next write does instead of succeeding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteFault {
+    /// It fails and nothing of it is on the disk.
+    LostBatch,
+    /// It fails although all of it is on the disk.
+    KeptBatch,
+}
+
+#[derive(Debug, Default)]
+struct Disk {
+    identity: Option<Identity>,
+    contents: Contents,
+    /// Counts opens and crashes: a store of an earlier count has lost the disk.
+    generation: u64,
+    in_use: bool,
+    fault: Option<WriteFault>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Contents {
+    hard_state: HardState,
+    snapshot: SnapshotMeta,
+    first_index: LogIndex,
+    entries: Vec<Entry>,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Stops the machine: the open store answers [`StorageError::Crashed`] from now on, what it has
+    /// acknowledged stays, and snapshots not finished are gone after the next open.
+    pub fn crash(&self) {
+        let mut disk = self.disk();
+        disk.generation += 1;
+        disk.in_use = false;
+    }
+
+    /// Makes the next write fail, once. The store is finished then, as after any failed write.
+    pub fn fail_next_write(&self, fault: WriteFault) {
+        self.disk().fault = Some(fault);
+    }
+
+    /// The snapshot files on this disk, to damage them.
+    #[must_use]
+    pub fn snapshots(&self) -> &MemorySnapshots {
+        &self.snapshots
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // A write is checked before it changes anything, so a panic elsewhere leaves the contents whole.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Raft's state on a [`MemoryDisk`]. Dropping it and opening another on the same disk is a restart.
+#[derive(Debug)]
+pub struct MemoryStorage {
+    disk: MemoryDisk,
+    generation: u64,
+    failure: Option<StorageError>,
+}
+
+impl MemoryStorage {
+    /// Opens the store on `disk`; on an empty one, creates it with the configuration `initial`.
+    ///
+    /// # Errors
+    ///
+    /// When the disk belongs to another cluster or node, or a store on it is still open.
+    pub fn open(
+        disk: &MemoryDisk,
+        identity: &Identity,
+        initial: &Configuration,
+    ) -> Result<Self, StorageError> {
+        let mut shared = disk.disk();
+        let path = || "memory".into();
+        match &shared.identity {
+            Some(found) if found.cluster_id != identity.cluster_id => {
+                let (expected, found) = (identity.cluster_id.clone(), found.cluster_id.clone());
+                return Err(StorageError::OtherCluster {
+                    path: path(),
+                    expected,
+                    found,
+                });
+            }
+            Some(found) if found.node_id != identity.node_id => {
+                let (expected, found) = (identity.node_id, found.node_id);
+                return Err(StorageError::OtherNode {
+                    path: path(),
+                    expected,
+                    found,
+                });
+            }
+            _ if shared.in_use => return Err(StorageError::InUse { path: path() }),
+            Some(_) => {}
+            None => shared.format(identity, initial),
+        }
+        shared.in_use = true;
+        shared.generation += 1;
+        disk.snapshots.reopen(&shared.contents.snapshot);
+        Ok(Self {
+            disk: disk.clone(),
+            generation: shared.generation,
+            failure: None,
+        })
+    }
+
+    /// The snapshot files of this store.
+    #[must_use]
+    pub fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::new(self.disk.snapshots.clone())
+    }
+
+    fn check_usable(&self, disk: &Disk) -> Result<(), StorageError> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone()),
+            None if disk.generation != self.generation => Err(StorageError::Crashed),
+            None => Ok(()),
+        }
+    }
+
+    fn try_write(&self, writes: &[Write]) -> Result<(), StorageError> {
+        let mut disk = self.disk.disk();
+        self.check_usable(&disk)?;
+        let mut bounds = disk.contents.bounds();
+        for write in writes {
+            bounds = bounds.after(write)?;
+            if let Write::InstallSnapshot { snapshot, .. } | Write::Compact { snapshot, .. } = write {
+                drop(self.disk.snapshots.open(snapshot)?);
+            }
+        }
+        let fault = disk.fault.take();
+        if fault != Some(WriteFault::LostBatch) {
+            writes.iter().for_each(|write| disk.contents.apply(write));
+        }
+        if fault.is_some() {
+            let cause = "the test asked for it".to_owned();
+            return Err(StorageError::WriteFailed {
+                path: "memory".into(),
+                cause,
+            });
+        }
+        self.disk.snapshots.remove_except(&disk.contents.snapshot)
+    }
+}
+
+impl Storage for MemoryStorage {
+    type Error = StorageError;
+
+    fn restore(&mut self) -> Result<Restored, StorageError> {
+        let disk = self.disk.disk();
+        self.check_usable(&disk)?;
+        let Contents {
+            hard_state,
+            snapshot,
+            entries,
+            ..
+        } = disk.contents.clone();
+        if snapshot.size_bytes > 0 {
+            drop(self.disk.snapshots.open(&snapshot)?);
+        }
+        Ok(Restored {
+            hard_state,
+            snapshot,
+            entries,
+        })
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
+        self.try_write(writes)
+            .inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+}
+
+impl Drop for MemoryStorage {
+    fn drop(&mut self) {
+        let mut disk = self.disk.disk();
+        if disk.generation == self.generation {
+            disk.in_use = false;
+        }
+    }
+}
+
+impl Disk {
+    fn format(&mut self, identity: &Identity, initial: &Configuration) {
+        self.identity = Some(identity.clone());
+        self.contents = Contents {
+            snapshot: SnapshotMeta {
+                configuration: initial.clone(),
+                ..SnapshotMeta::default()
+            },
+            first_index: LogIndex(1),
+            ..Contents::default()
+        };
+    }
+}
+
+impl Contents {
+    fn bounds(&self) -> LogBounds {
+        let last = self
+            .entries
+            .last()
+            .map_or(self.first_index.previous(), |entry| entry.index);
+        LogBounds {
+            first: self.first_index,
+            last,
+            snapshot: self.snapshot.last_included_index,
+        }
+    }
+
+    fn apply(&mut self, write: &Write) {
+        match write {
+            Write::HardState(hard_state) => self.hard_state = *hard_state,
+            Write::Append(entries) => {
+                if let Some(first) = entries.first() {
+                    self.entries.truncate(self.position_of(first.index));
+                }
+                self.entries.extend(entries.iter().cloned());
+            }
+            Write::InstallSnapshot {
+                snapshot,
+                keep_suffix,
+            } => {
+                if !keep_suffix {
+                    self.entries.clear();
+                }
+                self.retain_from(snapshot.last_included_index.next());
+                self.snapshot = snapshot.clone();
+            }
+            Write::Compact {
+                snapshot,
+                first_retained,
+            } => {
+                self.retain_from(*first_retained);
+                self.snapshot = snapshot.clone();
+            }
+        }
+    }
+
+    fn retain_from(&mut self, first: LogIndex) {
+        self.entries.drain(..self.position_of(first));
+        self.first_index = self.first_index.max(first);
+    }
+
+    /// Where in `entries` an index stands, or where they end.
+    fn position_of(&self, index: LogIndex) -> usize {
+        let distance = index.get().saturating_sub(self.first_index.get());
+        usize::try_from(distance).map_or(self.entries.len(), |position| position.min(self.entries.len()))
+    }
+}

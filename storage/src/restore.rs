@@ -1,0 +1,312 @@
+//! Reads every record back and verifies that they belong together.
+
+use std::collections::VecDeque;
+
+use raft_core::{Entry, LogIndex, Restored};
+use serde::de::DeserializeOwned;
+
+use crate::changes::{Span, State};
+use crate::durability::DurableTree;
+use crate::error::StorageError;
+use crate::hard_state::{
+    HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
+    SNAPSHOT_KEY, SnapshotRecord,
+};
+use crate::record::{Assembly, Content, LOG_PREFIX, LogRecord, RecordKey};
+use crate::rules::MAX_INDEX;
+use crate::sealed;
+
+/// A store as read back.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) state: State,
+    pub(crate) restored: Restored,
+}
+
+/// What is wrong, before it is known which directory it is wrong in.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    what: String,
+    index: Option<LogIndex>,
+}
+
+impl From<String> for Fault {
+    fn from(what: String) -> Self {
+        Self { what, index: None }
+    }
+}
+
+fn at(index: LogIndex, what: impl Into<String>) -> Fault {
+    Fault {
+        what: what.into(),
+        index: Some(index),
+    }
+}
+
+/// Reads the store, which must belong to `identity`.
+pub(crate) fn load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, StorageError> {
+    try_load(tree, identity).map_err(|fault| StorageError::Damaged {
+        path: tree.path().to_path_buf(),
+        what: fault.what,
+        index: fault.index,
+    })
+}
+
+fn try_load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, Fault> {
+    let root: Root = read_small(tree, ROOT_KEY)?;
+    check_root(&root)?;
+    let stored_identity: Identity = read_small(tree, IDENTITY_KEY)?;
+    if stored_identity != *identity {
+        return Err(Fault::from(format!(
+            "the database belongs to node {} of cluster {:?} and the directory does not",
+            stored_identity.node_id, stored_identity.cluster_id
+        )));
+    }
+    let hard_state: HardStateRecord = read_small(tree, HARD_STATE_KEY)?;
+    check_serial("hard state", hard_state.serial, root.hard_state_serial)?;
+    let snapshot: SnapshotRecord = read_small(tree, SNAPSHOT_KEY)?;
+    check_serial("snapshot", snapshot.serial, root.snapshot_serial)?;
+    check_snapshot(&root, &snapshot)?;
+
+    let mut log = LogReader::new(root);
+    tree.for_each(|key, value| log.visit(key, value))?;
+    let (entries, spans) = log.finish()?;
+    Ok(Loaded {
+        state: State {
+            root,
+            snapshot: snapshot.snapshot.clone(),
+            spans,
+        },
+        restored: Restored {
+            hard_state: hard_state.hard_state,
+            snapshot: snapshot.snapshot,
+            entries,
+        },
+    })
+}
+
+fn name_of(key: &[u8]) -> String {
+    format!("record {:?}", key.escape_ascii().to_string())
+}
+
+fn read_small<T: DeserializeOwned>(tree: &DurableTree, key: &[u8]) -> Result<T, Fault> {
+    let value = tree
+        .get(key)?
+        .ok_or_else(|| format!("{} is missing", name_of(key)))?;
+    sealed::unseal(key, &value, SMALL_RECORD_LIMIT_BYTES)
+        .map_err(|flaw| Fault::from(format!("{}: {flaw}", name_of(key))))
+}
+
+/// The checksum says that these numbers were written; this says that they can be counted with.
+fn check_root(root: &Root) -> Result<(), Fault> {
+    let indexes_fit = root.last_index <= MAX_INDEX
+        && root.first_index > LogIndex::ZERO
+        && root.first_index <= root.last_index.next();
+    let counters_fit = root.batch < u64::MAX / 2 && root.last_serial < u64::MAX / 2;
+    if indexes_fit && counters_fit {
+        return Ok(());
+    }
+    Err(Fault::from(format!(
+        "{} says that the log goes from {} to {}, which cannot be",
+        name_of(ROOT_KEY),
+        root.first_index,
+        root.last_index
+    )))
+}
+
+fn check_serial(what: &str, found: u64, expected: u64) -> Result<(), Fault> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(Fault::from(format!(
+        "the {what} record has serial {found} and should have {expected}: it is outdated"
+    )))
+}
+
+fn check_snapshot(root: &Root, record: &SnapshotRecord) -> Result<(), Fault> {
+    let index = record.snapshot.last_included_index;
+    if root.first_index.previous() <= index && index <= root.last_index {
+        return Ok(());
+    }
+    Err(at(
+        index,
+        format!(
+            "the snapshot ends at index {index}, which does not join the log from {} to {}",
+            root.first_index, root.last_index
+        ),
+    ))
+}
+
+/// Follows the chain of log records.
+#[derive(Debug)]
+struct LogReader {
+    root: Root,
+    entries: Vec<Entry>,
+    spans: VecDeque<Span>,
+    /// The key that the next record must have, and the serial that it must name; `None` before the first.
+    expected: Option<(RecordKey, u64)>,
+    assembly: Assembly,
+}
+
+impl LogReader {
+    fn new(root: Root) -> Self {
+        Self {
+            root,
+            entries: Vec::new(),
+            spans: VecDeque::new(),
+            expected: None,
+            assembly: Assembly::default(),
+        }
+    }
+
+    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        if key.first() != Some(&LOG_PREFIX) {
+            let known = [HARD_STATE_KEY, IDENTITY_KEY, ROOT_KEY, SNAPSHOT_KEY].contains(&key);
+            return if known {
+                Ok(())
+            } else {
+                Err(format!("{} is not ours", name_of(key)).into())
+            };
+        }
+        let key = RecordKey::from_bytes(key).ok_or_else(|| format!("{} is not ours", name_of(key)))?;
+        self.check_key(key)?;
+        let record = LogRecord::unseal(key, value).map_err(|flaw| {
+            at(
+                key.first_index,
+                format!("the log record at index {}: {flaw}", key.first_index),
+            )
+        })?;
+        self.check_chain(key, &record)?;
+        let serial = record.serial;
+        let next = match record.content {
+            Content::Entries(entries) => self.take_entries(key, entries, serial)?,
+            Content::Fragment { count, piece } => self.take_fragment(key, count, &piece, serial)?,
+        };
+        self.expected = Some((next, serial));
+        Ok(())
+    }
+
+    fn check_key(&self, key: RecordKey) -> Result<(), Fault> {
+        match self.expected {
+            None if key.fragment == 0 && key.first_index <= self.root.first_index => Ok(()),
+            None => Err(missing(self.root.first_index, Some(key))),
+            Some((expected, _)) if expected == key => Ok(()),
+            Some((expected, _)) if key < expected => Err(at(
+                key.first_index,
+                format!(
+                    "the log record at index {} overlaps the one before it",
+                    key.first_index
+                ),
+            )),
+            Some((expected, _)) => Err(missing(expected.first_index, Some(key))),
+        }
+    }
+
+    fn check_chain(&self, key: RecordKey, record: &LogRecord) -> Result<(), Fault> {
+        let follows = self
+            .expected
+            .is_none_or(|(_, serial)| serial == record.previous_serial);
+        if follows && record.serial > record.previous_serial && record.serial <= self.root.last_serial {
+            return Ok(());
+        }
+        let index = key.first_index;
+        let what = format!(
+            "the log record at index {index} does not belong behind the one before it: one of the two is outdated"
+        );
+        Err(at(index, what))
+    }
+
+    fn take_entries(&mut self, key: RecordKey, entries: Vec<Entry>, serial: u64) -> Result<RecordKey, Fault> {
+        let first_index = key.first_index;
+        let consecutive = (first_index.get()..)
+            .zip(&entries)
+            .all(|(index, entry)| entry.index.get() == index);
+        let last_index = entries
+            .last()
+            .map(|entry| entry.index)
+            .filter(|last| *last <= self.root.last_index);
+        let (true, 0, Some(last_index)) = (consecutive, key.fragment, last_index) else {
+            let what = format!("the log record at index {first_index} holds entries of other indexes");
+            return Err(at(first_index, what));
+        };
+        self.entries.extend(entries);
+        self.spans.push_back(Span {
+            first_index,
+            last_index,
+            records: 1,
+            serial,
+        });
+        Ok(RecordKey::new(last_index.next(), 0))
+    }
+
+    fn take_fragment(
+        &mut self,
+        key: RecordKey,
+        count: u32,
+        piece: &[u8],
+        serial: u64,
+    ) -> Result<RecordKey, Fault> {
+        let index = key.first_index;
+        let unreadable = |why: String| {
+            at(
+                index,
+                format!("the entry at index {index} in {count} records {why}"),
+            )
+        };
+        if key.fragment >= count || index > self.root.last_index {
+            return Err(unreadable("has a record too many".to_owned()));
+        }
+        let entry = self
+            .assembly
+            .add(count, piece)
+            .map_err(|error| unreadable(error.to_string()))?;
+        let Some(entry) = entry else {
+            return Ok(RecordKey::new(index, self.assembly.received()));
+        };
+        if entry.index != index || key.fragment + 1 != count {
+            return Err(unreadable("is not the entry of that index".to_owned()));
+        }
+        self.entries.push(entry);
+        self.spans.push_back(Span {
+            first_index: index,
+            last_index: index,
+            records: count,
+            serial,
+        });
+        Ok(RecordKey::new(index.next(), 0))
+    }
+
+    fn finish(mut self) -> Result<(Vec<Entry>, VecDeque<Span>), Fault> {
+        let root = self.root;
+        let end = RecordKey::new(root.last_index.next(), 0);
+        match self.expected {
+            None if root.first_index == end.first_index && root.last_record_serial == 0 => {}
+            None => return Err(missing(root.first_index, None)),
+            Some((next, _)) if next != end => return Err(missing(next.first_index, None)),
+            Some((_, serial)) if serial != root.last_record_serial => {
+                return Err(at(
+                    root.last_index,
+                    format!(
+                        "the log record that ends at index {} is outdated",
+                        root.last_index
+                    ),
+                ));
+            }
+            Some(_) => {}
+        }
+        self.entries.retain(|entry| entry.index >= root.first_index);
+        Ok((self.entries, self.spans))
+    }
+}
+
+fn missing(index: LogIndex, found: Option<RecordKey>) -> Fault {
+    let then = match found {
+        Some(key) if key.first_index == index => "a part of it is there".to_owned(),
+        Some(key) => format!("the next one is at index {}", key.first_index),
+        None => "the log ends before it".to_owned(),
+    };
+    at(
+        index,
+        format!("the log record at index {index} is missing, {then}"),
+    )
+}

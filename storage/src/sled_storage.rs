@@ -1,0 +1,335 @@
+//! Raft's durable state on sled.
+//!
+//! # The order of every write, and what a crash after each step leaves
+//!
+//! All the writes of one call (hard state, appends with their truncations, snapshot records, compaction) become
+//! changes to records, collected first and committed as one sled batch:
+//!
+//! 1. Changes are collected in memory; snapshot files that the writes name are checked to be in place.
+//!    *Nothing on disk has changed.*
+//! 2. The batch is applied and flushed to the operating system. *After a power loss sled recovers the whole
+//!    batch or none of it: the state before or after the call. Nothing has been acknowledged, so both are
+//!    right.*
+//! 3. `fdatasync` of sled's data file. *The state after the call.*
+//! 4. The high-water file. *The state after the call; the file may name the batch before, which is less than
+//!    the store holds and therefore no complaint.*
+//! 5. `write` returns: only now may anything be acknowledged.
+//! 6. Files of older snapshots are removed. *Left-over files are removed at the next open.*
+//!
+//! For a snapshot the file comes first (written, synced, renamed, directory synced; see
+//! [`snapshot_file`](crate::snapshot_file)), then its record together with the compaction in one batch, then
+//! the removal of the older file. *A crash in between leaves the older snapshot with its log and at most a file
+//! too many.* Creation is described in [`directory`](crate::directory).
+//!
+//! When any step of a write fails, the store is finished: each later call returns the same error, because
+//! what is on disk is unknown until it has been read back by a new open.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use raft_core::{Configuration, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
+use tracing::{info, warn};
+
+use crate::changes::{Changes, State};
+use crate::directory::{Contents, DataDir};
+use crate::durability::{self, DurableTree, SLED_CONFIG_FILE};
+use crate::error::StorageError;
+use crate::hard_state::{IDENTITY_KEY, Identity, Root};
+use crate::high_water::HighWater;
+use crate::panics;
+use crate::record::SLED_SEGMENT_BYTES;
+use crate::restore::{self, Loaded};
+use crate::snapshot_file::{FileSnapshots, SnapshotStore};
+
+/// How long to wait for sled to let go of its file. Its background tasks may outlive the database that was
+/// just closed in this process by a moment.
+const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
+
+/// How a store is run. None of it is kept on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// Memory that sled may use for its page cache, in bytes. Default: 32 MiB.
+    pub cache_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// The durable state of one node, in a directory of its own. See the crate's front page.
+pub struct SledStorage {
+    // Dropped in this order: the database before the lock on the directory.
+    tree: DurableTree,
+    state: State,
+    restored: Option<Restored>,
+    high_water: HighWater,
+    snapshots: Arc<FileSnapshots>,
+    identity: Identity,
+    failure: Option<StorageError>,
+    dir: DataDir,
+}
+
+impl fmt::Debug for SledStorage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SledStorage")
+            .field("dir", &self.dir.path())
+            .field("identity", &self.identity)
+            .field("root", &self.state.root)
+            .field("failure", &self.failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SledStorage {
+    /// Opens the store in `dir`, or creates one there when the directory is missing or empty. A fresh store
+    /// starts from the empty snapshot with the configuration `initial`; an existing one keeps what it has.
+    ///
+    /// Everything in the store is read and verified here. The directory is locked until the store is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Each reason to refuse is a variant of [`StorageError`] of its own: a directory of another cluster or
+    /// node, in use, not a store, without permission, of another format version, with lost, damaged or
+    /// rolled-back contents. The message names the path and the fix. The node must not start.
+    pub fn open(
+        dir: &Path,
+        identity: &Identity,
+        initial: &Configuration,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let dir = DataDir::claim(dir)?;
+        if dir.contents(identity)? == Contents::Fresh {
+            create(&dir, identity, initial, options)?;
+            info!(path = %dir.path().display(), "created a fresh store");
+        }
+        Self::open_existing(dir, identity, options)
+    }
+
+    /// The snapshot files of this store.
+    #[must_use]
+    pub fn snapshots(&self) -> Arc<dyn SnapshotStore> {
+        Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>
+    }
+
+    fn open_existing(dir: DataDir, identity: &Identity, options: &Options) -> Result<Self, StorageError> {
+        let tree = open_tree(&dir, options)?;
+        let (high_water, acknowledged) = HighWater::open(dir.path())?;
+        let Loaded { state, restored } = load(&dir, &tree, identity, acknowledged)?;
+        let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
+        check_snapshot_file(&snapshots, &state.snapshot)?;
+        snapshots.keep_only(&state.snapshot)?;
+        info!(
+            path = %dir.path().display(),
+            batch = state.root.batch,
+            snapshot_index = state.snapshot.last_included_index.get(),
+            last_log_index = state.root.last_index.get(),
+            "opened the store"
+        );
+        Ok(Self {
+            tree,
+            state,
+            restored: Some(restored),
+            high_water,
+            snapshots,
+            identity: identity.clone(),
+            failure: None,
+            dir,
+        })
+    }
+
+    fn try_write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
+        let mut changes = Changes::new(&self.tree, &mut self.state);
+        for write in writes {
+            changes.apply(write)?;
+            if let Some(snapshot) = snapshot_of(write) {
+                drop(self.snapshots.open(snapshot)?);
+            }
+        }
+        let batch = changes.finish()?;
+        self.tree.commit(batch)?;
+        let sync_high_water = writes.iter().any(|write| !matches!(write, Write::Append(_)));
+        self.high_water.record(self.state.root.batch, sync_high_water)?;
+        if writes.iter().any(|write| snapshot_of(write).is_some()) {
+            self.remove_superseded_snapshots();
+        }
+        Ok(())
+    }
+
+    /// A file that cannot be removed costs space and nothing else, so it does not fail the write.
+    fn remove_superseded_snapshots(&self) {
+        if let Err(error) = self.snapshots.remove_except(&self.state.snapshot) {
+            warn!(%error, "could not remove the files of older snapshots");
+        }
+    }
+}
+
+impl Storage for SledStorage {
+    type Error = StorageError;
+
+    fn restore(&mut self) -> Result<Restored, StorageError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if let Some(restored) = self.restored.take() {
+            return Ok(restored);
+        }
+        let loaded = load(&self.dir, &self.tree, &self.identity, self.state.root.batch)?;
+        Ok(loaded.restored)
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if writes.is_empty() {
+            return Ok(());
+        }
+        self.restored = None;
+        self.try_write(writes)
+            .inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+}
+
+fn snapshot_of(write: &Write) -> Option<&SnapshotMeta> {
+    match write {
+        Write::InstallSnapshot { snapshot, .. } | Write::Compact { snapshot, .. } => Some(snapshot),
+        Write::HardState(_) | Write::Append(_) => None,
+    }
+}
+
+/// Steps 3 to 6 of the creation, see [`directory`](crate::directory).
+fn create(
+    dir: &DataDir,
+    identity: &Identity,
+    initial: &Configuration,
+    options: &Options,
+) -> Result<(), StorageError> {
+    dir.begin_creation(identity)?;
+    let tree = open_tree(dir, options)?;
+    let root = Root {
+        first_index: LogIndex(1),
+        ..Root::default()
+    };
+    let mut state = State {
+        root,
+        ..State::default()
+    };
+    let mut changes = Changes::new(&tree, &mut state);
+    changes.put_small(IDENTITY_KEY, identity)?;
+    changes.set_hard_state(HardState::default())?;
+    changes.set_snapshot(&SnapshotMeta {
+        configuration: initial.clone(),
+        ..SnapshotMeta::default()
+    })?;
+    let batch = changes.finish()?;
+    tree.commit(batch)?;
+    HighWater::create(dir.path(), state.root.batch)?;
+    dir.finish_creation(identity)
+}
+
+/// Opens sled and makes durable what it did to its files in doing so.
+fn open_tree(dir: &DataDir, options: &Options) -> Result<DurableTree, StorageError> {
+    let sled_dir = dir.sled_dir();
+    let db = open_sled(dir, &sled_dir, options)?;
+    let tree = DurableTree::new(&db, &sled_dir)?;
+    tree.sync()?;
+    durability::sync_file(&sled_dir.join(SLED_CONFIG_FILE))?;
+    durability::sync_dir(&sled_dir)?;
+    durability::sync_dir(dir.path())?;
+    Ok(tree)
+}
+
+fn open_sled(dir: &DataDir, sled_dir: &Path, options: &Options) -> Result<sled::Db, StorageError> {
+    let config = sled::Config::new()
+        .path(sled_dir)
+        .cache_capacity(options.cache_bytes)
+        .segment_size(SLED_SEGMENT_BYTES)
+        .flush_every_ms(None);
+    let deadline = Instant::now() + SLED_LOCK_WAIT;
+    loop {
+        let error = match panics::catch(|| config.open()) {
+            Ok(Ok(db)) => return Ok(db),
+            Ok(Err(error)) => error,
+            Err(panic) => return Err(damaged(sled_dir, panic)),
+        };
+        if !is_locked(&error) {
+            return Err(refusal_of(sled_dir, error));
+        }
+        if Instant::now() >= deadline {
+            return Err(StorageError::InUse {
+                path: dir.path().to_path_buf(),
+            });
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn is_locked(error: &sled::Error) -> bool {
+    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
+}
+
+fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
+    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
+    match error {
+        sled::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
+            StorageError::io("open the database in", sled_dir, error)
+        }
+        error => damaged(sled_dir, format!("the database cannot be opened ({error})")),
+    }
+}
+
+fn damaged(path: &Path, what: String) -> StorageError {
+    StorageError::Damaged {
+        path: path.to_path_buf(),
+        what,
+        index: None,
+    }
+}
+
+/// Reads the store and compares it with what was acknowledged.
+fn load(
+    dir: &DataDir,
+    tree: &DurableTree,
+    identity: &Identity,
+    acknowledged: u64,
+) -> Result<Loaded, StorageError> {
+    if tree.is_empty() {
+        let missing = "everything in its database".to_owned();
+        return Err(StorageError::ContentsLost {
+            path: dir.path().to_path_buf(),
+            missing,
+        });
+    }
+    let loaded = restore::load(tree, identity)?;
+    let found = loaded.state.root.batch;
+    if found < acknowledged {
+        return Err(StorageError::RolledBack {
+            path: dir.path().to_path_buf(),
+            acknowledged,
+            found,
+        });
+    }
+    Ok(loaded)
+}
+
+fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Result<(), StorageError> {
+    if snapshot.size_bytes == 0 {
+        return Ok(());
+    }
+    match snapshots.open(snapshot) {
+        Ok(_) => Ok(()),
+        Err(StorageError::SnapshotMissing { index }) => Err(StorageError::ContentsLost {
+            path: snapshots.dir().to_path_buf(),
+            missing: format!("the snapshot file for index {index}"),
+        }),
+        Err(error) => Err(error),
+    }
+}
