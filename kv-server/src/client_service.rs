@@ -55,7 +55,7 @@ impl ClientService {
     async fn write(&self, id: WriteId, operation: Operation) -> Result<Outcome, KvError> {
         validate_write_id(&id).map_err(KvError::InvalidArgument)?;
         operation.validate().map_err(KvError::InvalidArgument)?;
-        match self.submit(&Command::Write { id, operation }).await? {
+        match self.submit(&Command::Write { id, op: operation }).await? {
             Reply::Written(result) => result,
             other => unreachable!("a write was answered with {other:?}"),
         }

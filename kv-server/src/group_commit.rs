@@ -1,6 +1,6 @@
 //! Group commit: everything that queued while the disk was busy goes down as one batch with one sync.
 
-use raft_core::{ReadyNumber, SnapshotMeta, Storage, Write};
+use raft_core::{ReadyNumber, SnapshotChunk, SnapshotMeta, Storage, Write};
 use storage::{SnapshotStore, StagedVerdict, StorageError};
 
 use crate::driver::PersistJob;
@@ -52,10 +52,9 @@ impl GroupCommit {
         let mut writes = Vec::new();
         for job in jobs {
             for chunk in job.chunks {
-                snapshots.stage(&chunk.snapshot, chunk.offset, &chunk.data)?;
+                let staged = stage(snapshots, &chunk)?;
                 if chunk.done {
-                    let intact = snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good;
-                    received.push((chunk.snapshot, intact));
+                    received.push((chunk.snapshot, staged));
                 }
             }
             job.writes.into_iter().for_each(|write| merge(&mut writes, write));
@@ -64,6 +63,21 @@ impl GroupCommit {
             storage.write(&writes)?;
         }
         Ok(Some(Committed { number, received }))
+    }
+}
+
+/// Puts a chunk aside. For the last one, whether the whole file is what its checksum says. A chunk that does
+/// not fit comes from a sender in error: the file will not be intact, and the disk is not to blame.
+fn stage(snapshots: &dyn SnapshotStore, chunk: &SnapshotChunk) -> Result<bool, StorageError> {
+    let staged = snapshots.stage(&chunk.snapshot, chunk.offset, &chunk.data).and_then(|()| {
+        Ok(chunk.done && snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good)
+    });
+    match staged {
+        Err(StorageError::ChunkRefused { offset, what }) => {
+            tracing::warn!("refuses the snapshot chunk at offset {offset}: {what}");
+            Ok(false)
+        }
+        staged => staged,
     }
 }
 

@@ -105,7 +105,8 @@ impl Opened {
     fn open(config: &Config) -> Result<Self, ServerError> {
         let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.id };
         let initial = Configuration::of_voters(config.nodes.iter().map(|node| node.id));
-        let options = storage::Options { cache_bytes: config.cache_bytes, ..storage::Options::default() };
+        let mut options = storage::Options::default();
+        options.cache_bytes = config.cache_bytes;
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
@@ -167,6 +168,8 @@ impl Server {
         let snapshot = restored.snapshot.clone();
         let node = Node::new(core_config(config), restored)?;
         check_members(config, &node)?;
+        let members = config.nodes.iter().map(|node| node.id);
+        let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
         let reader = state.reader();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
         let parts = Parts { config, snapshots: storage.snapshots(), stop, persister_thread: &persister_thread };
@@ -200,7 +203,7 @@ impl Server {
         start_tickers(config, &ticker_thread, &node);
         let (stop_serving, _) = watch::channel(false);
         let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
-        let serving = serve_ports(config, ports, &stop_serving, &node, service);
+        let serving = serve_ports(config, identity, ports, &stop_serving, &node, service);
         let threads = vec![ticker_thread, persister_thread];
         Ok(Self { node, kv, persister, soft_state, stop_serving, serving, failures, threads })
     }
@@ -289,16 +292,12 @@ fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
 
 fn serve_ports(
     config: &Config,
+    identity: ServerIdentity,
     ports: Ports,
     stop: &watch::Sender<bool>,
     node: &Addr<RaftNode>,
     clients: ClientService,
 ) -> Vec<tokio::task::JoinHandle<()>> {
-    let identity = ServerIdentity::new(
-        config.cluster_id.clone(),
-        config.id,
-        config.nodes.iter().map(|node| node.id),
-    );
     let stopped = |mut stop: watch::Receiver<bool>| async move {
         // An error says that the server is gone, which is a reason to stop too.
         let _ = stop.wait_for(|stop| *stop).await;

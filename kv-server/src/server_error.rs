@@ -7,7 +7,7 @@ use raft_core::{ConfigError, NodeId};
 use storage::StorageError;
 use thiserror::Error;
 
-use crate::actors::RestoreError;
+use crate::actors::SnapshotError;
 use crate::exit;
 use crate::shutdown::Fatal;
 
@@ -29,7 +29,10 @@ pub enum ServerError {
     Storage(#[from] StorageError),
     /// The snapshot in the data directory cannot be loaded.
     #[error(transparent)]
-    Restore(#[from] RestoreError),
+    Snapshot(#[from] SnapshotError),
+    /// The cluster's name cannot be sent to others.
+    #[error("cluster_id: {0}")]
+    ClusterId(#[from] rpc::hello::HelloError),
     /// The stored state does not make a node.
     #[error("the data directory does not hold a usable node: {0}")]
     Core(#[from] ConfigError),

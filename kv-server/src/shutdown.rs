@@ -6,7 +6,8 @@ use storage::StorageError;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::actors::RestoreError;
+use crate::actors::SnapshotError;
+use crate::state_machine::StateError;
 
 /// What a server cannot go on after. It stops in order; what it acknowledged is on disk.
 #[derive(Debug, Error)]
@@ -16,7 +17,10 @@ pub enum Fatal {
     Storage(StorageError),
     /// The state machine cannot go on.
     #[error("the state machine cannot go on, so the node stops: {0}")]
-    State(RestoreError),
+    State(StateError),
+    /// A snapshot cannot be written or read.
+    #[error("a snapshot failed, so the node stops: {0}")]
+    Snapshot(SnapshotError),
     /// The operating system gave no thread.
     #[error("a thread could not be started, so the node stops: {0}")]
     Thread(io::Error),
@@ -44,8 +48,13 @@ impl StopSender {
     }
 
     /// The state machine cannot go on.
-    pub fn state_failed(&self, error: RestoreError) {
+    pub fn state_failed(&self, error: StateError) {
         self.send(Fatal::State(error));
+    }
+
+    /// A snapshot could not be written or read.
+    pub fn snapshot_failed(&self, error: SnapshotError) {
+        self.send(Fatal::Snapshot(error));
     }
 
     /// No thread could be started.

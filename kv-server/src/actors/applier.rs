@@ -56,22 +56,30 @@ pub struct Restore(pub SnapshotMeta);
 /// A snapshot was loaded, away from this thread.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Restored(SnapshotMeta, Result<StateMachine, RestoreError>);
+struct Restored(SnapshotMeta, Result<StateMachine, SnapshotError>);
 
 /// A snapshot was written, away from this thread.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-struct CutFinished(Result<SnapshotMeta, StorageError>);
+struct CutFinished(Result<SnapshotMeta, SnapshotError>);
 
-/// Why a snapshot could not be loaded.
+/// Why a snapshot could not be loaded, or cut.
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
+pub enum SnapshotError {
     /// The file cannot be opened or is damaged.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The file does not hold a state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// The file cannot be written.
+    #[error("the snapshot at {index} could not be written: {source}. Is the disk full, or failing?")]
+    Write {
+        /// The last entry that it was to cover.
+        index: LogIndex,
+        /// What the operating system said.
+        source: io::Error,
+    },
 }
 
 /// Loads the state that `snapshot` holds.
@@ -79,7 +87,7 @@ pub enum RestoreError {
 /// # Errors
 ///
 /// When the file is missing, damaged, or of another format.
-pub fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<StateMachine, RestoreError> {
+pub fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<StateMachine, SnapshotError> {
     if snapshot.last_included_index == LogIndex::ZERO {
         return Ok(StateMachine::new());
     }
@@ -90,14 +98,15 @@ pub fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<St
 fn write(
     snapshots: &dyn SnapshotStore,
     state: &StateSnapshot,
-    configuration: Configuration,
-) -> Result<SnapshotMeta, StorageError> {
-    let mut file = snapshots.create(state.last_applied(), state.last_applied_term(), configuration)?;
+    configuration: &Configuration,
+) -> Result<SnapshotMeta, SnapshotError> {
+    let index = state.last_applied();
+    let mut file = snapshots.create(index, state.last_applied_term(), configuration)?;
     let mut out = io::BufWriter::with_capacity(64 * 1024, &mut file);
     let written = state.write_to(&mut out).and_then(|()| io::Write::flush(&mut out));
     drop(out);
-    written.map_err(|error| StorageError::write_snapshot(state.last_applied(), error))?;
-    file.finish()
+    written.map_err(|source| SnapshotError::Write { index, source })?;
+    Ok(file.finish()?)
 }
 
 impl Applier {
@@ -129,7 +138,7 @@ impl Applier {
     fn apply(&mut self, entries: &[Entry], ctx: &mut Context<Self>) {
         let applied = match self.state.apply_batch(entries) {
             Ok(applied) => applied,
-            Err(error) => return self.stop.state_failed(error.into()),
+            Err(error) => return self.stop.state_failed(error),
         };
         for entry in entries {
             self.log_bytes += entry.size_bytes() as u64;
@@ -155,7 +164,7 @@ impl Applier {
         let applier = ctx.address();
         tracing::info!("cuts a snapshot at {}", state.last_applied());
         self.run_aside("snapshot-writer", move || {
-            applier.do_send(CutFinished(write(snapshots.as_ref(), &state, configuration)));
+            applier.do_send(CutFinished(write(snapshots.as_ref(), &state, &configuration)));
         });
     }
 
@@ -211,7 +220,7 @@ impl Handler<Restored> for Applier {
         }
         match state {
             Ok(state) => self.state.install(state),
-            Err(error) => return self.stop.state_failed(error),
+            Err(error) => return self.stop.snapshot_failed(error),
         }
         tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
         self.configuration = snapshot.configuration;
@@ -232,7 +241,7 @@ impl Handler<CutFinished> for Applier {
         self.cutting = false;
         match result {
             Ok(snapshot) => self.node.do_send(SnapshotCut(snapshot)),
-            Err(error) => self.stop.storage_failed(error),
+            Err(error) => self.stop.snapshot_failed(error),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, Context, Handler, Message, Recipient};
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, ProposeError, ReadId, ReadOutcome, Role, SoftState, Term};
 use rpc::client::{BusyReason, KvError, Member};

@@ -22,7 +22,7 @@ mod raft_node;
 mod replicator;
 mod tickers;
 
-pub use applier::{Applier, ApplierSettings, RestoreError, load as load_state};
+pub use applier::{Applier, ApplierSettings, SnapshotError, load as load_state};
 pub use kv_server::{KvServer, ReadBarrier, ShutDown, Submit};
 pub use persister::{Persister, Stop as StopPersister};
 pub use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};
