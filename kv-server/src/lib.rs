@@ -1,8 +1,10 @@
 //! The replicated key-value server (front page follows).
 #![forbid(unsafe_code)]
 
+pub mod cli;
 mod codec;
 pub mod command;
+pub mod config;
 mod map;
 pub mod pending;
 pub mod sessions;
