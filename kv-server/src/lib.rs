@@ -5,6 +5,7 @@ pub mod cli;
 mod codec;
 pub mod command;
 pub mod config;
+pub mod logging;
 mod map;
 pub mod pending;
 pub mod sessions;
