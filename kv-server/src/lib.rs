@@ -1,8 +1,11 @@
 //! The replicated key-value server (front page follows).
 #![forbid(unsafe_code)]
 
+pub mod cli;
 mod codec;
 pub mod command;
+pub mod config;
+pub mod logging;
 mod map;
 pub mod pending;
 pub mod sessions;

@@ -223,7 +223,7 @@ fn a_snapshot_does_not_see_what_is_applied_after_it() {
             .spawn(|| snapshot.write_to(&mut after))
             .join()
             .unwrap()
-            .unwrap()
+            .unwrap();
     });
     assert_eq!(before, after);
     assert_ne!(before, file_of(&machine));

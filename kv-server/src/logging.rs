@@ -1,0 +1,344 @@
+//! The log of a node: one line an event on stderr, each with the node's id.
+//!
+//! The id is written by the formatter, not taken from a span: spans belong to a thread or a task, and the
+//! lines of all of them must carry it.
+
+use std::fmt;
+use std::io::IsTerminal;
+
+use raft_core::NodeId;
+use thiserror::Error;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Json, JsonFields, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::cli::{LogFormat, LogOptions};
+
+const DEFAULT_FILTER: &str = "info";
+/// At `info`, tarpc tells every request.
+const QUIET_TARPC: &str = "tarpc=warn";
+
+/// Why logging could not be set up.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The filter says nothing that can be understood.
+    #[error(
+        "the log filter {filter:?} is not valid: {reason}\nfix: use levels and targets, such as info,raft_core=debug"
+    )]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The process logs already.
+    #[error("logging is set up already: call this once in a process")]
+    AlreadySetUp,
+}
+
+/// Logs everything of this process to stderr, as the node `id`.
+///
+/// The filter is the one in `options`, else `RUST_LOG`, else `info`; tarpc is kept to warnings unless the
+/// filter names it. Colours are for terminals, and not for them either when `NO_COLOR` is set.
+///
+/// # Errors
+///
+/// When the filter is not valid, or the process has a log already.
+pub fn init(options: &LogOptions, id: NodeId) -> Result<(), LogError> {
+    let rust_log = std::env::var("RUST_LOG").ok();
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_coloured = std::io::stderr().is_terminal() && !no_color;
+    let filter = filter(options.log.as_deref(), rust_log.as_deref())?;
+    let subscriber = subscriber(filter, options.log_format, id, is_coloured, std::io::stderr);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySetUp)
+}
+
+fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, LogError> {
+    let given = [asked_for, rust_log]
+        .into_iter()
+        .flatten()
+        .find(|filter| !filter.trim().is_empty());
+    let given = given.unwrap_or(DEFAULT_FILTER);
+    let names_tarpc = given
+        .split(',')
+        .any(|directive| directive.trim().starts_with("tarpc"));
+    let filter = if names_tarpc {
+        given.to_owned()
+    } else {
+        format!("{given},{QUIET_TARPC}")
+    };
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| LogError::Filter {
+            filter: given.to_owned(),
+            reason: error.to_string(),
+        })
+}
+
+fn subscriber<W>(
+    filter: EnvFilter,
+    format: LogFormat,
+    id: NodeId,
+    is_coloured: bool,
+    writer: W,
+) -> Box<dyn Subscriber + Send + Sync>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(is_coloured)
+        // A reader of stderr that goes away must not take the node with it: the report of the failed
+        // write would go to stderr as well, and panic there.
+        .log_internal_errors(false);
+    // The lines are put together in strings, which do not know by themselves whether colours are wanted.
+    let format_line = Format::default().with_ansi(is_coloured);
+    match format {
+        LogFormat::Text => Box::new(
+            builder
+                .event_format(TextLine {
+                    id,
+                    rest: format_line.without_time(),
+                })
+                .finish(),
+        ),
+        LogFormat::Json => {
+            let rest = format_line.json().with_current_span(false).with_span_list(false);
+            Box::new(
+                builder
+                    .fmt_fields(JsonFields::new())
+                    .event_format(JsonLine { id, rest })
+                    .finish(),
+            )
+        }
+    }
+}
+
+/// `TIME node=ID LEVEL TARGET: MESSAGE FIELDS`
+struct TextLine {
+    id: NodeId,
+    rest: Format<Full, ()>,
+}
+
+impl<S, N> FormatEvent<S, N> for TextLine
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut rest = String::with_capacity(256);
+        self.rest.format_event(context, Writer::new(&mut rest), event)?;
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, " node={} ", self.id)?;
+        // A line break in a message would let its sender forge a line of the log.
+        let one_line = rest
+            .trim_end_matches('\n')
+            .replace('\r', "\\r")
+            .replace('\n', "\\n");
+        writeln!(writer, "{one_line}")
+    }
+}
+
+/// `{"node":ID,"timestamp":…,"level":…,"fields":{"message":…,…},"target":…}`
+struct JsonLine {
+    id: NodeId,
+    rest: Format<Json>,
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLine
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut object = String::with_capacity(256);
+        self.rest.format_event(context, Writer::new(&mut object), event)?;
+        let members = object.strip_prefix('{').ok_or(fmt::Error)?;
+        write!(writer, "{{\"node\":{},{members}", self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use tracing::dispatcher::{self, Dispatch};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged by `log` under a filter.
+    fn logged(
+        format: LogFormat,
+        asked_for: Option<&str>,
+        is_coloured: bool,
+        log: impl FnOnce(),
+    ) -> Vec<String> {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let filter = filter(asked_for, None).unwrap();
+        let subscriber = subscriber(filter, format, NodeId(7), is_coloured, move || writer.clone());
+        dispatcher::with_default(&Dispatch::new(subscriber), log);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes)
+            .unwrap()
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    fn log_from_another_thread() {
+        let dispatch = dispatcher::get_default(Clone::clone);
+        let in_a_thread = move || dispatcher::with_default(&dispatch, || tracing::info!("there"));
+        std::thread::spawn(in_a_thread).join().unwrap();
+    }
+
+    #[test]
+    fn a_line_of_text_carries_the_node_on_every_thread() {
+        let lines = logged(LogFormat::Text, None, false, || {
+            tracing::info!(term = 3, "here");
+            log_from_another_thread();
+        });
+        let [here, there] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        let (time, rest) = here.split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && time.contains('T'), "{time}");
+        assert_eq!(rest, "node=7  INFO kv_server::logging::tests: here term=3");
+        assert!(
+            there.ends_with("node=7  INFO kv_server::logging::tests: there"),
+            "{there}"
+        );
+    }
+
+    #[test]
+    fn a_line_of_json_carries_the_node_on_every_thread() {
+        let lines = logged(LogFormat::Json, None, true, || {
+            tracing::info!(term = 3, text = "a \"b\"\n\u{1b}[0m", "here");
+            log_from_another_thread();
+        });
+        let [here, there] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert!(here.starts_with(r#"{"node":7,"timestamp":""#), "{here}");
+        let fields = r#"Z","level":"INFO","fields":{"message":"here","term":3,"text":"a \"b\"\n\u001b[0m"},"#;
+        assert!(here.contains(fields), "{here}");
+        assert!(
+            here.ends_with(r#""target":"kv_server::logging::tests"}"#),
+            "{here}"
+        );
+        assert!(there.starts_with(r#"{"node":7,"#), "{there}");
+    }
+
+    #[test]
+    fn one_event_is_one_line_whatever_its_message_holds() {
+        let forged = "x\n2026-01-01T00:00:00Z node=1 INFO forged";
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let lines = logged(format, None, false, || tracing::info!(key = forged, "{forged}"));
+            assert_eq!(lines.len(), 1, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn colours_are_only_for_those_who_asked() {
+        let log = || tracing::info!(term = 3, "here");
+        assert!(logged(LogFormat::Text, None, true, log)[0].contains('\u{1b}'));
+        assert!(!logged(LogFormat::Text, None, false, log)[0].contains('\u{1b}'));
+    }
+
+    fn targets_logged(asked_for: Option<&str>) -> Vec<String> {
+        let lines = logged(LogFormat::Text, asked_for, false, || {
+            tracing::info!(target: "tarpc::server", "tarpc-info");
+            tracing::warn!(target: "tarpc::server", "tarpc-warn");
+            tracing::debug!(target: "raft_core", "core-debug");
+            tracing::info!(target: "raft_core", "core-info");
+        });
+        lines
+            .iter()
+            .map(|line| line.rsplit(' ').next().unwrap().to_owned())
+            .collect()
+    }
+
+    #[test]
+    fn tarpc_is_quiet_unless_it_is_named() {
+        assert_eq!(targets_logged(None), ["tarpc-warn", "core-info"]);
+        assert_eq!(
+            targets_logged(Some("info,raft_core=debug")),
+            ["tarpc-warn", "core-debug", "core-info"]
+        );
+        assert_eq!(
+            targets_logged(Some("warn,tarpc=info")),
+            ["tarpc-info", "tarpc-warn"]
+        );
+        assert_eq!(
+            targets_logged(Some("off,tarpc::server=info")),
+            ["tarpc-info", "tarpc-warn"]
+        );
+    }
+
+    #[test]
+    fn the_option_beats_the_environment_which_beats_the_default() {
+        let shown = |asked_for, rust_log| filter(asked_for, rust_log).unwrap().to_string();
+        assert_eq!(shown(Some("debug"), Some("error")), "tarpc=warn,debug");
+        assert_eq!(shown(None, Some("error")), "tarpc=warn,error");
+        assert_eq!(shown(None, None), "tarpc=warn,info");
+        assert_eq!(shown(Some(" "), Some("")), "tarpc=warn,info");
+    }
+
+    #[test]
+    fn a_filter_that_makes_no_sense_is_refused() {
+        let error = filter(Some("info,raft_core=loud"), None).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the log filter \"info,raft_core=loud\" is not valid: "),
+            "{error}"
+        );
+        assert!(
+            error.ends_with("\nfix: use levels and targets, such as info,raft_core=debug"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_broken_pipe_is_survived() {
+        struct Broken;
+        impl Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            }
+
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let filter = filter(None, None).unwrap();
+        let subscriber = subscriber(filter, LogFormat::Text, NodeId(1), false, || Broken);
+        dispatcher::with_default(&Dispatch::new(subscriber), || tracing::info!("lost"));
+    }
+}
