@@ -6,7 +6,8 @@ use actix::{Addr, Handler, Message};
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, Term};
 use rpc::client::{
-    BusyReason, Consistency, GetReply, Kv, KvError, Member, ScanReply, ScanRequest, SessionId, StatusReply, WriteId,
+    BusyReason, Consistency, GetReply, Kv, KvError, Member, ScanReply, ScanRequest, SessionId, StatusReply,
+    WriteId,
 };
 use tarpc::context::Context;
 use tokio::sync::oneshot;
@@ -19,7 +20,7 @@ use crate::state_reader::StateReader;
 
 /// Serves the requests of clients.
 #[derive(Clone, Debug)]
-pub struct ClientService {
+pub(crate) struct ClientService {
     kv: Addr<KvServer>,
     node: Addr<RaftNode>,
     reader: StateReader,
@@ -28,26 +29,34 @@ pub struct ClientService {
 
 /// What `status` tells beside the node's own state.
 #[derive(Debug)]
-pub struct About {
+pub(crate) struct About {
     /// This server.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// The cluster's name.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// All servers of the cluster.
-    pub members: Vec<Member>,
+    pub(crate) members: Vec<Member>,
 }
 
 impl ClientService {
     /// Serves clients of the server that `kv` and `node` make up; reads come from `reader`.
     #[must_use]
-    pub fn new(kv: Addr<KvServer>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
-        Self { kv, node, reader, about: Arc::new(about) }
+    pub(crate) fn new(kv: Addr<KvServer>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
+        Self {
+            kv,
+            node,
+            reader,
+            about: Arc::new(about),
+        }
     }
 
     /// Takes a command through the log.
     async fn submit(&self, command: &Command) -> Result<Reply, KvError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Submit { command: command.encode(), reply })?;
+        self.send(Submit {
+            command: command.encode(),
+            reply,
+        })?;
         // Dropped unanswered: the server went down while the entry was on its way.
         answer.await.unwrap_or(Err(KvError::OutcomeUnknown))
     }

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use raft_core::{
-    Entry, Envelope, Event, Node, ReadOutcome, ReadyNumber, SnapshotChunk, SnapshotMeta, SnapshotToSend, SoftState,
-    Write,
+    Entry, Envelope, Event, Node, ReadOutcome, ReadyNumber, SnapshotChunk, SnapshotMeta, SnapshotToSend,
+    SoftState, Write,
 };
 
 /// Work for stable storage: the chunks to stage and the writes to make durable for one batch of the core.
@@ -58,7 +58,12 @@ impl Driver {
     /// Drives `node`.
     #[must_use]
     pub fn new(node: Node) -> Self {
-        Self { node, persisting: None, held: VecDeque::new(), released: Vec::new() }
+        Self {
+            node,
+            persisting: None,
+            held: VecDeque::new(),
+            released: Vec::new(),
+        }
     }
 
     /// The node, to look at.
@@ -83,7 +88,10 @@ impl Driver {
         if !self.has_actions() {
             return None;
         }
-        let mut actions = Actions { send: std::mem::take(&mut self.released), ..Actions::default() };
+        let mut actions = Actions {
+            send: std::mem::take(&mut self.released),
+            ..Actions::default()
+        };
         if !self.node.has_ready() {
             return Some(actions);
         }
@@ -99,8 +107,11 @@ impl Driver {
             None => actions.send.extend(ready.messages_after_persist),
         }
         if must_persist {
-            actions.persist =
-                Some(PersistJob { number: ready.number, chunks: ready.snapshot_chunks, writes: ready.writes });
+            actions.persist = Some(PersistJob {
+                number: ready.number,
+                chunks: ready.snapshot_chunks,
+                writes: ready.writes,
+            });
         }
         actions.snapshots_to_send = ready.snapshots_to_send;
         actions.restore = ready.restore;
@@ -117,7 +128,11 @@ impl Driver {
         if self.persisting == Some(number) {
             self.persisting = None;
         }
-        while self.held.front().is_some_and(|(waits_for, _)| *waits_for <= number) {
+        while self
+            .held
+            .front()
+            .is_some_and(|(waits_for, _)| *waits_for <= number)
+        {
             if let Some((_, messages)) = self.held.pop_front() {
                 self.released.extend(messages);
             }
@@ -128,15 +143,22 @@ impl Driver {
 #[cfg(test)]
 mod tests {
     use raft_core::{
-        CallId, Config, Configuration, Envelope, Message, Node, NodeId, Restored, SnapshotMeta, Term, VoteRequest,
+        CallId, Config, Configuration, Envelope, Message, Node, NodeId, Restored, SnapshotMeta, Term,
+        VoteRequest,
     };
 
     use super::Driver;
 
     fn follower_of_three() -> Driver {
         let configuration = Configuration::of_voters([1, 2, 3].map(NodeId));
-        let snapshot = SnapshotMeta { configuration, ..SnapshotMeta::default() };
-        let restored = Restored { snapshot, ..Restored::default() };
+        let snapshot = SnapshotMeta {
+            configuration,
+            ..SnapshotMeta::default()
+        };
+        let restored = Restored {
+            snapshot,
+            ..Restored::default()
+        };
         Driver::new(Node::new(Config::new(NodeId(1)), restored).unwrap())
     }
 

@@ -47,7 +47,9 @@ impl GroupCommit {
         S: Storage<Error = StorageError>,
     {
         let jobs = std::mem::take(&mut self.queued);
-        let Some(number) = jobs.last().map(|job| job.number) else { return Ok(None) };
+        let Some(number) = jobs.last().map(|job| job.number) else {
+            return Ok(None);
+        };
         let mut received = Vec::new();
         let mut writes = Vec::new();
         for job in jobs {
@@ -69,9 +71,9 @@ impl GroupCommit {
 /// Puts a chunk aside. For the last one, whether the whole file is what its checksum says. A chunk that does
 /// not fit comes from a sender in error: the file will not be intact, and the disk is not to blame.
 fn stage(snapshots: &dyn SnapshotStore, chunk: &SnapshotChunk) -> Result<bool, StorageError> {
-    let staged = snapshots.stage(&chunk.snapshot, chunk.offset, &chunk.data).and_then(|()| {
-        Ok(chunk.done && snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good)
-    });
+    let staged = snapshots
+        .stage(&chunk.snapshot, chunk.offset, &chunk.data)
+        .and_then(|()| Ok(chunk.done && snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good));
     match staged {
         Err(StorageError::ChunkRefused { offset, what }) => {
             tracing::warn!("refuses the snapshot chunk at offset {offset}: {what}");
@@ -84,7 +86,9 @@ fn stage(snapshots: &dyn SnapshotStore, chunk: &SnapshotChunk) -> Result<bool, S
 /// Adds a write behind the others: entries that go on where the last ones ended become one append.
 fn merge(writes: &mut Vec<Write>, write: Write) {
     match (writes.last_mut(), write) {
-        (Some(Write::Append(before)), Write::Append(entries)) if goes_on(before, &entries) => before.extend(entries),
+        (Some(Write::Append(before)), Write::Append(entries)) if goes_on(before, &entries) => {
+            before.extend(entries);
+        }
         (_, write) => writes.push(write),
     }
 }

@@ -2,8 +2,8 @@
 
 use actix::Addr;
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, Message, NodeId, TimeoutNow,
-    TimeoutNowResponse, VoteRequest, VoteResponse,
+    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, Message, NodeId,
+    TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,
 };
 use rpc::peer::{Peer, PeerError};
 use tarpc::context::Context;
@@ -13,7 +13,7 @@ use crate::actors::{PeerRequest, RaftNode};
 
 /// Serves the requests of one peer.
 #[derive(Clone, Debug)]
-pub struct PeerService {
+pub(crate) struct PeerService {
     from: NodeId,
     node: Addr<RaftNode>,
 }
@@ -21,7 +21,7 @@ pub struct PeerService {
 impl PeerService {
     /// Serves `from`, whose identity the connection settled.
     #[must_use]
-    pub fn new(from: NodeId, node: Addr<RaftNode>) -> Self {
+    pub(crate) fn new(from: NodeId, node: Addr<RaftNode>) -> Self {
         Self { from, node }
     }
 
@@ -29,7 +29,11 @@ impl PeerService {
     /// they are started.
     async fn call(&self, message: Message) -> Result<Message, PeerError> {
         let (reply, response) = oneshot::channel();
-        let request = PeerRequest { from: self.from, message, reply };
+        let request = PeerRequest {
+            from: self.from,
+            message,
+            reply,
+        };
         self.node.try_send(request).map_err(|error| match error {
             actix::prelude::SendError::Full(_) => PeerError::Busy,
             actix::prelude::SendError::Closed(_) => PeerError::ShuttingDown,
@@ -50,15 +54,28 @@ macro_rules! expect_response {
 
 impl Peer for PeerService {
     async fn pre_vote(self, _: Context, request: VoteRequest) -> Result<VoteResponse, PeerError> {
-        expect_response!(self.call(Message::PreVote(request)).await?, Message::PreVoteResponse)
+        expect_response!(
+            self.call(Message::PreVote(request)).await?,
+            Message::PreVoteResponse
+        )
     }
 
     async fn request_vote(self, _: Context, request: VoteRequest) -> Result<VoteResponse, PeerError> {
-        expect_response!(self.call(Message::RequestVote(request)).await?, Message::RequestVoteResponse)
+        expect_response!(
+            self.call(Message::RequestVote(request)).await?,
+            Message::RequestVoteResponse
+        )
     }
 
-    async fn append_entries(self, _: Context, request: AppendEntries) -> Result<AppendEntriesResponse, PeerError> {
-        expect_response!(self.call(Message::AppendEntries(request)).await?, Message::AppendEntriesResponse)
+    async fn append_entries(
+        self,
+        _: Context,
+        request: AppendEntries,
+    ) -> Result<AppendEntriesResponse, PeerError> {
+        expect_response!(
+            self.call(Message::AppendEntries(request)).await?,
+            Message::AppendEntriesResponse
+        )
     }
 
     async fn install_snapshot(
@@ -66,10 +83,16 @@ impl Peer for PeerService {
         _: Context,
         request: InstallSnapshot,
     ) -> Result<InstallSnapshotResponse, PeerError> {
-        expect_response!(self.call(Message::InstallSnapshot(request)).await?, Message::InstallSnapshotResponse)
+        expect_response!(
+            self.call(Message::InstallSnapshot(request)).await?,
+            Message::InstallSnapshotResponse
+        )
     }
 
     async fn timeout_now(self, _: Context, request: TimeoutNow) -> Result<TimeoutNowResponse, PeerError> {
-        expect_response!(self.call(Message::TimeoutNow(request)).await?, Message::TimeoutNowResponse)
+        expect_response!(
+            self.call(Message::TimeoutNow(request)).await?,
+            Message::TimeoutNowResponse
+        )
     }
 }

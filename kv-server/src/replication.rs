@@ -24,7 +24,11 @@ impl Backoff {
     /// Starts at `first` and doubles up to `longest`.
     #[must_use]
     pub fn new(first: Duration, longest: Duration) -> Self {
-        Self { next: first, first, longest }
+        Self {
+            next: first,
+            first,
+            longest,
+        }
     }
 
     /// The next wait: between half of the current step and all of it.
@@ -68,7 +72,13 @@ impl SnapshotTransfer {
     /// A transfer of `snapshot` by the leader of `term`, from the start of the file.
     #[must_use]
     pub fn new(term: Term, leader_id: NodeId, snapshot: SnapshotMeta) -> Self {
-        Self { term, leader_id, snapshot, offset: 0, restarts: 0 }
+        Self {
+            term,
+            leader_id,
+            snapshot,
+            offset: 0,
+            restarts: 0,
+        }
     }
 
     /// Which snapshot.
@@ -105,7 +115,9 @@ impl SnapshotTransfer {
         match outcome {
             SnapshotOutcome::Installed => TransferStep::Installed,
             SnapshotOutcome::Stale => TransferStep::Failed,
-            SnapshotOutcome::Continue { next_offset } if next_offset > self.snapshot.size_bytes => TransferStep::Failed,
+            SnapshotOutcome::Continue { next_offset } if next_offset > self.snapshot.size_bytes => {
+                TransferStep::Failed
+            }
             SnapshotOutcome::Continue { next_offset } => self.go_on_at(next_offset),
             SnapshotOutcome::Damaged => self.go_on_at(0),
         }
@@ -119,7 +131,11 @@ impl SnapshotTransfer {
             }
         }
         self.offset = next_offset;
-        if next_offset == self.snapshot.size_bytes { TransferStep::AskAgain } else { TransferStep::Send }
+        if next_offset == self.snapshot.size_bytes {
+            TransferStep::AskAgain
+        } else {
+            TransferStep::Send
+        }
     }
 }
 
@@ -134,7 +150,11 @@ mod tests {
     use super::{Backoff, SnapshotTransfer, TransferStep};
 
     fn transfer_of(size_bytes: u64) -> SnapshotTransfer {
-        let snapshot = SnapshotMeta { last_included_index: LogIndex(9), size_bytes, ..SnapshotMeta::default() };
+        let snapshot = SnapshotMeta {
+            last_included_index: LogIndex(9),
+            size_bytes,
+            ..SnapshotMeta::default()
+        };
         SnapshotTransfer::new(Term(2), NodeId(1), snapshot)
     }
 
@@ -142,10 +162,16 @@ mod tests {
     fn a_transfer_goes_on_where_the_peer_says() {
         let mut transfer = transfer_of(10);
         assert!(!transfer.request(Bytes::from_static(b"abcd")).done);
-        assert_eq!(transfer.answered(LogIndex(9), SnapshotOutcome::Continue { next_offset: 4 }), TransferStep::Send);
+        assert_eq!(
+            transfer.answered(LogIndex(9), SnapshotOutcome::Continue { next_offset: 4 }),
+            TransferStep::Send
+        );
         let last = transfer.request(Bytes::from_static(b"efghij"));
         assert_eq!((last.offset, last.done), (4, true));
-        assert_eq!(transfer.answered(LogIndex(9), SnapshotOutcome::Installed), TransferStep::Installed);
+        assert_eq!(
+            transfer.answered(LogIndex(9), SnapshotOutcome::Installed),
+            TransferStep::Installed
+        );
     }
 
     #[test]
@@ -164,7 +190,15 @@ mod tests {
             transfer.answered(LogIndex(9), SnapshotOutcome::Continue { next_offset: 5 });
             steps.push(transfer.answered(LogIndex(9), SnapshotOutcome::Damaged));
         }
-        assert_eq!(steps, [TransferStep::Send, TransferStep::Send, TransferStep::Send, TransferStep::Failed]);
+        assert_eq!(
+            steps,
+            [
+                TransferStep::Send,
+                TransferStep::Send,
+                TransferStep::Send,
+                TransferStep::Failed
+            ]
+        );
     }
 
     #[test]

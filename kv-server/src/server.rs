@@ -49,7 +49,7 @@ struct Server {
 /// # Errors
 ///
 /// When it cannot start, or had to stop because its disk failed.
-pub async fn serve(config: Config) -> Result<(), ServerError> {
+pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
     // The ports first: a second server on the same configuration ends here, before it touches the disk.
     let ports = Ports::bind(&config).await?;
     let opened = Opened::open(&config)?;
@@ -59,8 +59,8 @@ pub async fn serve(config: Config) -> Result<(), ServerError> {
         "node {} of cluster {} serves clients on {} and peers on {}",
         config.id,
         config.cluster_id,
-        config.own().client_addr,
-        config.own().raft_addr
+        config.this_node().client_addr,
+        config.this_node().raft_addr
     );
     let outcome = tokio::select! {
         signal = signals.next() => {
@@ -85,12 +85,19 @@ struct Ports {
 
 impl Ports {
     async fn bind(config: &Config) -> Result<Self, ServerError> {
-        let own = config.own();
+        let own = config.this_node();
         let bind = async |name: &'static str, addr: &str| {
             let bound = TcpListener::bind(addr).await;
-            bound.map_err(|source| ServerError::Bind { name, addr: addr.to_owned(), source })
+            bound.map_err(|source| ServerError::Bind {
+                name,
+                addr: addr.to_owned(),
+                source,
+            })
         };
-        Ok(Self { peers: bind("raft_addr", &own.raft_addr).await?, clients: bind("client_addr", &own.client_addr).await? })
+        Ok(Self {
+            peers: bind("raft_addr", &own.raft_addr.to_string()).await?,
+            clients: bind("client_addr", &own.client_addr.to_string()).await?,
+        })
     }
 }
 
@@ -103,10 +110,13 @@ struct Opened {
 
 impl Opened {
     fn open(config: &Config) -> Result<Self, ServerError> {
-        let identity = Identity { cluster_id: config.cluster_id.clone(), node_id: config.id };
-        let initial = Configuration::of_voters(config.nodes.iter().map(|node| node.id));
+        let identity = Identity {
+            cluster_id: config.cluster_id.clone(),
+            node_id: config.id,
+        };
+        let initial = Configuration::of_voters(config.nodes.keys().copied());
         let mut options = storage::Options::default();
-        options.cache_bytes = config.cache_bytes;
+        options.cache_bytes = config.storage.cache_bytes;
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
@@ -115,28 +125,37 @@ impl Opened {
             config.data_dir.display(),
             restored.hard_state.current_term,
             restored.snapshot.last_included_index,
-            restored.entries.iter().filter(|entry| entry.index > restored.snapshot.last_included_index).count(),
+            restored
+                .entries
+                .iter()
+                .filter(|entry| entry.index > restored.snapshot.last_included_index)
+                .count(),
         );
-        Ok(Self { storage, restored, state })
+        Ok(Self {
+            storage,
+            restored,
+            state,
+        })
     }
 }
 
 /// The length of one tick of the election clock: a thirtieth of the shortest timeout, so that the draw is
 /// fine enough, yet no shorter than a millisecond and no longer than ten.
 fn election_tick(config: &Config) -> Duration {
-    (config.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
+    (config.raft.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
 }
 
 fn core_config(config: &Config) -> raft_core::Config {
     let tick = election_tick(config);
-    let ticks = |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
+    let ticks =
+        |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
     raft_core::Config {
         seed: rand::random(),
-        election_timeout_min: ticks(config.election_timeout_min),
-        election_timeout_max: ticks(config.election_timeout_max),
-        max_uncommitted_bytes: config.max_uncommitted_bytes,
-        max_inflight_bytes: config.max_inflight_bytes,
-        max_inflight_messages: config.max_inflight_messages,
+        election_timeout_min: ticks(config.raft.election_timeout_min),
+        election_timeout_max: ticks(config.raft.election_timeout_max),
+        max_uncommitted_bytes: config.raft.max_uncommitted_bytes,
+        max_inflight_bytes: config.raft.max_inflight_bytes,
+        max_inflight_messages: config.raft.max_inflight_messages,
         ..raft_core::Config::new(config.id)
     }
 }
@@ -144,12 +163,23 @@ fn core_config(config: &Config) -> raft_core::Config {
 /// The members are fixed: the file must name the ones that the log knows.
 fn check_members(config: &Config, node: &Node) -> Result<(), ServerError> {
     let stored = node.status().configuration.members();
-    let configured = config.nodes.iter().map(|node| node.id).collect();
-    if stored == configured { Ok(()) } else { Err(ServerError::MembersDiffer { stored, configured }) }
+    let configured = config.nodes.keys().copied().collect();
+    if stored == configured {
+        Ok(())
+    } else {
+        Err(ServerError::MembersDiffer { stored, configured })
+    }
 }
 
 fn members(config: &Config) -> Vec<Member> {
-    config.nodes.iter().map(|node| Member { id: node.id, client_addr: node.client_addr.clone() }).collect()
+    config
+        .nodes
+        .values()
+        .map(|node| Member {
+            id: node.id,
+            client_addr: node.client_addr.to_string(),
+        })
+        .collect()
 }
 
 /// Everything that [`Server::start`] hands to the actors it creates.
@@ -164,20 +194,32 @@ impl Server {
     fn start(config: &Config, ports: Ports, opened: Opened) -> Result<Self, ServerError> {
         let (stop, failures) = stop_channel();
         let (persister_thread, ticker_thread) = (Arbiter::new(), Arbiter::new());
-        let Opened { storage, restored, state } = opened;
+        let Opened {
+            storage,
+            restored,
+            state,
+        } = opened;
         let snapshot = restored.snapshot.clone();
         let node = Node::new(core_config(config), restored)?;
         check_members(config, &node)?;
-        let members = config.nodes.iter().map(|node| node.id);
+        let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
         let reader = state.reader();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
-        let parts = Parts { config, snapshots: storage.snapshots(), stop, persister_thread: &persister_thread };
+        let parts = Parts {
+            config,
+            snapshots: storage.snapshots(),
+            stop,
+            persister_thread: &persister_thread,
+        };
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
             let kv = start_kv_server(&parts, ctx, &state);
-            let settings = ApplierSettings { snapshot_log_bytes: config.snapshot_log_bytes, snapshot };
+            let settings = ApplierSettings {
+                snapshot_log_bytes: config.raft.snapshot_log_bytes,
+                snapshot,
+            };
             let applier = Applier::new(
                 state,
                 Arc::clone(&parts.snapshots),
@@ -205,7 +247,16 @@ impl Server {
         let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
         let serving = serve_ports(config, identity, ports, &stop_serving, &node, service);
         let threads = vec![ticker_thread, persister_thread];
-        Ok(Self { node, kv, persister, soft_state, stop_serving, serving, failures, threads })
+        Ok(Self {
+            node,
+            kv,
+            persister,
+            soft_state,
+            stop_serving,
+            serving,
+            failures,
+            threads,
+        })
     }
 
     /// A leader that goes hands leadership over first, so that clients wait for no election.
@@ -213,7 +264,9 @@ impl Server {
         if self.soft_state.borrow().role != Role::Leader {
             return;
         }
-        let Ok(Some(target)) = self.node.send(StepAside).await else { return };
+        let Ok(Some(target)) = self.node.send(StepAside).await else {
+            return;
+        };
         let handed_over = self.soft_state.wait_for(|state| state.role != Role::Leader);
         match tokio::time::timeout(HAND_OVER_TIMEOUT, handed_over).await {
             Ok(_) => tracing::info!("handed leadership to node {target}"),
@@ -240,7 +293,11 @@ impl Server {
 }
 
 fn about(config: &Config) -> About {
-    About { id: config.id, cluster_id: config.cluster_id.clone(), members: members(config) }
+    About {
+        id: config.id,
+        cluster_id: config.cluster_id.clone(),
+        members: members(config),
+    }
 }
 
 fn start_persister(
@@ -248,8 +305,12 @@ fn start_persister(
     ctx: &Context<RaftNode>,
     storage: SledStorage,
 ) -> Addr<Persister<SledStorage>> {
-    let persister =
-        Persister::new(storage, Arc::clone(&parts.snapshots), ctx.address().recipient(), parts.stop.clone());
+    let persister = Persister::new(
+        storage,
+        Arc::clone(&parts.snapshots),
+        ctx.address().recipient(),
+        parts.stop.clone(),
+    );
     Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
 }
 
@@ -257,7 +318,7 @@ fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMach
     let node = ctx.address();
     KvServer::new(
         members(parts.config),
-        parts.config.requests_in_flight,
+        parts.config.limits.requests_in_flight,
         state.last_applied(),
         node.clone().recipient(),
         node.recipient(),
@@ -267,14 +328,14 @@ fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMach
 
 fn start_replicators(parts: &Parts<'_>, ctx: &Context<RaftNode>) -> BTreeMap<NodeId, Addr<Replicator>> {
     let config = parts.config;
-    let others = config.nodes.iter().filter(|node| node.id != config.id);
-    others
+    config
+        .peers()
         .map(|peer| {
             let address = PeerAddress {
                 cluster_id: config.cluster_id.clone(),
                 own_id: config.id,
                 id: peer.id,
-                raft_addr: peer.raft_addr.clone(),
+                raft_addr: peer.raft_addr.to_string(),
             };
             let generator = StdRng::seed_from_u64(rand::random());
             let replicator = Replicator::new(address, ctx.address(), Arc::clone(&parts.snapshots), generator);
@@ -285,7 +346,7 @@ fn start_replicators(parts: &Parts<'_>, ctx: &Context<RaftNode>) -> BTreeMap<Nod
 
 fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
     let (election, beat): (Recipient<_>, Recipient<_>) = (node.clone().recipient(), node.clone().recipient());
-    let (tick, heartbeat) = (election_tick(config), config.heartbeat_interval);
+    let (tick, heartbeat) = (election_tick(config), config.raft.heartbeat_interval);
     ElectionTicker::start_in_arbiter(&thread.handle(), move |_| ElectionTicker::new(tick, election));
     HeartbeatTicker::start_in_arbiter(&thread.handle(), move |_| HeartbeatTicker::new(heartbeat, beat));
 }
@@ -311,9 +372,23 @@ fn serve_ports(
         make_peer_service,
         stopped(stop.subscribe()),
     );
-    let clients =
-        rpc::serve_kv(ports.clients, identity, config.client_limits.clone(), clients, stopped(stop.subscribe()));
+    let clients = rpc::serve_kv(
+        ports.clients,
+        identity,
+        client_limits(config),
+        clients,
+        stopped(stop.subscribe()),
+    );
     vec![actix_rt::spawn(peers), actix_rt::spawn(clients)]
+}
+
+fn client_limits(config: &Config) -> rpc::ServerLimits {
+    rpc::ServerLimits {
+        max_connections: config.limits.connections,
+        max_connections_per_ip: config.limits.connections_per_address,
+        max_requests_in_flight: config.limits.requests_in_flight_per_connection,
+        ..rpc::ServerLimits::default()
+    }
 }
 
 /// SIGTERM and SIGINT.
@@ -326,7 +401,10 @@ impl Signals {
     fn install() -> Result<Self, ServerError> {
         use tokio::signal::unix::{SignalKind, signal};
         let install = |kind| signal(kind).map_err(ServerError::Signals);
-        Ok(Self { terminate: install(SignalKind::terminate())?, interrupt: install(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: install(SignalKind::terminate())?,
+            interrupt: install(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) -> &'static str {

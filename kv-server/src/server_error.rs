@@ -13,7 +13,7 @@ use crate::shutdown::Fatal;
 
 /// Why a server did not start, or had to stop.
 #[derive(Debug, Error)]
-pub enum ServerError {
+pub(crate) enum ServerError {
     /// A port cannot be listened on.
     #[error("cannot listen on {addr} ({name}): {source}\n{}", bind_advice(source))]
     Bind {
@@ -60,7 +60,7 @@ pub enum ServerError {
 impl ServerError {
     /// The exit status that tells this.
     #[must_use]
-    pub fn exit_code(&self) -> u8 {
+    pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Fatal(_) | Self::Signals(_) => exit::FAILED,
             _ => exit::UNUSABLE,
@@ -70,8 +70,12 @@ impl ServerError {
 
 fn bind_advice(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::AddrInUse => "another program has the port: stop it, or change the address in the configuration file",
-        io::ErrorKind::AddrNotAvailable => "the address is not one of this machine's: check --id and the configuration file",
+        io::ErrorKind::AddrInUse => {
+            "another program has the port: stop it, or change the address in the configuration file"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "the address is not one of this machine's: check --id and the configuration file"
+        }
         io::ErrorKind::PermissionDenied => "ports below 1024 need privileges: choose a higher one",
         _ => "check the address in the configuration file",
     }

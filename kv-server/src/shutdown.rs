@@ -11,7 +11,7 @@ use crate::state_machine::StateError;
 
 /// What a server cannot go on after. It stops in order; what it acknowledged is on disk.
 #[derive(Debug, Error)]
-pub enum Fatal {
+pub(crate) enum Fatal {
     /// The disk failed. Nothing was acknowledged after that.
     #[error("the storage failed, so the node stops: {0}")]
     Storage(StorageError),
@@ -28,37 +28,37 @@ pub enum Fatal {
 
 /// Tells the server to stop. Only the first reason counts.
 #[derive(Clone, Debug)]
-pub struct StopSender(mpsc::Sender<Fatal>);
+pub(crate) struct StopSender(mpsc::Sender<Fatal>);
 
 /// Where the reason arrives.
 #[derive(Debug)]
-pub struct StopReceiver(mpsc::Receiver<Fatal>);
+pub(crate) struct StopReceiver(mpsc::Receiver<Fatal>);
 
 /// A sender and its receiver.
 #[must_use]
-pub fn stop_channel() -> (StopSender, StopReceiver) {
+pub(crate) fn stop_channel() -> (StopSender, StopReceiver) {
     let (sender, receiver) = mpsc::channel(1);
     (StopSender(sender), StopReceiver(receiver))
 }
 
 impl StopSender {
     /// The disk failed.
-    pub fn storage_failed(&self, error: StorageError) {
+    pub(crate) fn storage_failed(&self, error: StorageError) {
         self.send(Fatal::Storage(error));
     }
 
     /// The state machine cannot go on.
-    pub fn state_failed(&self, error: StateError) {
+    pub(crate) fn state_failed(&self, error: StateError) {
         self.send(Fatal::State(error));
     }
 
     /// A snapshot could not be written or read.
-    pub fn snapshot_failed(&self, error: SnapshotError) {
+    pub(crate) fn snapshot_failed(&self, error: SnapshotError) {
         self.send(Fatal::Snapshot(error));
     }
 
     /// No thread could be started.
-    pub fn thread_failed(&self, error: io::Error) {
+    pub(crate) fn thread_failed(&self, error: io::Error) {
         self.send(Fatal::Thread(error));
     }
 
@@ -71,7 +71,7 @@ impl StopSender {
 
 impl StopReceiver {
     /// Waits for the first reason.
-    pub async fn reason(&mut self) -> Fatal {
+    pub(crate) async fn reason(&mut self) -> Fatal {
         match self.0.recv().await {
             Some(reason) => reason,
             // Every sender is gone only when the server has already stopped: there is nothing to wait for.

@@ -18,15 +18,15 @@ use crate::state_snapshot::StateSnapshot;
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
-pub struct ApplierSettings {
+pub(crate) struct ApplierSettings {
     /// Cut a snapshot when this many bytes of the log were applied since the last one.
-    pub snapshot_log_bytes: u64,
+    pub(crate) snapshot_log_bytes: u64,
     /// The snapshot that the state machine was loaded from.
-    pub snapshot: SnapshotMeta,
+    pub(crate) snapshot: SnapshotMeta,
 }
 
 /// The actor around the state machine (the notes' `applierTicker`, woken by work instead of a clock).
-pub struct Applier {
+pub(crate) struct Applier {
     state: StateMachine,
     snapshots: Arc<dyn SnapshotStore>,
     settings: ApplierSettings,
@@ -46,12 +46,12 @@ pub struct Applier {
 /// Committed entries, in order, without gap.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Apply(pub Vec<Entry>);
+pub(crate) struct Apply(pub(crate) Vec<Entry>);
 
 /// Replace the state by this snapshot, before anything that comes behind.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Restore(pub SnapshotMeta);
+pub(crate) struct Restore(pub(crate) SnapshotMeta);
 
 /// A snapshot was loaded, away from this thread.
 #[derive(Message)]
@@ -65,7 +65,7 @@ struct CutFinished(Result<SnapshotMeta, SnapshotError>);
 
 /// Why a snapshot could not be loaded, or cut.
 #[derive(Debug, thiserror::Error)]
-pub enum SnapshotError {
+pub(crate) enum SnapshotError {
     /// The file cannot be opened or is damaged.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -87,7 +87,10 @@ pub enum SnapshotError {
 /// # Errors
 ///
 /// When the file is missing, damaged, or of another format.
-pub fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<StateMachine, SnapshotError> {
+pub(crate) fn load(
+    snapshots: &dyn SnapshotStore,
+    snapshot: &SnapshotMeta,
+) -> Result<StateMachine, SnapshotError> {
     if snapshot.last_included_index == LogIndex::ZERO {
         return Ok(StateMachine::new());
     }
@@ -112,7 +115,7 @@ fn write(
 impl Applier {
     /// Applies to `state`; reports to `node` and `kv`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         state: StateMachine,
         snapshots: Arc<dyn SnapshotStore>,
         settings: ApplierSettings,
@@ -147,7 +150,10 @@ impl Applier {
             }
         }
         let up_to = self.state.last_applied();
-        self.kv.do_send(EntriesApplied { entries: applied, up_to });
+        self.kv.do_send(EntriesApplied {
+            entries: applied,
+            up_to,
+        });
         self.node.do_send(AppliedTo(up_to));
         if self.log_bytes >= self.settings.snapshot_log_bytes && !self.cutting {
             self.cut_snapshot(ctx);
@@ -226,7 +232,10 @@ impl Handler<Restored> for Applier {
         self.configuration = snapshot.configuration;
         self.log_bytes = 0;
         let up_to = self.state.last_applied();
-        self.kv.do_send(EntriesApplied { entries: Vec::new(), up_to });
+        self.kv.do_send(EntriesApplied {
+            entries: Vec::new(),
+            up_to,
+        });
         self.node.do_send(AppliedTo(up_to));
         for entries in self.restoring.take().into_iter().flatten() {
             self.apply(&entries, ctx);

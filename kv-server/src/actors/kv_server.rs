@@ -16,7 +16,7 @@ use crate::state_machine::{Applied, Reply};
 /// The actor around [`Pending`] (the notes' `KvServer` with its `waitApplyCh`). It knows who leads, so that a
 /// follower refuses at once and says whom to ask.
 #[derive(Debug)]
-pub struct KvServer {
+pub(crate) struct KvServer {
     members: BTreeMap<NodeId, Member>,
     pending: Pending<EntryWaiter, ReadWaiter>,
     soft_state: SoftState,
@@ -28,7 +28,7 @@ pub struct KvServer {
 
 /// Gets the reply of the entry that a command became.
 #[derive(Debug)]
-pub struct EntryWaiter(oneshot::Sender<Result<Reply, KvError>>);
+pub(crate) struct EntryWaiter(oneshot::Sender<Result<Reply, KvError>>);
 
 impl Waiter<Reply> for EntryWaiter {
     fn complete(self, result: Result<Reply, KvError>) {
@@ -39,7 +39,7 @@ impl Waiter<Reply> for EntryWaiter {
 
 /// Gets told that a read may be served, in which term.
 #[derive(Debug)]
-pub struct ReadWaiter {
+pub(crate) struct ReadWaiter {
     term: Term,
     reply: oneshot::Sender<Result<Term, KvError>>,
 }
@@ -53,60 +53,60 @@ impl Waiter<LogIndex> for ReadWaiter {
 /// A command for the log, already checked and encoded.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Submit {
+pub(crate) struct Submit {
     /// The encoded command.
-    pub command: Bytes,
+    pub(crate) command: Bytes,
     /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
-    pub reply: oneshot::Sender<Result<Reply, KvError>>,
+    pub(crate) reply: oneshot::Sender<Result<Reply, KvError>>,
 }
 
 /// Asks when the state machine is fresh enough for a linearizable read.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ReadBarrier {
+pub(crate) struct ReadBarrier {
     /// Gets the term when it is.
-    pub reply: oneshot::Sender<Result<Term, KvError>>,
+    pub(crate) reply: oneshot::Sender<Result<Term, KvError>>,
 }
 
 /// What became of a [`Propose`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Proposed {
+pub(crate) struct Proposed {
     /// Where the entry stands, or why there is none.
-    pub outcome: Result<(Term, LogIndex), ProposeError>,
+    pub(crate) outcome: Result<(Term, LogIndex), ProposeError>,
     /// Who waits for it.
-    pub waiter: EntryWaiter,
+    pub(crate) waiter: EntryWaiter,
 }
 
 /// What became of reads.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ReadsDecided(pub Vec<ReadOutcome>);
+pub(crate) struct ReadsDecided(pub(crate) Vec<ReadOutcome>);
 
 /// Role, term or leader changed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct LeadershipChanged(pub SoftState);
+pub(crate) struct LeadershipChanged(pub(crate) SoftState);
 
 /// Entries were applied, or the state was replaced.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct EntriesApplied {
+pub(crate) struct EntriesApplied {
     /// The replies, in order.
-    pub entries: Vec<Applied>,
+    pub(crate) entries: Vec<Applied>,
     /// The state machine stands here now.
-    pub up_to: LogIndex,
+    pub(crate) up_to: LogIndex,
 }
 
 /// End everything that waits and refuse what comes.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ShutDown;
+pub(crate) struct ShutDown;
 
 impl KvServer {
     /// Serves the cluster of `members`; at most `capacity` requests wait at once.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         members: Vec<Member>,
         capacity: usize,
         last_applied: LogIndex,
@@ -116,7 +116,11 @@ impl KvServer {
         Self {
             members: members.into_iter().map(|member| (member.id, member)).collect(),
             pending: Pending::new(capacity, last_applied),
-            soft_state: SoftState { role: Role::Follower, term: Term::ZERO, leader_id: None },
+            soft_state: SoftState {
+                role: Role::Follower,
+                term: Term::ZERO,
+                leader_id: None,
+            },
             last_read: ReadId::ZERO,
             proposals,
             reads,
@@ -125,17 +129,28 @@ impl KvServer {
     }
 
     fn leader(&self) -> Option<Member> {
-        self.soft_state.leader_id.and_then(|leader| self.members.get(&leader)).cloned()
+        self.soft_state
+            .leader_id
+            .and_then(|leader| self.members.get(&leader))
+            .cloned()
     }
 
     fn admit(&self) -> Result<(), KvError> {
         self.pending.admission()?;
-        if self.soft_state.role == Role::Leader { Ok(()) } else { Err(KvError::NotLeader { leader: self.leader() }) }
+        if self.soft_state.role == Role::Leader {
+            Ok(())
+        } else {
+            Err(KvError::NotLeader {
+                leader: self.leader(),
+            })
+        }
     }
 
     fn refusal(&self, error: ProposeError) -> KvError {
         match error {
-            ProposeError::NotLeader { .. } => KvError::NotLeader { leader: self.leader() },
+            ProposeError::NotLeader { .. } => KvError::NotLeader {
+                leader: self.leader(),
+            },
             ProposeError::TooManyUncommittedBytes => KvError::Busy(BusyReason::UncommittedBytes),
             ProposeError::LeadershipTransfer => KvError::Busy(BusyReason::LeadershipTransfer),
         }
@@ -161,7 +176,9 @@ impl Handler<Submit> for KvServer {
         if let Err(actix::prelude::SendError::Full(refused) | actix::prelude::SendError::Closed(refused)) =
             self.proposals.try_send(Propose { command, waiter })
         {
-            refused.waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            refused
+                .waiter
+                .complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
         }
     }
 }
@@ -170,7 +187,10 @@ impl Handler<ReadBarrier> for KvServer {
     type Result = ();
 
     fn handle(&mut self, ReadBarrier { reply }: ReadBarrier, _: &mut Self::Context) {
-        let waiter = ReadWaiter { term: self.soft_state.term, reply };
+        let waiter = ReadWaiter {
+            term: self.soft_state.term,
+            reply,
+        };
         if let Err(error) = self.admit() {
             return waiter.complete(Err(error));
         }

@@ -22,12 +22,12 @@ mod raft_node;
 mod replicator;
 mod tickers;
 
-pub use applier::{Applier, ApplierSettings, SnapshotError, load as load_state};
-pub use kv_server::{KvServer, ReadBarrier, ShutDown, Submit};
-pub use persister::{Persister, Stop as StopPersister};
-pub use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};
-pub use replicator::{PeerAddress, Replicator};
-pub use tickers::{ElectionTicker, HeartbeatTicker, TickGate};
+pub(crate) use applier::{Applier, ApplierSettings, SnapshotError, load as load_state};
+pub(crate) use kv_server::{KvServer, ReadBarrier, ShutDown, Submit};
+pub(crate) use persister::{Persister, Stop as StopPersister};
+pub(crate) use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};
+pub(crate) use replicator::{PeerAddress, Replicator};
+pub(crate) use tickers::{ElectionTicker, HeartbeatTicker};
 
 /// Ends the process when its owner is dropped by a panic. Consensus, storage and apply must not go on with
 /// half a transition behind them; a restart recovers from disk.
@@ -43,7 +43,10 @@ impl FatalOnPanic {
 impl Drop for FatalOnPanic {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("{} panicked: the node ends here and recovers from disk when it is restarted", self.0);
+            tracing::error!(
+                "{} panicked: the node ends here and recovers from disk when it is restarted",
+                self.0
+            );
             std::process::exit(crate::exit::PANICKED);
         }
     }

@@ -12,7 +12,7 @@ use crate::group_commit::{Committed, GroupCommit};
 use crate::shutdown::StopSender;
 
 /// Makes jobs durable, all that wait at once (the notes' `persist()`).
-pub struct Persister<S> {
+pub(crate) struct Persister<S> {
     storage: Option<S>,
     snapshots: Arc<dyn SnapshotStore>,
     queue: GroupCommit,
@@ -25,12 +25,12 @@ pub struct Persister<S> {
 /// A job from the node.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Persist(pub PersistJob);
+pub(crate) struct Persist(pub(crate) PersistJob);
 
 /// Jobs are durable.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Persisted(pub Committed);
+pub(crate) struct Persisted(pub(crate) Committed);
 
 /// Commit what waits. Handled behind everything that is in the mailbox already: that is the group.
 #[derive(Debug, Message)]
@@ -40,12 +40,12 @@ struct CommitQueued;
 /// Commit what waits, close the storage, and answer when that is done.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Stop;
+pub(crate) struct Stop;
 
 impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
     /// A persister of `storage` that reports to `node`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         storage: S,
         snapshots: Arc<dyn SnapshotStore>,
         node: Recipient<Persisted>,
@@ -63,7 +63,9 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
     }
 
     fn commit(&mut self) {
-        let Some(storage) = self.storage.as_mut() else { return };
+        let Some(storage) = self.storage.as_mut() else {
+            return;
+        };
         match self.queue.commit(storage, self.snapshots.as_ref()) {
             Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
             Ok(None) => {}

@@ -5,18 +5,19 @@ use std::collections::{BTreeMap, HashMap};
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
 use raft_core::{
-    CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status, Term,
+    CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status,
+    Term,
 };
 use tokio::sync::{oneshot, watch};
 
 use super::FatalOnPanic;
 use super::applier::{Apply, Restore};
+use super::kv_server::EntryWaiter;
 use super::kv_server::{LeadershipChanged, Proposed, ReadsDecided};
 use super::persister::{Persist, Persisted};
 use super::replicator::{Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
-use super::kv_server::EntryWaiter;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
@@ -24,27 +25,27 @@ const MAX_INPUTS_PER_BATCH: usize = 1_024;
 
 /// Where the outputs go.
 #[derive(Debug)]
-pub struct Links {
+pub(crate) struct Links {
     /// Makes jobs durable.
-    pub persister: Recipient<Persist>,
+    pub(crate) persister: Recipient<Persist>,
     /// Applies committed entries.
-    pub applier: Recipient<Apply>,
+    pub(crate) applier: Recipient<Apply>,
     /// Replaces the state machine.
-    pub restorer: Recipient<Restore>,
+    pub(crate) restorer: Recipient<Restore>,
     /// Learns what became of proposals.
-    pub proposals: Recipient<Proposed>,
+    pub(crate) proposals: Recipient<Proposed>,
     /// Learns what became of reads.
-    pub reads: Recipient<ReadsDecided>,
+    pub(crate) reads: Recipient<ReadsDecided>,
     /// Learns who leads.
-    pub leadership: Recipient<LeadershipChanged>,
+    pub(crate) leadership: Recipient<LeadershipChanged>,
     /// One replicator a peer.
-    pub replicators: BTreeMap<NodeId, Addr<Replicator>>,
+    pub(crate) replicators: BTreeMap<NodeId, Addr<Replicator>>,
 }
 
 /// The actor around the core. Its handlers are synchronous: no transition is ever half done when the next
 /// message comes. Everything in the mailbox goes in before one batch of outputs comes out.
 #[derive(Debug)]
-pub struct RaftNode {
+pub(crate) struct RaftNode {
     driver: Driver,
     links: Links,
     /// Peers' requests that wait for the core's response.
@@ -59,74 +60,74 @@ pub struct RaftNode {
 /// A request of a peer.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct PeerRequest {
+pub(crate) struct PeerRequest {
     /// The peer.
-    pub from: NodeId,
+    pub(crate) from: NodeId,
     /// The request.
-    pub message: raft_core::Message,
+    pub(crate) message: raft_core::Message,
     /// Gets the response; dropped if there will be none.
-    pub reply: oneshot::Sender<raft_core::Message>,
+    pub(crate) reply: oneshot::Sender<raft_core::Message>,
 }
 
 /// A peer's response to a request of this node.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct PeerResponse {
+pub(crate) struct PeerResponse {
     /// The peer.
-    pub from: NodeId,
+    pub(crate) from: NodeId,
     /// The response.
-    pub message: raft_core::Message,
+    pub(crate) message: raft_core::Message,
 }
 
 /// A peer cannot be reached.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct PeerUnreachable(pub NodeId);
+pub(crate) struct PeerUnreachable(pub(crate) NodeId);
 
 /// A snapshot did not get through to a peer.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SnapshotFailed(pub NodeId);
+pub(crate) struct SnapshotFailed(pub(crate) NodeId);
 
 /// A command for the log. The answer is [`Proposed`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Propose {
+pub(crate) struct Propose {
     /// The encoded command.
-    pub command: Bytes,
+    pub(crate) command: Bytes,
     /// Who waits for it; comes back with the answer.
-    pub waiter: EntryWaiter,
+    pub(crate) waiter: EntryWaiter,
 }
 
 /// A read wants its read index. The answer is [`ReadsDecided`].
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ReadIndex(pub ReadId);
+pub(crate) struct ReadIndex(pub(crate) ReadId);
 
 /// The state machine has come to this index.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct AppliedTo(pub LogIndex);
+pub(crate) struct AppliedTo(pub(crate) LogIndex);
 
 /// A snapshot of this node's own is in place.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct SnapshotCut(pub SnapshotMeta);
+pub(crate) struct SnapshotCut(pub(crate) SnapshotMeta);
 
 /// Hand leadership over, if it is here. Answers whom to; role changes show in the soft state.
 #[derive(Debug, Message)]
 #[rtype(result = "Option<NodeId>")]
-pub struct StepAside;
+pub(crate) struct StepAside;
 
 /// A look inside.
 #[derive(Debug, Message)]
 #[rtype(result = "Status")]
-pub struct GetStatus;
+pub(crate) struct GetStatus;
 
 /// Stop. What was yielded stays with the persister.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Stop;
+pub(crate) struct Stop;
 
 /// Emit one batch of outputs. Handled behind everything that is in the mailbox already.
 #[derive(Debug, Message)]
@@ -136,7 +137,7 @@ struct Flush;
 impl RaftNode {
     /// Drives `driver`; role changes are published on `soft_state`.
     #[must_use]
-    pub fn new(driver: Driver, links: Links, soft_state: watch::Sender<SoftState>) -> Self {
+    pub(crate) fn new(driver: Driver, links: Links, soft_state: watch::Sender<SoftState>) -> Self {
         Self {
             driver,
             links,
@@ -168,7 +169,10 @@ impl RaftNode {
 
     /// Sends the outputs of one batch, in the order that [`Actions`] asks for.
     fn act(&mut self, actions: Actions) {
-        actions.events.iter().for_each(|event| tracing::info!(target: "raft_core", "{event}"));
+        actions
+            .events
+            .iter()
+            .for_each(|event| tracing::info!(target: "raft_core", "{event}"));
         if let Some(job) = actions.persist {
             self.links.persister.do_send(Persist(job));
         }
@@ -254,7 +258,12 @@ impl Handler<PeerRequest> for RaftNode {
         let call = self.last_call;
         self.calls.insert(call, request.reply);
         let to = self.driver.node().id();
-        self.driver.node_mut().step(Envelope { from: request.from, to, call, message: request.message });
+        self.driver.node_mut().step(Envelope {
+            from: request.from,
+            to,
+            call,
+            message: request.message,
+        });
         self.after_input(ctx);
     }
 }
@@ -264,7 +273,12 @@ impl Handler<PeerResponse> for RaftNode {
 
     fn handle(&mut self, PeerResponse { from, message }: PeerResponse, ctx: &mut Self::Context) {
         let to = self.driver.node().id();
-        self.driver.node_mut().step(Envelope { from, to, call: CallId::ZERO, message });
+        self.driver.node_mut().step(Envelope {
+            from,
+            to,
+            call: CallId::ZERO,
+            message,
+        });
         self.after_input(ctx);
     }
 }
@@ -302,7 +316,9 @@ impl Handler<ReadIndex> for RaftNode {
 
     fn handle(&mut self, ReadIndex(id): ReadIndex, ctx: &mut Self::Context) {
         if self.driver.node_mut().read_index(id).is_err() {
-            self.links.reads.do_send(ReadsDecided(vec![ReadOutcome::Dropped { id }]));
+            self.links
+                .reads
+                .do_send(ReadsDecided(vec![ReadOutcome::Dropped { id }]));
         }
         self.after_input(ctx);
     }

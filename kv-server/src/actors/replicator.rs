@@ -24,19 +24,19 @@ const LONGEST_REDIAL: Duration = Duration::from_millis(500);
 
 /// A peer and where it listens.
 #[derive(Clone, Debug)]
-pub struct PeerAddress {
+pub(crate) struct PeerAddress {
     /// The cluster's name, which both sides compare.
-    pub cluster_id: String,
+    pub(crate) cluster_id: String,
     /// This server.
-    pub own_id: NodeId,
+    pub(crate) own_id: NodeId,
     /// The peer.
-    pub id: NodeId,
+    pub(crate) id: NodeId,
     /// Where it listens for peers, as `host:port`.
-    pub raft_addr: String,
+    pub(crate) raft_addr: String,
 }
 
 /// The actor around the connection to one peer. Messages leave in the order in which the node sent them.
-pub struct Replicator {
+pub(crate) struct Replicator {
     peer: PeerAddress,
     node: Addr<RaftNode>,
     snapshots: Arc<dyn SnapshotStore>,
@@ -52,16 +52,16 @@ pub struct Replicator {
 /// A request for the peer.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct Send(pub raft_core::Message);
+pub(crate) struct Send(pub(crate) raft_core::Message);
 
 /// Stream a snapshot to the peer. A transfer under way is given up for it.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct StreamSnapshot {
+pub(crate) struct StreamSnapshot {
     /// The leader's term.
-    pub term: Term,
+    pub(crate) term: Term,
     /// Which snapshot.
-    pub snapshot: SnapshotMeta,
+    pub(crate) snapshot: SnapshotMeta,
 }
 
 /// An attempt to connect ended.
@@ -77,7 +77,7 @@ struct Disconnected;
 impl Replicator {
     /// A replicator to `peer`, for `node`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         peer: PeerAddress,
         node: Addr<RaftNode>,
         snapshots: Arc<dyn SnapshotStore>,
@@ -100,7 +100,10 @@ impl Replicator {
         let peer = self.peer.clone();
         let replicator = ctx.address();
         actix_rt::spawn(async move {
-            let options = ConnectOptions { connect_timeout: Duration::from_secs(2), ..ConnectOptions::default() };
+            let options = ConnectOptions {
+                connect_timeout: Duration::from_secs(2),
+                ..ConnectOptions::default()
+            };
             let dialed =
                 rpc::connect_peer(&peer.raft_addr, &peer.cluster_id, peer.own_id, peer.id, &options).await;
             replicator.do_send(Dialed(dialed));
@@ -137,7 +140,12 @@ async fn call(client: PeerClient, request: raft_core::Message) -> Option<raft_co
     let context = rpc::context(CALL_TIMEOUT);
     macro_rules! answer {
         ($method:ident, $request:expr, $response:path) => {
-            client.$method(context, $request).await.ok()?.ok().map($response)
+            client
+                .$method(context, $request)
+                .await
+                .ok()?
+                .ok()
+                .map($response)
         };
     }
     match request {
@@ -164,7 +172,11 @@ impl Handler<Send> for Replicator {
     fn handle(&mut self, Send(message): Send, _: &mut Self::Context) {
         let from = self.peer.id;
         let node = self.node.clone();
-        let Some(connection) = self.connection.as_ref().filter(|connection| !connection.is_closed()) else {
+        let Some(connection) = self
+            .connection
+            .as_ref()
+            .filter(|connection| !connection.is_closed())
+        else {
             return node.do_send(PeerUnreachable(from));
         };
         let answer = call(connection.client().clone(), message);
@@ -236,11 +248,17 @@ impl SnapshotSender {
         match self.stream(snapshots).await {
             Ok(true) => tracing::info!("node {} has installed the snapshot at {index}", self.peer),
             Ok(false) => {
-                tracing::info!("the snapshot at {index} did not get through to node {}", self.peer);
+                tracing::info!(
+                    "the snapshot at {index} did not get through to node {}",
+                    self.peer
+                );
                 self.node.do_send(SnapshotFailed(self.peer));
             }
             Err(error) => {
-                tracing::error!("the snapshot at {index} cannot be sent to node {}: {error}", self.peer);
+                tracing::error!(
+                    "the snapshot at {index} cannot be sent to node {}: {error}",
+                    self.peer
+                );
                 self.node.do_send(SnapshotFailed(self.peer));
             }
         }
@@ -249,13 +267,19 @@ impl SnapshotSender {
     /// Sends chunk after chunk until the peer has installed the snapshot. `false` if that did not work out.
     async fn stream(&mut self, snapshots: Arc<dyn SnapshotStore>) -> Result<bool, StorageError> {
         let snapshot = self.transfer.snapshot().clone();
-        let Some(opened) = aside(move || snapshots.open(&snapshot)).await else { return Ok(false) };
+        let Some(opened) = aside(move || snapshots.open(&snapshot)).await else {
+            return Ok(false);
+        };
         let mut file = opened?;
         loop {
             let offset = self.transfer.offset();
-            let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else { return Ok(false) };
+            let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else {
+                return Ok(false);
+            };
             file = returned;
-            let Some(step) = self.send_chunk(self.transfer.request(chunk?)).await else { return Ok(false) };
+            let Some(step) = self.send_chunk(self.transfer.request(chunk?)).await else {
+                return Ok(false);
+            };
             match step {
                 TransferStep::Send => {}
                 TransferStep::AskAgain => tokio::time::sleep(VERIFY_PAUSE).await,
@@ -267,9 +291,17 @@ impl SnapshotSender {
 
     /// The core sees every answer: it is a sign of life, and may bring a higher term.
     async fn send_chunk(&mut self, request: InstallSnapshot) -> Option<TransferStep> {
-        let answer = self.client.install_snapshot(rpc::context(CHUNK_TIMEOUT), request).await.ok()?.ok()?;
+        let answer = self
+            .client
+            .install_snapshot(rpc::context(CHUNK_TIMEOUT), request)
+            .await
+            .ok()?
+            .ok()?;
         let message = raft_core::Message::InstallSnapshotResponse(answer);
-        self.node.do_send(PeerResponse { from: self.peer, message });
+        self.node.do_send(PeerResponse {
+            from: self.peer,
+            message,
+        });
         Some(self.transfer.answered(answer.last_included_index, answer.outcome))
     }
 }
@@ -282,6 +314,8 @@ fn read_chunk(mut file: OpenSnapshot, offset: u64) -> (OpenSnapshot, Result<byte
 }
 
 /// Runs disk work away from the hot thread. `None` if the process is going down.
-async fn aside<T: std::marker::Send + 'static>(work: impl FnOnce() -> T + std::marker::Send + 'static) -> Option<T> {
+async fn aside<T: std::marker::Send + 'static>(
+    work: impl FnOnce() -> T + std::marker::Send + 'static,
+) -> Option<T> {
     actix_rt::task::spawn_blocking(work).await.ok()
 }

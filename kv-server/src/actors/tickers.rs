@@ -10,7 +10,7 @@ use super::FatalOnPanic;
 
 /// Lets one tick through at a time: a node that was held up gets one late tick, never a burst of them.
 #[derive(Clone, Debug, Default)]
-pub struct TickGate(Arc<AtomicBool>);
+pub(crate) struct TickGate(Arc<AtomicBool>);
 
 impl TickGate {
     /// Takes the one place. `false` if the last tick was not taken yet.
@@ -19,7 +19,7 @@ impl TickGate {
     }
 
     /// The tick was taken: the next may come.
-    pub fn leave(&self) {
+    pub(crate) fn leave(&self) {
         self.0.store(false, Ordering::Release);
     }
 }
@@ -27,18 +27,18 @@ impl TickGate {
 /// One unit of the election clock passed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct ElectionTick(pub TickGate);
+pub(crate) struct ElectionTick(pub(crate) TickGate);
 
 /// One heartbeat interval passed.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub struct HeartbeatTick(pub TickGate);
+pub(crate) struct HeartbeatTick(pub(crate) TickGate);
 
 macro_rules! ticker {
     ($(#[$doc:meta])* $name:ident, $tick:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
-        pub struct $name {
+        pub(crate) struct $name {
             interval: Duration,
             node: Recipient<$tick>,
             gate: TickGate,
@@ -48,7 +48,7 @@ macro_rules! ticker {
         impl $name {
             /// Ticks `node` every `interval`.
             #[must_use]
-            pub fn new(interval: Duration, node: Recipient<$tick>) -> Self {
+            pub(crate) fn new(interval: Duration, node: Recipient<$tick>) -> Self {
                 Self { interval, node, gate: TickGate::default(), _fatal: FatalOnPanic::of(stringify!($name)) }
             }
         }

@@ -1,0 +1,60 @@
+//! The program: arguments in, exit status out.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+use crate::config::Config;
+use crate::{exit, logging, server};
+
+/// Runs `kv-server` with these arguments, the first being the program's name, until it is told to stop.
+///
+/// Everything the user can do wrong is told on stderr as `error: ...`; the exit status is 0 for an orderly
+/// stop, 2 for arguments, a configuration or a data directory that cannot be used, and 3 for a failure while
+/// it ran.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that went away is no reason to complain.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() {
+                exit::UNUSABLE
+            } else {
+                exit::OK
+            });
+        }
+    };
+    let config = match Config::load(&cli) {
+        Ok(config) => config,
+        Err(error) => return refuse(&error, exit::UNUSABLE),
+    };
+    if cli.check {
+        return report_valid(&cli, &config);
+    }
+    if let Err(error) = logging::init(&cli.log, config.id) {
+        return refuse(&error, exit::UNUSABLE);
+    }
+    match actix_rt::System::new().block_on(server::serve(config)) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(error) => refuse(&error, error.exit_code()),
+    }
+}
+
+fn report_valid(cli: &Cli, config: &Config) -> ExitCode {
+    let file = cli.config.display();
+    let report = format!("{file}: ok for node {} of {}\n", config.id, config.nodes.len());
+    match std::io::stdout().write_all(report.as_bytes()) {
+        Ok(()) => ExitCode::from(exit::OK),
+        Err(_) => ExitCode::from(exit::FAILED),
+    }
+}
+
+fn refuse(error: &impl Display, status: u8) -> ExitCode {
+    eprintln!("error: {error}");
+    ExitCode::from(status)
+}
