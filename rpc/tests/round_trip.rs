@@ -1,5 +1,7 @@
 //! Every method, there and back.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use bytes::Bytes;
