@@ -131,3 +131,71 @@ impl Drop for Admitted {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use super::Admission;
+    use crate::limits::ServerLimits;
+
+    fn admission(max_connections: usize, max_connections_per_ip: usize, max_handshakes: usize) -> Admission {
+        let limits = ServerLimits::default();
+        Admission::new(&ServerLimits {
+            max_connections,
+            max_connections_per_ip,
+            max_handshakes,
+            ..limits
+        })
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        Ipv4Addr::new(10, 0, 0, last).into()
+    }
+
+    #[test]
+    fn an_address_has_its_own_cap_below_the_cap_in_all() {
+        let admission = admission(3, 2, 1);
+        let first = admission.admit(ip(1)).unwrap();
+        let _second = admission.admit(ip(1)).unwrap();
+        assert!(admission.admit(ip(1)).is_none(), "the cap of the address");
+        let _third = admission.admit(ip(2)).unwrap();
+        assert!(admission.admit(ip(3)).is_none(), "the cap in all");
+        drop(first);
+        assert!(admission.admit(ip(1)).is_some());
+    }
+
+    #[test]
+    fn an_ipv4_caller_on_a_dual_stack_socket_is_the_same_caller() {
+        let admission = admission(9, 1, 1);
+        let _first = admission.admit(ip(1)).unwrap();
+        let mapped = Ipv4Addr::new(10, 0, 0, 1).to_ipv6_mapped().into();
+        assert!(admission.admit(mapped).is_none());
+    }
+
+    #[test]
+    fn nothing_is_remembered_of_callers_that_have_left() {
+        let admission = admission(9, 9, 1);
+        let admitted: Vec<_> = (0..9).map(|last| admission.admit(ip(last)).unwrap()).collect();
+        assert_eq!(admission.lock().admitted_per_ip.len(), 9);
+        drop(admitted);
+        assert!(admission.lock().admitted_per_ip.is_empty());
+        assert_eq!(admission.lock().admitted, 0);
+    }
+
+    #[tokio::test]
+    async fn a_handshake_too_many_ends_the_oldest_and_no_other() {
+        let admission = admission(9, 9, 2);
+        let [first, second, third] = [0; 3].map(|_| admission.begin_handshake());
+        assert_eq!(first.run(std::future::pending::<()>()).await, None);
+        assert_eq!(second.run(async { 2 }).await, Some(2));
+        assert_eq!(third.run(async { 3 }).await, Some(3));
+        drop(second);
+        let _fourth = admission.begin_handshake();
+        assert_eq!(
+            third.run(async { 3 }).await,
+            Some(3),
+            "a place that was given back is free"
+        );
+    }
+}

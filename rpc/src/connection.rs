@@ -239,3 +239,6 @@ where
         Pin::new(&mut self.channel).get_pin_ref().get_mut()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -240,3 +240,6 @@ pub(crate) async fn close_gently<S: AsyncRead + AsyncWrite + Unpin>(io: &mut S) 
     // Whatever goes wrong now, the connection is over.
     let _ = timeout(LINGER, discard_the_rest).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Every method, there and back.
 
+#![allow(clippy::unwrap_used, reason = "test code")]
+
 mod common;
 
 use bytes::Bytes;
@@ -69,37 +71,17 @@ async fn every_method_of_the_client_service_goes_there_and_back() {
     server.stop().await;
 }
 
-#[tokio::test]
-async fn every_method_of_the_peer_service_goes_there_and_back() {
-    let server = start_peer(ServerLimits::for_peers()).await;
-    let options = ConnectOptions::default();
-    let connection = connect_peer(&server.addr(), CLUSTER, NodeId(2), NodeId(1), &options)
-        .await
-        .unwrap();
-    let peer = connection.client();
-
-    let vote = VoteRequest {
+fn vote() -> VoteRequest {
+    VoteRequest {
         term: Term(4),
         candidate_id: NodeId(2),
         last_log_index: LogIndex(9),
         last_log_term: Term(3),
         leadership_transfer: true,
-    };
-    let pre_vote = peer.pre_vote(soon(), vote).await.unwrap().unwrap();
-    assert!(pre_vote.vote_granted);
-    assert_eq!(
-        pre_vote.term,
-        Term(2),
-        "the service was made for the caller that the hello named"
-    );
-    assert!(
-        peer.request_vote(soon(), vote)
-            .await
-            .unwrap()
-            .unwrap()
-            .vote_granted
-    );
+    }
+}
 
+fn append_of_every_payload() -> AppendEntries {
     let payloads = [
         Payload::Noop,
         Payload::Configuration(Configuration::joint([1, 2].map(NodeId), [2, 3].map(NodeId))),
@@ -110,7 +92,7 @@ async fn every_method_of_the_peer_service_goes_there_and_back() {
         index: LogIndex(index),
         payload,
     });
-    let append = AppendEntries {
+    AppendEntries {
         term: Term(4),
         leader_id: NodeId(2),
         prev_log_index: LogIndex(9),
@@ -118,17 +100,11 @@ async fn every_method_of_the_peer_service_goes_there_and_back() {
         entries: entries.collect(),
         leader_commit: LogIndex(9),
         read_round: 17,
-    };
-    let appended = peer.append_entries(soon(), append).await.unwrap().unwrap();
-    assert_eq!(
-        appended.outcome,
-        AppendOutcome::Matched {
-            match_index: LogIndex(12)
-        }
-    );
-    assert_eq!(appended.read_round, 17);
+    }
+}
 
-    let chunk = InstallSnapshot {
+fn chunk_of_a_snapshot() -> InstallSnapshot {
+    InstallSnapshot {
         term: Term(4),
         leader_id: NodeId(2),
         snapshot: SnapshotMeta {
@@ -138,8 +114,51 @@ async fn every_method_of_the_peer_service_goes_there_and_back() {
         offset: 100,
         data: vec![1; 1 << 20].into(),
         done: false,
-    };
-    let installed = peer.install_snapshot(soon(), chunk).await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn every_method_of_the_peer_service_goes_there_and_back() {
+    let server = start_peer(ServerLimits::for_peers()).await;
+    let options = ConnectOptions::default();
+    let connection = connect_peer(&server.addr(), CLUSTER, NodeId(2), NodeId(1), &options)
+        .await
+        .unwrap();
+    let peer = connection.client();
+
+    let pre_vote = peer.pre_vote(soon(), vote()).await.unwrap().unwrap();
+    assert!(pre_vote.vote_granted);
+    assert_eq!(
+        pre_vote.term,
+        Term(2),
+        "the service was made for the caller that the hello named"
+    );
+    assert!(
+        peer.request_vote(soon(), vote())
+            .await
+            .unwrap()
+            .unwrap()
+            .vote_granted
+    );
+
+    let appended = peer
+        .append_entries(soon(), append_of_every_payload())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        appended.outcome,
+        AppendOutcome::Matched {
+            match_index: LogIndex(12)
+        }
+    );
+    assert_eq!(appended.read_round, 17);
+
+    let installed = peer
+        .install_snapshot(soon(), chunk_of_a_snapshot())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(
         installed.outcome,
         SnapshotOutcome::Continue {

@@ -1,5 +1,6 @@
 //! Services and servers for the tests.
 #![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,12 +13,16 @@ use raft_core::{
     NodeId, Role, SnapshotOutcome, Term, TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,
 };
 use rpc::client::{
-    BusyReason, Consistency, Found, GetReply, Kv, KvError, Member, ScanItem, ScanReply, ScanRequest,
-    Sequence, SessionId, StatusReply, WriteId,
+    BusyReason, Consistency, Found, GetReply, Kv, KvError, KvRequest, KvResponse, Member, ScanItem,
+    ScanReply, ScanRequest, Sequence, SessionId, StatusReply, WriteId,
 };
+use rpc::framing::{WireRequest, WireResponse};
+use rpc::hello::{Hello, Reply};
 use rpc::peer::{Peer, PeerError};
 use rpc::{Context, KvConnection, ServerIdentity, ServerLimits, connect_kv, serve_kv, serve_peer};
-use tokio::net::TcpListener;
+use serde::Serialize;
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
@@ -30,6 +35,8 @@ pub(crate) struct MapService {
     map: Arc<Mutex<BTreeMap<Bytes, Bytes>>>,
     /// The keys of `get` in the order in which the handlers started.
     pub(crate) started: Arc<Mutex<Vec<Bytes>>>,
+    /// The same, in the order in which they came through the gate.
+    pub(crate) passed: Arc<Mutex<Vec<Bytes>>>,
     /// `get("!wait…")` waits for a permit.
     pub(crate) gate: Arc<Semaphore>,
 }
@@ -39,6 +46,7 @@ impl Default for MapService {
         Self {
             map: Arc::default(),
             started: Arc::default(),
+            passed: Arc::default(),
             gate: Arc::new(Semaphore::new(0)),
         }
     }
@@ -87,6 +95,7 @@ impl Kv for MapService {
         self.started.lock().unwrap().push(key.clone());
         if key.starts_with(b"!wait") {
             self.gate.acquire().await.unwrap().forget();
+            self.passed.lock().unwrap().push(key.clone());
         } else if key.starts_with(b"!panic") {
             panic!("as asked");
         } else if key.starts_with(b"!huge") {
@@ -292,4 +301,58 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, waiting)
         .await
         .unwrap_or_else(|_| panic!("never came: {what}"));
+}
+
+/// A raw connection that has said hello and was welcomed.
+pub(crate) async fn greeted(server: &Running) -> TcpStream {
+    let mut stream = TcpStream::connect(server.addr).await.unwrap();
+    Hello::Client {
+        expected_cluster_id: None,
+    }
+    .write(&mut stream)
+    .await
+    .unwrap();
+    assert_eq!(Reply::read(&mut stream).await.unwrap().refusal, None);
+    stream
+}
+
+/// Waits until the other side has closed the connection.
+pub(crate) async fn closed(mut stream: TcpStream) {
+    let mut buffer = [0; 1024];
+    let reading = async { while stream.read(&mut buffer).await.is_ok_and(|read| read > 0) {} };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("the connection was kept open");
+}
+
+/// A frame around `body`.
+pub(crate) fn frame<T: Serialize>(body: &T) -> Vec<u8> {
+    let body = rpc::codec::encode(body, rpc::limits::MAX_FRAME_BYTES).unwrap();
+    let len = u32::try_from(body.len()).unwrap();
+    [&len.to_be_bytes(), &body[..]].concat()
+}
+
+pub(crate) fn get_frame(id: u64, timeout_ms: u32, key: &'static str) -> Vec<u8> {
+    let message = KvRequest::Get {
+        key: key.into(),
+        consistency: Consistency::Stale,
+    };
+    frame(&WireRequest::Request {
+        id,
+        timeout_ms,
+        message,
+    })
+}
+
+/// Reads one frame from the server.
+pub(crate) async fn read_response(stream: &mut TcpStream) -> WireResponse<KvResponse> {
+    let reading = async {
+        let len = stream.read_u32().await.unwrap();
+        let mut body = vec![0; len as usize];
+        stream.read_exact(&mut body).await.unwrap();
+        rpc::codec::decode(&body, rpc::limits::MAX_FRAME_BYTES).unwrap()
+    };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .expect("no response came")
 }
