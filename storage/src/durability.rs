@@ -122,6 +122,15 @@ impl DurableTree {
         let (_reader, writer) = std::io::pipe().unwrap();
         self.data_file = File::from(std::os::fd::OwnedFd::from(writer));
     }
+
+    /// Undoes `break_sync`.
+    #[cfg(test)]
+    pub(crate) fn mend_sync(&mut self, sled_dir: &Path) {
+        self.data_file = OpenOptions::new()
+            .write(true)
+            .open(sled_dir.join(SLED_DATA_FILE))
+            .unwrap();
+    }
 }
 
 /// Makes the entries of a directory durable: files created in it, renamed into it, removed from it.

@@ -333,3 +333,87 @@ fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Re
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use raft_core::{Configuration, HardState, NodeId, Storage as _, Term, Write};
+
+    use super::{Options, SledStorage};
+    use crate::conformance::command;
+    use crate::error::StorageError;
+    use crate::hard_state::Identity;
+
+    fn open(dir: &Path) -> SledStorage {
+        let identity = Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        };
+        let initial = Configuration::of_voters([NodeId(1)]);
+        SledStorage::open(dir, &identity, &initial, &Options::default()).unwrap()
+    }
+
+    fn vote(term: u64) -> Write {
+        Write::HardState(HardState {
+            current_term: Term(term),
+            voted_for: None,
+        })
+    }
+
+    #[test]
+    fn a_failed_sync_is_never_tried_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.write(&[vote(1)]).unwrap();
+        let before = store.restore().unwrap();
+        store.tree.break_sync();
+        let first = store.write(&[vote(2)]).unwrap_err();
+        assert!(
+            matches!(first, StorageError::Io { action: "sync", .. }),
+            "{first:?}"
+        );
+        let message = first.to_string();
+        assert!(
+            message.contains("sled/db") && message.contains("Check the disk"),
+            "{message}"
+        );
+        // The disk is well again, and it changes nothing.
+        let sled_dir = dir.path().join("sled");
+        store.tree.mend_sync(&sled_dir);
+        for refused in [
+            store.write(&[vote(3)]),
+            store.write(&[]),
+            store.restore().map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().to_string(), message);
+        }
+        drop(store);
+        let after = open(dir.path()).restore().unwrap();
+        assert!(
+            after == before || after.hard_state.current_term == Term(2),
+            "{after:?}"
+        );
+    }
+
+    #[test]
+    fn a_batch_whose_sync_failed_is_not_counted_as_acknowledged() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.write(&[vote(1)]).unwrap();
+        let acknowledged = store.state.root.batch;
+        store.tree.break_sync();
+        store.write(&[vote(2)]).unwrap_err();
+        drop(store);
+        let (_, recorded) = crate::high_water::HighWater::open(dir.path()).unwrap();
+        assert_eq!(recorded, acknowledged);
+    }
+
+    #[test]
+    fn debug_output_does_not_print_the_records() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        store.write(&[Write::Append(vec![command(1, 1, 5000)])]).unwrap();
+        assert!(format!("{store:?}").len() < 1000);
+    }
+}

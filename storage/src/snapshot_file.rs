@@ -169,3 +169,6 @@ fn nothing_staged(offset: u64) -> StorageError {
         what: "nothing of this snapshot is staged; start at offset 0".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -86,7 +86,7 @@ impl SnapshotStore for MemorySnapshots {
             last_included_term,
             configuration,
         };
-        let encoder = Encoder::start(Vec::new(), meta).map_err(refused)?;
+        let encoder = Encoder::start(Vec::new(), meta).map_err(|error| refused(&error))?;
         Ok(Box::new(MemoryWriter {
             store: self.clone(),
             encoder,
@@ -138,7 +138,7 @@ impl SnapshotStore for MemorySnapshots {
     }
 }
 
-fn refused(error: io::Error) -> StorageError {
+fn refused(error: &io::Error) -> StorageError {
     StorageError::invalid_write(format!("a snapshot cannot be written: {error}"))
 }
 
@@ -161,7 +161,7 @@ impl Write for MemoryWriter {
 impl SnapshotWriter for MemoryWriter {
     fn finish(self: Box<Self>) -> Result<SnapshotMeta, StorageError> {
         let Self { store, encoder } = *self;
-        let (bytes, snapshot) = encoder.finish().map_err(refused)?;
+        let (bytes, snapshot) = encoder.finish().map_err(|error| refused(&error))?;
         store
             .files()
             .finished

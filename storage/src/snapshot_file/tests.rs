@@ -1,0 +1,228 @@
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+
+use raft_core::{Configuration, LogIndex, NodeId, SnapshotMeta, Term};
+
+use super::{CHUNK_BYTES, FileSnapshots, MemorySnapshots, SnapshotStore, StagedVerdict};
+use crate::error::StorageError;
+
+fn cut(store: &dyn SnapshotStore, payload: &[u8]) -> SnapshotMeta {
+    let configuration = Configuration::of_voters([1, 2, 3].map(NodeId));
+    let mut writer = store.create(LogIndex(7), Term(2), &configuration).unwrap();
+    writer.write_all(payload).unwrap();
+    writer.finish().unwrap()
+}
+
+fn file_in(dir: &Path) -> std::path::PathBuf {
+    fs::read_dir(dir).unwrap().next().unwrap().unwrap().path()
+}
+
+/// Reads the file in each way that a node does; the first damage met.
+fn read_in_every_way(store: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> [Result<Vec<u8>, String>; 2] {
+    let content = || {
+        let mut payload = Vec::new();
+        let mut content = store.open(snapshot).map_err(|error| error.to_string())?.content();
+        match content.read_to_end(&mut payload) {
+            Ok(_) => Ok(payload),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+                Err(error.to_string())
+            }
+        }
+    };
+    let sent = || {
+        let mut reader = store.open(snapshot)?;
+        let mut bytes = Vec::new();
+        loop {
+            let chunk = reader.read_chunk(bytes.len() as u64, 100)?;
+            if chunk.is_empty() {
+                return Ok(bytes);
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+    };
+    [content(), sent().map_err(|error: StorageError| error.to_string())]
+}
+
+fn receive(store: &dyn SnapshotStore, snapshot: &SnapshotMeta, bytes: &[u8]) -> StagedVerdict {
+    store.stage(snapshot, 0, bytes).unwrap();
+    store.finish_staged(snapshot).unwrap()
+}
+
+#[test]
+fn the_meta_describes_the_bytes_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, &vec![5; CHUNK_BYTES + 10]);
+    let bytes = fs::read(file_in(dir.path())).unwrap();
+    assert_eq!(snapshot.size_bytes, bytes.len() as u64);
+    assert_eq!(snapshot.checksum, crc32fast::hash(&bytes));
+    assert_eq!(snapshot, cut(&MemorySnapshots::new(), &vec![5; CHUNK_BYTES + 10]));
+}
+
+#[test]
+fn every_flipped_byte_is_found_on_loading_on_sending_and_on_receiving() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"a small state machine");
+    let path = file_in(dir.path());
+    let intact = fs::read(&path).unwrap();
+    assert_eq!(
+        read_in_every_way(&store, &snapshot),
+        [Ok(b"a small state machine".to_vec()), Ok(intact.clone())]
+    );
+    for bit in 0..intact.len() * 8 {
+        let mut damaged = intact.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        fs::write(&path, &damaged).unwrap();
+        for read in read_in_every_way(&store, &snapshot) {
+            let what = read.expect_err("damage must be found");
+            assert!(what.contains("index 7"), "bit {bit}: {what}");
+        }
+        assert_eq!(
+            receive(&store, &snapshot, &damaged),
+            StagedVerdict::Damaged,
+            "bit {bit}"
+        );
+    }
+    assert_eq!(receive(&store, &snapshot, &intact), StagedVerdict::Good);
+    assert_eq!(read_in_every_way(&store, &snapshot)[1], Ok(intact));
+}
+
+#[test]
+fn every_shortening_and_anything_appended_is_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"state");
+    let path = file_in(dir.path());
+    let intact = fs::read(&path).unwrap();
+    for length in 0..intact.len() {
+        fs::write(&path, &intact[..length]).unwrap();
+        assert!(store.open(&snapshot).is_err(), "{length} bytes");
+        assert_eq!(
+            receive(&store, &snapshot, &intact[..length]),
+            StagedVerdict::Damaged,
+            "{length} bytes"
+        );
+    }
+    fs::write(&path, [intact, vec![0]].concat()).unwrap();
+    assert!(store.open(&snapshot).is_err());
+}
+
+#[test]
+fn chunks_that_change_places_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let payload: Vec<u8> = [vec![1; CHUNK_BYTES], vec![2; CHUNK_BYTES]].concat();
+    let snapshot = cut(&store, &payload);
+    let path = file_in(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let trailer = bytes.len() - super::format::TRAILER_BYTES;
+    let start = trailer - 2 * super::format::FRAME_BYTES;
+    bytes[start..trailer].rotate_left(super::format::FRAME_BYTES);
+    fs::write(&path, &bytes).unwrap();
+    for read in read_in_every_way(&store, &snapshot) {
+        let what = read.expect_err("swapped chunks must be found");
+        assert!(what.contains("chunk 0"), "{what}");
+    }
+}
+
+#[test]
+fn another_file_of_the_same_index_and_size_is_not_taken_for_this_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let one = cut(&store, b"one");
+    let one_path = file_in(dir.path());
+    let two = cut(&store, b"two");
+    assert_ne!(one.checksum, two.checksum);
+    for (snapshot, payload) in [(&one, b"one"), (&two, b"two")] {
+        assert_eq!(read_in_every_way(&store, snapshot)[0], Ok(payload.to_vec()));
+    }
+    let others = fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+    let two_path = others.into_iter().find(|path| *path != one_path).unwrap();
+    fs::copy(two_path, one_path).unwrap();
+    let what = store.open(&one).err().unwrap().to_string();
+    assert!(what.contains("another file"), "{what}");
+}
+
+#[test]
+fn damage_in_one_chunk_spares_the_others_when_sending() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, &vec![3; 3 * CHUNK_BYTES]);
+    let path = file_in(dir.path());
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let mut reader = store.open(&snapshot).unwrap();
+    assert_eq!(reader.read_chunk(0, CHUNK_BYTES).unwrap(), bytes[..CHUNK_BYTES]);
+    assert!(reader.read_chunk(middle as u64, 1).is_err());
+    assert_eq!(
+        reader.read_chunk(snapshot.size_bytes - 10, 100).unwrap(),
+        bytes[bytes.len() - 10..]
+    );
+    assert!(reader.read_chunk(snapshot.size_bytes, 100).unwrap().is_empty());
+    assert!(reader.read_chunk(u64::MAX, 100).unwrap().is_empty());
+    assert!(reader.read_chunk(0, 0).unwrap().is_empty());
+}
+
+#[test]
+fn a_header_that_claims_absurd_lengths_is_refused() {
+    let store = MemorySnapshots::new();
+    let intact = cut(&store, b"state");
+    let mut bytes = store
+        .open(&intact)
+        .unwrap()
+        .read_chunk(0, 1 << 20)
+        .unwrap()
+        .to_vec();
+    bytes[12..16].copy_from_slice(&u32::MAX.to_be_bytes());
+    assert_eq!(receive(&store, &intact, &bytes), StagedVerdict::Damaged);
+    let huge = SnapshotMeta {
+        size_bytes: u64::MAX,
+        ..intact
+    };
+    assert_eq!(receive(&store, &huge, &bytes), StagedVerdict::Damaged);
+}
+
+#[test]
+fn an_unfinished_snapshot_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let mut writer = store
+        .create(LogIndex(7), Term(2), &Configuration::default())
+        .unwrap();
+    writer.write_all(&vec![0; 2 * CHUNK_BYTES]).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    drop(writer);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn leftovers_of_a_crash_are_removed_at_the_next_open() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("0.tmp"), b"half a snapshot").unwrap();
+    fs::write(dir.path().join("notes.txt"), b"not ours").unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"state");
+    store.keep_only(&snapshot).unwrap();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    store.keep_only(&SnapshotMeta::default()).unwrap();
+    assert_eq!(file_in(dir.path()), dir.path().join("notes.txt"));
+}
+
+#[test]
+fn two_snapshots_can_be_cut_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let configuration = Configuration::default();
+    let mut one = store.create(LogIndex(1), Term(1), &configuration).unwrap();
+    let mut two = store.create(LogIndex(2), Term(1), &configuration).unwrap();
+    one.write_all(b"one").unwrap();
+    two.write_all(b"two").unwrap();
+    let (one, two) = (one.finish().unwrap(), two.finish().unwrap());
+    assert_eq!(read_in_every_way(&store, &one)[0], Ok(b"one".to_vec()));
+    assert_eq!(read_in_every_way(&store, &two)[0], Ok(b"two".to_vec()));
+}

@@ -1,0 +1,201 @@
+//! A power loss in the middle of a write leaves the state before or the state after it, never one between.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{copy_dir, open};
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use raft_core::{HardState, LogIndex, NodeId, Restored, Storage as _, Term, Write};
+use storage::SledStorage;
+use storage::conformance::{command, cut_snapshot};
+
+const SECTOR_BYTES: usize = 512;
+
+fn append(term: u64, first: u64, last: u64, length: usize) -> Write {
+    Write::Append((first..=last).map(|index| command(term, index, length)).collect())
+}
+
+/// A store, and one more write to it.
+struct Case {
+    name: &'static str,
+    next: fn(&mut SledStorage) -> Vec<Write>,
+}
+
+fn cases() -> Vec<Case> {
+    vec![
+        Case {
+            name: "append",
+            next: |_| vec![append(2, 61, 64, 100)],
+        },
+        Case {
+            name: "vote and append",
+            next: |_| {
+                let vote = HardState {
+                    current_term: Term(9),
+                    voted_for: Some(NodeId(3)),
+                };
+                vec![Write::HardState(vote), append(9, 61, 61, 10)]
+            },
+        },
+        Case {
+            name: "large append",
+            next: |_| vec![append(2, 61, 62, 200_000)],
+        },
+        Case {
+            name: "truncation inside a record",
+            next: |_| vec![append(2, 34, 36, 100)],
+        },
+        Case {
+            name: "compaction",
+            next: |store| {
+                let snapshot = cut_snapshot(&*store.snapshots(), 40, 1, b"state").unwrap();
+                vec![Write::Compact {
+                    snapshot,
+                    first_retained: LogIndex(33),
+                }]
+            },
+        },
+        Case {
+            name: "snapshot install",
+            next: |store| {
+                let snapshot = cut_snapshot(&*store.snapshots(), 100, 2, b"state").unwrap();
+                vec![
+                    Write::InstallSnapshot {
+                        snapshot,
+                        keep_suffix: false,
+                    },
+                    append(2, 101, 103, 100),
+                ]
+            },
+        },
+    ]
+}
+
+fn prepare(dir: &Path) -> SledStorage {
+    let mut store = open(dir).unwrap();
+    let vote = HardState {
+        current_term: Term(1),
+        voted_for: Some(NodeId(1)),
+    };
+    store.write(&[Write::HardState(vote)]).unwrap();
+    for first in (1..=60).step_by(5) {
+        store.write(&[append(1, first, first + 4, 100)]).unwrap();
+        if first == 31 {
+            let snapshot = cut_snapshot(&*store.snapshots(), 12, 1, b"older state").unwrap();
+            store
+                .write(&[Write::Compact {
+                    snapshot,
+                    first_retained: LogIndex(10),
+                }])
+                .unwrap();
+        }
+    }
+    store
+}
+
+/// The sectors in which the two files differ.
+fn changed_sectors(before: &[u8], after: &[u8]) -> Vec<usize> {
+    assert!(before.len() <= after.len(), "a write does not shorten the file");
+    let sector = |bytes: &[u8], number: usize| {
+        let start = (number * SECTOR_BYTES).min(bytes.len());
+        bytes[start..bytes.len().min(start + SECTOR_BYTES)].to_vec()
+    };
+    (0..after.len().div_ceil(SECTOR_BYTES))
+        .filter(|number| {
+            let mut old = sector(before, *number);
+            let new = sector(after, *number);
+            old.resize(new.len(), 0);
+            old != new
+        })
+        .collect()
+}
+
+/// What the disk holds when only these sectors of the write have reached it.
+fn torn(before: &[u8], after: &[u8], reached: impl IntoIterator<Item = usize>) -> Vec<u8> {
+    let mut bytes = before.to_vec();
+    bytes.resize(after.len(), 0);
+    for number in reached {
+        let range = number * SECTOR_BYTES..after.len().min((number + 1) * SECTOR_BYTES);
+        bytes[range.clone()].copy_from_slice(&after[range]);
+    }
+    bytes
+}
+
+fn reopen(dir: &Path, name: &str) -> Restored {
+    match open(dir).and_then(|mut store| store.restore()) {
+        Ok(restored) => restored,
+        Err(error) => panic!("{name}: does not reopen: {error}"),
+    }
+}
+
+/// Which parts of a write reach the disk: every prefix (at most 30 of them), every one alone left out (at most 30),
+/// and some subsets at random.
+fn subsets(sectors: &[usize], rng: &mut TestRng) -> Vec<Vec<usize>> {
+    use proptest::prelude::Rng as _;
+    let step = sectors.len().div_ceil(30).max(1);
+    let prefixes = (0..sectors.len())
+        .step_by(step)
+        .chain([sectors.len()])
+        .map(|end| sectors[..end].to_vec());
+    let all_but_one = (0..sectors.len()).step_by(step).map(|absent| {
+        sectors
+            .iter()
+            .enumerate()
+            .filter(|(position, _)| *position != absent)
+            .map(|(_, sector)| *sector)
+            .collect()
+    });
+    let mut all: Vec<Vec<usize>> = prefixes.chain(all_but_one).collect();
+    for _ in 0..20 {
+        all.push(
+            sectors
+                .iter()
+                .copied()
+                .filter(|_| rng.next_u32() % 2 == 0)
+                .collect(),
+        );
+    }
+    all
+}
+
+#[test]
+fn a_torn_write_reopens_to_before_or_after() {
+    let mut runner = TestRunner::new_with_rng(
+        Config::default(),
+        TestRng::deterministic_rng(RngAlgorithm::ChaCha),
+    );
+    for Case { name, next } in cases() {
+        let origin = tempfile::tempdir().unwrap();
+        let mut store = prepare(origin.path());
+        let writes = next(&mut store);
+        let old = store.restore().unwrap();
+        let crashed = tempfile::tempdir().unwrap();
+        copy_dir(origin.path(), crashed.path());
+        store.write(&writes).unwrap();
+        let new = store.restore().unwrap();
+        let before = fs::read(crashed.path().join("sled/db")).unwrap();
+        let after = fs::read(origin.path().join("sled/db")).unwrap();
+        let sectors = changed_sectors(&before, &after);
+        let mut seen_old = false;
+        let mut seen_new = false;
+        for reached in subsets(&sectors, runner.rng()) {
+            let dir = tempfile::tempdir().unwrap();
+            copy_dir(crashed.path(), dir.path());
+            fs::write(
+                dir.path().join("sled/db"),
+                torn(&before, &after, reached.iter().copied()),
+            )
+            .unwrap();
+            let restored = reopen(dir.path(), name);
+            assert!(
+                restored == old || restored == new,
+                "{name}: a state between, from sectors {reached:?}"
+            );
+            seen_old |= restored == old;
+            seen_new |= restored == new;
+        }
+        assert!(seen_old && seen_new, "{name}: both outcomes must have been met");
+    }
+}

@@ -1,0 +1,343 @@
+//! Every reason not to open a directory is told apart, with the path and the fix; nothing is damaged by asking.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{copy_dir, identity, open};
+use raft_core::{HardState, NodeId, Storage as _, Term, Write};
+use storage::conformance::{command, cut_snapshot, initial_configuration};
+use storage::{Identity, Options, SledStorage, StorageError};
+
+fn vote(term: u64) -> Write {
+    Write::HardState(HardState {
+        current_term: Term(term),
+        voted_for: Some(NodeId(1)),
+    })
+}
+
+/// A store with a little of everything.
+fn make_store(dir: &Path) {
+    let mut store = open(dir).unwrap();
+    store
+        .write(&[
+            vote(1),
+            Write::Append((1..=5).map(|index| command(1, index, 10)).collect()),
+        ])
+        .unwrap();
+    let snapshot = cut_snapshot(&*store.snapshots(), 2, 1, b"state").unwrap();
+    store
+        .write(&[Write::Compact {
+            snapshot,
+            first_retained: raft_core::LogIndex(2),
+        }])
+        .unwrap();
+}
+
+fn refusal(dir: &Path) -> StorageError {
+    open(dir).unwrap_err()
+}
+
+fn assert_tells(error: &StorageError, words: &[&str]) {
+    let message = error.to_string();
+    for word in words {
+        assert!(message.contains(word), "{message:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn a_directory_of_another_cluster_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let other = Identity {
+        cluster_id: "other".to_owned(),
+        ..identity()
+    };
+    let error =
+        SledStorage::open(dir.path(), &other, &initial_configuration(), &Options::default()).unwrap_err();
+    assert!(matches!(error, StorageError::OtherCluster { .. }), "{error:?}");
+    assert_tells(
+        &error,
+        &[
+            &dir.path().display().to_string(),
+            "\"test\"",
+            "\"other\"",
+            "data_dir",
+        ],
+    );
+}
+
+#[test]
+fn a_directory_of_another_node_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let other = Identity {
+        node_id: NodeId(2),
+        ..identity()
+    };
+    let error =
+        SledStorage::open(dir.path(), &other, &initial_configuration(), &Options::default()).unwrap_err();
+    assert!(
+        matches!(error, StorageError::OtherNode { found: NodeId(1), .. }),
+        "{error:?}"
+    );
+    assert_tells(
+        &error,
+        &[&dir.path().display().to_string(), "node 1", "node 2", "--id"],
+    );
+}
+
+#[test]
+fn a_database_copied_from_another_node_is_refused() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_store(ours.path());
+    let other = Identity {
+        node_id: NodeId(2),
+        ..identity()
+    };
+    drop(
+        SledStorage::open(
+            theirs.path(),
+            &other,
+            &initial_configuration(),
+            &Options::default(),
+        )
+        .unwrap(),
+    );
+    fs::remove_dir_all(ours.path().join("sled")).unwrap();
+    copy_dir(&theirs.path().join("sled"), &ours.path().join("sled"));
+    assert_tells(&refusal(ours.path()), &["belongs to node 2"]);
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_free_again_after_a_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = open(dir.path()).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::InUse { .. }), "{error:?}");
+    assert_tells(&error, &[&dir.path().display().to_string(), "stop that process"]);
+    drop(first);
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_database_that_sled_calls_locked_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let database = fs::File::open(dir.path().join("sled/db")).unwrap();
+    database.lock().unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::InUse { .. }), "{error:?}");
+    database.unlock().unwrap();
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_file_instead_of_a_directory_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, b"text").unwrap();
+    for path in [file.clone(), file.join("below")] {
+        let error = refusal(&path);
+        assert!(matches!(error, StorageError::NotADirectory { .. }), "{error:?}");
+        assert_tells(&error, &[&file.display().to_string(), "not a directory"]);
+    }
+}
+
+#[test]
+fn missing_directories_are_created() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(&dir.path().join("a/b/c")).unwrap());
+}
+
+#[test]
+fn a_directory_with_files_of_somebody_else_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("thesis.tex"), b"text").unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::NotAStore { .. }), "{error:?}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_store_without_its_marker_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    fs::remove_file(dir.path().join("raft-storage")).unwrap();
+    assert_tells(
+        &refusal(dir.path()),
+        &["raft-storage", "lost", "replaced under a new id"],
+    );
+}
+
+#[test]
+fn every_lost_part_is_named() {
+    for part in ["sled", "sled/db", "sled/conf", "snapshots", "high-water"] {
+        let dir = tempfile::tempdir().unwrap();
+        make_store(dir.path());
+        let path = dir.path().join(part);
+        if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else {
+            fs::remove_file(&path)
+        }
+        .unwrap();
+        for _ in 0..2 {
+            let error = refusal(dir.path());
+            assert!(
+                matches!(error, StorageError::ContentsLost { .. }),
+                "{part}: {error:?}"
+            );
+            assert_tells(&error, &[part, "must not vote", "new id"]);
+        }
+    }
+}
+
+#[test]
+fn a_lost_snapshot_file_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    for file in fs::read_dir(dir.path().join("snapshots")).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
+    assert_tells(&error, &["snapshot file for index 2"]);
+}
+
+#[test]
+fn a_database_emptied_behind_our_back_is_contents_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    fs::write(dir.path().join("sled/db"), b"").unwrap();
+    for snapshot in fs::read_dir(dir.path().join("sled")).unwrap() {
+        let path = snapshot.unwrap().path();
+        if path.file_name().unwrap().to_str().unwrap().starts_with("snap.") {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
+}
+
+#[test]
+fn a_database_rolled_back_to_an_older_copy_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let copy = tempfile::tempdir().unwrap();
+    copy_dir(&dir.path().join("sled"), copy.path());
+    open(dir.path()).unwrap().write(&[vote(2)]).unwrap();
+    fs::remove_dir_all(dir.path().join("sled")).unwrap();
+    copy_dir(copy.path(), &dir.path().join("sled"));
+    let error = refusal(dir.path());
+    assert!(
+        matches!(
+            error,
+            StorageError::RolledBack {
+                acknowledged: 4,
+                found: 3,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_tells(&error, &["batch 3", "batch 4", "must not vote"]);
+}
+
+#[test]
+fn a_damaged_marker_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let path = dir.path().join("raft-storage");
+    let intact = fs::read(&path).unwrap();
+    for position in 0..intact.len() {
+        let mut damaged = intact.clone();
+        damaged[position] ^= 0x10;
+        fs::write(&path, &damaged).unwrap();
+        let error = refusal(dir.path());
+        assert!(
+            matches!(error, StorageError::Damaged { .. }),
+            "byte {position}: {error:?}"
+        );
+    }
+    fs::write(&path, &intact).unwrap();
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn a_marker_of_another_format_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let path = dir.path().join("raft-storage");
+    let mut marker = fs::read(&path).unwrap();
+    marker[0] = 9;
+    let checksum = {
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(b"raft-storage");
+        hasher.update(&marker[..1]);
+        hasher.update(&marker[5..]);
+        hasher.finalize()
+    };
+    marker[1..5].copy_from_slice(&checksum.to_be_bytes());
+    fs::write(&path, &marker).unwrap();
+    let error = refusal(dir.path());
+    assert!(
+        matches!(
+            error,
+            StorageError::UnsupportedVersion {
+                found: 9,
+                supported: 1,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_tells(&error, &["version 9", "version 1"]);
+}
+
+#[test]
+fn an_unfinished_creation_starts_anew() {
+    let (finished, dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Stopped after the lock file, and while the first marker was written.
+    fs::write(dir.path().join("raft-storage.lock"), b"").unwrap();
+    fs::write(dir.path().join("raft-storage.tmp"), b"half").unwrap();
+    make_store(dir.path());
+    // Stopped before the marker said that the store is ready: the marker of a store that was never finished,
+    // with all kinds of remains.
+    make_store(finished.path());
+    let unfinished = tempfile::tempdir().unwrap();
+    fs::write(unfinished.path().join("raft-storage"), creating_marker()).unwrap();
+    copy_dir(&finished.path().join("sled"), &unfinished.path().join("sled"));
+    fs::write(unfinished.path().join("sled/db"), b"half").unwrap();
+    let restored = open(unfinished.path()).unwrap().restore().unwrap();
+    assert_eq!(restored.hard_state, HardState::default());
+    assert_eq!(restored.entries, []);
+}
+
+/// The marker with its stage, the first number of the content, set back to the first stage.
+fn creating_marker() -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let mut marker = fs::read(dir.path().join("raft-storage")).unwrap();
+    assert_eq!(marker[5], 1, "the stage of a finished store");
+    marker[5] = 0;
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(b"raft-storage");
+    hasher.update(&marker[..1]);
+    hasher.update(&marker[5..]);
+    marker[1..5].copy_from_slice(&hasher.finalize().to_be_bytes());
+    marker
+}
+
+#[test]
+fn an_existing_store_keeps_its_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()).unwrap());
+    let other = raft_core::Configuration::of_voters([NodeId(9)]);
+    let mut store = SledStorage::open(dir.path(), &identity(), &other, &Options::default()).unwrap();
+    assert_eq!(
+        store.restore().unwrap().snapshot.configuration,
+        initial_configuration()
+    );
+}
