@@ -1,0 +1,131 @@
+//! A block: a short sorted run of entries, the unit that a tower of links carries.
+
+/// How many entries a block holds at most.
+///
+/// Measured with 10^6 random 24-byte keys: 32 makes searches slower (more blocks, so a longer walk over towers), 128
+/// makes inserts slower (more entries to move over). Between them lookups, inserts and scans are all near their best.
+pub(crate) const BLOCK_CAPACITY: usize = 64;
+
+/// Sorted keys and, at the same positions, their values.
+///
+/// Keys and values lie apart so that a binary search walks over keys alone.
+#[derive(Clone)]
+pub(crate) struct Block<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
+}
+
+impl<K, V> Default for Block<K, V> {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+}
+
+impl<K, V> Block<K, V> {
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.keys.len() >= BLOCK_CAPACITY
+    }
+
+    pub(crate) fn keys(&self) -> &[K] {
+        &self.keys
+    }
+
+    pub(crate) fn values(&self) -> &[V] {
+        &self.values
+    }
+
+    pub(crate) fn entry(&self, index: usize) -> Option<(&K, &V)> {
+        Some((self.keys.get(index)?, self.values.get(index)?))
+    }
+
+    pub(crate) fn value_mut(&mut self, index: usize) -> &mut V {
+        &mut self.values[index]
+    }
+
+    pub(crate) fn insert(&mut self, index: usize, key: K, value: V) {
+        self.keys.insert(index, key);
+        self.values.insert(index, value);
+    }
+
+    pub(crate) fn remove(&mut self, index: usize) -> (K, V) {
+        (self.keys.remove(index), self.values.remove(index))
+    }
+
+    /// Cuts the entries from `index` on off into a block of their own.
+    pub(crate) fn split_off(&mut self, index: usize) -> Self {
+        Self {
+            keys: self.keys.split_off(index),
+            values: self.values.split_off(index),
+        }
+    }
+
+    /// Puts the entries of `next`, whose keys are all greater, behind those of this block.
+    pub(crate) fn append(&mut self, mut next: Self) {
+        self.keys.append(&mut next.keys);
+        self.values.append(&mut next.values);
+    }
+
+    /// Drops the entries whose flag is false and returns how many there were.
+    ///
+    /// The flags come from the caller's code and are complete before anything moves: if that code panics, the block
+    /// is as it was.
+    pub(crate) fn keep_flagged(&mut self, flags: &[bool]) -> usize {
+        let before = self.len();
+        retain_flagged(&mut self.keys, flags);
+        retain_flagged(&mut self.values, flags);
+        before - self.len()
+    }
+
+    /// Keys to read and values to change, for code that decides what to keep.
+    pub(crate) fn entries_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.keys.iter().zip(self.values.iter_mut())
+    }
+
+    pub(crate) fn into_entries(self) -> std::iter::Zip<std::vec::IntoIter<K>, std::vec::IntoIter<V>> {
+        self.keys.into_iter().zip(self.values)
+    }
+}
+
+fn retain_flagged<T>(items: &mut Vec<T>, flags: &[bool]) {
+    let mut flags = flags.iter();
+    items.retain(|_| flags.next().copied().unwrap_or(true));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(keys: impl IntoIterator<Item = u32>) -> Block<u32, u32> {
+        let mut block = Block::default();
+        for (index, key) in keys.into_iter().enumerate() {
+            block.insert(index, key, key * 10);
+        }
+        block
+    }
+
+    #[test]
+    fn a_split_and_an_append_give_the_same_entries_back() {
+        let mut left = block(0..10);
+        let right = left.split_off(4);
+        assert_eq!(
+            (left.keys(), right.keys()),
+            (&[0, 1, 2, 3][..], &[4, 5, 6, 7, 8, 9][..])
+        );
+        left.append(right);
+        assert!(left.into_entries().eq((0..10).map(|key| (key, key * 10))));
+    }
+
+    #[test]
+    fn keeping_flagged_entries_drops_key_and_value_together() {
+        let mut block = block(0..4);
+        assert_eq!(block.keep_flagged(&[true, false, false, true]), 2);
+        assert!(block.into_entries().eq([(0, 0), (3, 30)]));
+    }
+}
