@@ -112,6 +112,7 @@ impl Node {
         self.leader().is_some_and(|leader| {
             (leader.reads.wants_round() && self.has_committed_in_own_term())
                 || leader.peers.values().any(|progress| self.wants_entries(progress))
+                || self.transfer_target_caught_up().is_some()
         })
     }
 
@@ -232,11 +233,14 @@ impl Node {
             ProgressState::Snapshot { .. } => progress.match_index,
             ProgressState::Probe { .. } | ProgressState::Replicate => progress.next_index.previous(),
         };
-        // Index 0 is before every log, so it matches everywhere: a plain sign of life.
-        let (prev_log_index, prev_log_term) = self
-            .log
-            .term_at(behind_sent)
-            .map_or((LogIndex::ZERO, Term::ZERO), |term| (behind_sent, term));
+        let known = self.log.term_at(behind_sent).map(|term| (behind_sent, term));
+        let (prev_log_index, prev_log_term) = match progress.state {
+            // What was sent is compacted. The oldest place that is known still tells whether it arrived.
+            ProgressState::Replicate => known.unwrap_or(self.log.first_known()),
+            // Index 0 is before every log, so it matches everywhere: a plain sign of life, whose answer
+            // tells how far the peer is.
+            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => known.unwrap_or_default(),
+        };
         self.send_append(peer, prev_log_index, prev_log_term, Vec::new());
     }
 
@@ -276,7 +280,9 @@ impl Node {
             } => {
                 self.peer_conflicted(from, rejected_index, conflict_term, conflict_index);
             }
-            AppendOutcome::Stale => {}
+            // The request was of another leadership, or unreadable. Its round was not this leader's: rounds
+            // begin anew with each term.
+            AppendOutcome::Stale => return,
         }
         self.acknowledge_read_round(from, response.read_round);
     }
@@ -474,26 +480,24 @@ impl Node {
         Some(target)
     }
 
+    /// Who is to take over and has everything that this leader has, but was not told yet.
+    fn transfer_target_caught_up(&self) -> Option<NodeId> {
+        let leader = self.leader()?;
+        let transfer = leader.transfer.as_ref()?;
+        let progress = leader.peers.get(&transfer.target)?;
+        let is_due = !transfer.timeout_now_sent && progress.match_index == self.log.last_index();
+        is_due.then_some(transfer.target)
+    }
+
     fn send_timeout_now_if_caught_up(&mut self) {
-        let last_index = self.log.last_index();
-        let (term, leader_id) = (self.hard_state.current_term, self.id());
-        let Some(leader) = self.leader_mut() else { return };
-        let Some(transfer) = leader
-            .transfer
-            .as_mut()
-            .filter(|transfer| !transfer.timeout_now_sent)
-        else {
+        let Some(target) = self.transfer_target_caught_up() else {
             return;
         };
-        let target = transfer.target;
-        if leader
-            .peers
-            .get(&target)
-            .is_some_and(|progress| progress.match_index == last_index)
-        {
+        if let Some(transfer) = self.leader_mut().and_then(|leader| leader.transfer.as_mut()) {
             transfer.timeout_now_sent = true;
-            self.send(target, Message::TimeoutNow(TimeoutNow { term, leader_id }));
         }
+        let (term, leader_id) = (self.hard_state.current_term, self.id());
+        self.send(target, Message::TimeoutNow(TimeoutNow { term, leader_id }));
     }
 
     fn abort_transfer(&mut self) {

@@ -124,10 +124,20 @@ impl Log {
         if index == self.snapshot.last_included_index {
             return Some(self.snapshot.last_included_term);
         }
-        if index.next() == self.first_index {
+        if index == self.first_index.previous() {
             return self.term_before_first;
         }
         self.entry(index).map(|entry| entry.term)
+    }
+
+    /// The oldest place in the log whose term is known.
+    pub(crate) fn first_known(&self) -> (LogIndex, Term) {
+        let snapshot = (
+            self.snapshot.last_included_index,
+            self.snapshot.last_included_term,
+        );
+        self.term_before_first
+            .map_or(snapshot, |term| (self.first_index.previous(), term))
     }
 
     fn entry(&self, index: LogIndex) -> Option<&Entry> {
