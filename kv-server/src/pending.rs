@@ -323,8 +323,12 @@ mod tests {
         fixture.pending.confirmed(ReadId(1), LogIndex(5));
         fixture.pending.applied_up_to(LogIndex(4));
         assert_eq!(fixture.reads(), []);
+        fixture.register_read(2);
+        fixture.pending.confirmed(ReadId(2), LogIndex(6));
+        fixture.pending.applied_up_to(LogIndex(5));
+        assert_eq!(fixture.reads(), [(1, Ok(LogIndex(5)))]);
         fixture.pending.applied_up_to(LogIndex(7));
-        assert_eq!(fixture.reads(), [(1, Ok(LogIndex(7)))]);
+        assert_eq!(fixture.reads(), [(2, Ok(LogIndex(7)))]);
     }
 
     #[test]
