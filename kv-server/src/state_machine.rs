@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use raft_core::{Entry, LogIndex, Payload, Term};
-use rpc::client::{Found, GetReply, KvError, SessionId};
+use rpc::client::{GetReply, KvError, SessionId};
 use thiserror::Error;
 
 use crate::command::{Command, CommandError, Operation, validate_value_len};
-use crate::map::{List, SharedMap, Versioned};
+use crate::map::{Batch, SharedMap, Versioned};
 use crate::sessions::{Answer, DEFAULT_SESSION_CAP, Outcome, SessionTable};
 use crate::state_reader::{Progress, StateReader};
 use crate::state_snapshot::StateSnapshot;
@@ -263,7 +263,7 @@ fn decode(entry: &Entry) -> Result<Option<Command>, StateError> {
     }
 }
 
-fn apply(list: &mut List, sessions: &mut SessionTable, entry: &Entry, command: Command) -> Reply {
+fn apply(list: &mut Batch<'_>, sessions: &mut SessionTable, entry: &Entry, command: Command) -> Reply {
     match command {
         Command::OpenSession { secret } => Reply::SessionOpened(sessions.open(entry.index, secret)),
         Command::Write { id, op } => {
@@ -280,7 +280,7 @@ fn apply(list: &mut List, sessions: &mut SessionTable, entry: &Entry, command: C
     }
 }
 
-fn execute(list: &mut List, index: LogIndex, op: Operation) -> Answer {
+fn execute(list: &mut Batch<'_>, index: LogIndex, op: Operation) -> Answer {
     op.validate()?;
     let (key, value) = match op {
         Operation::Put { key, value } => (key, value),
@@ -315,15 +315,6 @@ fn appended(held: Option<&Bytes>, suffix: Bytes) -> Result<Bytes, rpc::client::I
     value.extend_from_slice(held);
     value.extend_from_slice(&suffix);
     Ok(value.freeze())
-}
-
-impl Versioned {
-    pub(crate) fn to_found(&self) -> Found {
-        Found {
-            value: self.value.clone(),
-            version: self.version,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use raft_core::Configuration;
-use rpc::client::{InvalidArgument, ScanReply, ScanRequest, Sequence, WriteId};
+use rpc::client::{Found, InvalidArgument, ScanReply, ScanRequest, Sequence, WriteId};
 use rpc::limits::{MAX_SCAN_BYTES, MAX_SCAN_ITEMS, MAX_VALUE_BYTES};
 
 use super::*;

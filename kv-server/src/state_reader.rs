@@ -129,9 +129,6 @@ impl Progress {
 
 /// The items of one page, and whether the range goes on behind them.
 fn page(list: &List, request: &ScanRequest) -> (Vec<ScanItem>, bool) {
-    if request.to.as_ref().is_some_and(|to| *to <= request.from) {
-        return (Vec::new(), false);
-    }
     let to = request
         .to
         .as_ref()

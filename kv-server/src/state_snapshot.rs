@@ -35,7 +35,7 @@ use raft_core::{LogIndex, Term};
 use rpc::client::{InvalidArgument, Sequence};
 use rpc::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
-use crate::map::{MapSnapshot, SharedMap, Versioned};
+use crate::map::{List, MapSnapshot, SharedMap, Versioned};
 use crate::sessions::{Answer, FrozenSessions, MAX_SESSION_WINDOW, Outcome, Session, SessionTable};
 use crate::state_machine::{StateError, StateMachine};
 
@@ -138,7 +138,7 @@ impl StateSnapshot {
             put_len(out, key.len())?;
             put_len(out, held.value.len())?;
             put_u64(out, held.version.0)?;
-            out.write_all(key)?;
+            out.write_all(&key)?;
             out.write_all(&held.value)?;
         }
         Ok(())
@@ -227,23 +227,21 @@ fn read_session(input: &mut dyn Read) -> Result<Session, StateError> {
 
 fn read_keys(input: &mut dyn Read, last_applied: LogIndex) -> Result<SharedMap, StateError> {
     let count = get_u64(input)?;
-    let map = SharedMap::default();
-    map.write(|list| {
-        let mut previous = Bytes::new();
-        for _ in 0..count {
-            let key_len = get_len(input, MAX_KEY_BYTES)?;
-            let value_len = get_len(input, MAX_VALUE_BYTES)?;
-            let version = LogIndex(get_u64(input)?);
-            ensure(version <= last_applied, "a version lies outside the log")?;
-            let key = get_bytes(input, key_len)?;
-            // The empty key comes before all others and is none, so this refuses it too.
-            ensure(key > previous, "its keys are out of order")?;
-            previous = key.clone();
-            let value = get_bytes(input, value_len)?;
-            list.insert(key, Versioned { value, version });
-        }
-        Ok(map.clone())
-    })
+    let mut failure = None;
+    let keys = (0..count).map_while(|_| read_key(input, last_applied).map_err(|error| failure = Some(error)).ok());
+    let list = List::from_sorted(keys).map_err(|_| StateError::SnapshotDamaged("its keys are out of order"))?;
+    failure.map_or_else(|| Ok(list.into()), Err)
+}
+
+fn read_key(input: &mut dyn Read, last_applied: LogIndex) -> Result<(Bytes, Versioned), StateError> {
+    let key_len = get_len(input, MAX_KEY_BYTES)?;
+    let value_len = get_len(input, MAX_VALUE_BYTES)?;
+    let version = LogIndex(get_u64(input)?);
+    ensure(key_len > 0, "a key is empty")?;
+    ensure(version <= last_applied, "a version lies outside the log")?;
+    let key = get_bytes(input, key_len)?;
+    let value = get_bytes(input, value_len)?;
+    Ok((key, Versioned { value, version }))
 }
 
 fn answer_to_numbers(answer: Answer) -> (u8, u64) {
