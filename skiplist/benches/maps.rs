@@ -153,7 +153,7 @@ impl Map for SharedSkipList<Bytes, Value> {
     }
     fn scan_from(&self, start: &Bytes) -> usize {
         self.read(|list| {
-            list.range(start..)
+            list.range::<Bytes, _>(start..)
                 .take(100)
                 .map(|(key, value)| weigh(key, value))
                 .sum()
