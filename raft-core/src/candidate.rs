@@ -12,6 +12,11 @@ impl Node {
     /// No leader was heard from for an election timeout.
     pub(crate) fn election_timed_out(&mut self) {
         self.leader_id = None;
+        if self.is_storage_stalled() {
+            // Its own vote would not become durable: it would only raise terms against those who can win.
+            self.reset_election_timer();
+            return;
+        }
         if self.config.pre_vote {
             self.start_pre_vote();
         } else {
@@ -174,6 +179,10 @@ impl Node {
             self.reply_now(reply_to, answer);
         } else {
             self.election_elapsed = Ticks::ZERO;
+            if matches!(self.state, RoleState::PreCandidate { .. }) {
+                // Pre-votes that still arrive must not set it against the candidate it has just chosen.
+                self.state = RoleState::Follower;
+            }
             self.hard_state.voted_for = Some(request.candidate_id);
             self.outbox.events.push(Event::VoteGranted {
                 candidate: request.candidate_id,

@@ -14,6 +14,8 @@ use crate::types::{LogIndex, NodeId, SnapshotMeta, Term};
 /// A snapshot that arrives in pieces.
 #[derive(Debug)]
 pub(crate) struct IncomingSnapshot {
+    /// The term of the leader that sends it.
+    term: Term,
     snapshot: SnapshotMeta,
     next_offset: u64,
     /// All pieces are there and the file is being verified; who waits for the verdict.
@@ -140,10 +142,12 @@ impl Node {
                 conflict_index: last_index.next(),
             };
         }
+        // What is committed here matches every leader's log, so it is no use to look further back.
+        let first_of_term = self.log.first_index_of_term_at(rejected_index);
         AppendOutcome::Conflict {
             rejected_index,
             conflict_term: self.log.term_at(rejected_index),
-            conflict_index: self.log.first_index_of_term_at(rejected_index),
+            conflict_index: first_of_term.max(self.log.commit_index().next()),
         }
     }
 
@@ -158,24 +162,39 @@ impl Node {
         }
         let index = request.snapshot.last_included_index;
         if index <= self.log.commit_index() {
-            self.abandon_incoming_snapshot();
             self.reply_installed(reply_to, index);
+        } else if self.is_superseded(&request) {
+            self.reply_snapshot(reply_to, index, SnapshotOutcome::Stale);
+        } else {
+            self.expect_snapshot(&request);
+            self.take_chunk(reply_to, request);
+        }
+    }
+
+    /// Whether this leader already sends a later snapshot: a message that was overtaken must not throw
+    /// away what has arrived of it.
+    fn is_superseded(&self, request: &InstallSnapshot) -> bool {
+        self.incoming_snapshot.as_ref().is_some_and(|incoming| {
+            incoming.term == request.term
+                && incoming.snapshot.last_included_index > request.snapshot.last_included_index
+        })
+    }
+
+    /// Goes on with the snapshot under way if it is this one, and else starts anew.
+    fn expect_snapshot(&mut self, request: &InstallSnapshot) {
+        if let Some(incoming) = &mut self.incoming_snapshot
+            && incoming.snapshot == request.snapshot
+        {
+            incoming.term = request.term;
             return;
         }
-        if self
-            .incoming_snapshot
-            .as_ref()
-            .is_none_or(|incoming| incoming.snapshot != request.snapshot)
-        {
-            self.abandon_incoming_snapshot();
-            let snapshot = request.snapshot.clone();
-            self.incoming_snapshot = Some(IncomingSnapshot {
-                snapshot,
-                next_offset: 0,
-                verifying: None,
-            });
-        }
-        self.take_chunk(reply_to, request);
+        self.abandon_incoming_snapshot();
+        self.incoming_snapshot = Some(IncomingSnapshot {
+            term: request.term,
+            snapshot: request.snapshot.clone(),
+            next_offset: 0,
+            verifying: None,
+        });
     }
 
     /// Forgets the snapshot under way. Whoever waits for its verdict is told to start again.
@@ -206,8 +225,14 @@ impl Node {
             self.reply_snapshot(reply_to, index, SnapshotOutcome::Continue { next_offset });
             return;
         }
-        incoming.next_offset += data.len() as u64;
-        let next_offset = incoming.next_offset;
+        let next_offset = offset.saturating_add(data.len() as u64);
+        if next_offset > snapshot.size_bytes {
+            // Longer than it says: no such file can be intact, and it must not fill the disk.
+            self.incoming_snapshot = None;
+            self.reply_snapshot(reply_to, index, SnapshotOutcome::Damaged);
+            return;
+        }
+        incoming.next_offset = next_offset;
         if done {
             incoming.verifying = Some(reply_to);
         }

@@ -175,7 +175,8 @@ pub enum SnapshotOutcome {
     Installed,
     /// The file that arrived is damaged and was thrown away: start again at offset 0.
     Damaged,
-    /// The request was of an older term and was not looked at.
+    /// The request was of an older term, or about a snapshot that its leader has since replaced by a later
+    /// one. It was not looked at.
     Stale,
 }
 

@@ -498,6 +498,7 @@ impl Node {
         if let RoleState::Leader(leader) = &mut self.state {
             let dropped = leader.reads.drop_all();
             self.outbox.reads.extend(dropped);
+            self.reset_election_timer();
         }
         if term > self.hard_state.current_term {
             self.hard_state = HardState {
@@ -510,7 +511,11 @@ impl Node {
             self.outbox.events.push(Event::FollowsLeader { leader, term });
         }
         self.leader_id = leader_id;
-        self.reset_election_timer();
+        // A higher term alone is no reason to wait longer: a candidate that cannot win would hold back
+        // those who can (Raft §5.2: only a leader's message or a vote given restarts the timer).
+        if leader_id.is_some() {
+            self.reset_election_timer();
+        }
     }
 
     /// Steps down if `term` is above ours (Raft §5.1). Returns whether it was.

@@ -3,9 +3,13 @@
 mod common;
 
 use common::cluster::Cluster;
-use common::config;
-use common::server::Happening;
-use raft_core::{Config, Message, NodeId, ProgressState, ReadOutcome};
+use common::disk::Disk;
+use common::messages::{append, chunk, snapshot, vote_request};
+use common::server::{Happening, Server};
+use common::{ELECTION_TIMEOUT_MAX, config, entries, plain_raft, voters};
+use raft_core::{
+    AppendOutcome, Config, LogIndex, Message, NodeId, ProgressState, ReadOutcome, Role, SnapshotOutcome, Term,
+};
 
 /// Leader 1 of term 1 sends a heartbeat of its read round 1. It is so late that 1 has meanwhile lost its
 /// office and won it back. The receiver calls it stale, in the present term; that must not pass for an
@@ -111,4 +115,81 @@ fn a_heartbeat_behind_the_highest_number_is_a_conflict() {
         request.prev_log_index = u64::MAX.into();
     }
     cluster.deliver(envelope);
+}
+
+/// Raft §5.2: only a leader's message and a vote given restart the election timer.
+#[test]
+fn a_candidate_that_is_refused_does_not_hold_back_those_who_can_win() {
+    let mut server = Server::start(
+        plain_raft(1),
+        Disk::new(voters(3)).with_entries(entries(1, &[1, 1])),
+    );
+    for tick in 0..=ELECTION_TIMEOUT_MAX {
+        server.receive_from(2, vote_request(2, tick + 1, 0, 0));
+        server.persist_all();
+        server.tick_election();
+        if server.node.role() == Role::Candidate {
+            return;
+        }
+    }
+    panic!("a log that is behind kept the election timer from running out");
+}
+
+/// Its disk would never make its own vote durable, and its terms would unseat whoever can win.
+#[test]
+fn a_server_whose_disk_stands_still_starts_no_election() {
+    let mut server = Server::start(plain_raft(1), Disk::new(voters(3)));
+    server.receive_from(2, vote_request(2, 1, 0, 0));
+    for _ in 0..5 * ELECTION_TIMEOUT_MAX {
+        server.tick_election();
+    }
+    assert_eq!(server.node.soft_state().term, Term(1));
+    server.persist_all();
+    for _ in 0..ELECTION_TIMEOUT_MAX {
+        server.tick_election();
+    }
+    assert_eq!(server.node.soft_state().term, Term(2));
+}
+
+/// The entries before are equal everywhere; backing up past them could ask for what is compacted away.
+#[test]
+fn a_conflict_never_points_behind_what_is_committed() {
+    let disk = Disk::new(voters(3)).with_entries(entries(1, &[1, 1, 1, 1]));
+    let mut server = Server::start(config(1), disk);
+    server.receive_from(2, append(2, (2, 1), vec![], 2));
+    server.receive_from(2, append(2, (4, 2), vec![], 2));
+    let conflict = AppendOutcome::Conflict {
+        rejected_index: LogIndex(4),
+        conflict_term: Some(Term(1)),
+        conflict_index: LogIndex(3),
+    };
+    server.persist_all();
+    assert!(server.sent().iter().any(|message| matches!(
+        message,
+        Message::AppendEntriesResponse(answer) if answer.outcome == conflict
+    )));
+}
+
+#[test]
+fn a_late_piece_of_an_older_snapshot_does_not_disturb_a_newer_one() {
+    let (older, newer) = (snapshot(5, 1, b"older"), snapshot(9, 1, b"newer"));
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, chunk(1, &older, 0, b"old"));
+    server.receive_from(2, chunk(1, &newer, 0, b"new"));
+    server.receive_from(2, chunk(1, &older, 3, b"er"));
+    server.receive_from(2, chunk(1, &newer, 3, b"er"));
+    server.persist_all();
+    assert_eq!(server.node.snapshot(), &newer);
+}
+
+#[test]
+fn a_snapshot_longer_than_it_says_is_damaged_and_fills_no_disk() {
+    let short = snapshot(5, 1, b"short");
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, chunk(1, &short, 0, b"much longer"));
+    server.persist_all();
+    assert!(matches!(
+        server.sent().last(),
+        Some(Message::InstallSnapshotResponse(answer)) if answer.outcome == SnapshotOutcome::Damaged
+    ));
 }

@@ -21,7 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 /// Runs of the default test, about ten seconds in a debug build.
-const DEFAULT_SEEDS: u64 = 300;
+const DEFAULT_SEEDS: u64 = 1_000;
 /// Steps with faults in one run.
 const STEPS: u32 = 2_500;
 /// The network forgets messages beyond this many, like any that has finite buffers.

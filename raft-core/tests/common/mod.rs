@@ -6,12 +6,14 @@
 //!   is answered once.
 //! - [`cluster`]: several servers and the network between them.
 //! - [`invariants`]: what must hold after every single step, whatever the test does.
+//! - [`messages`]: messages by hand, for tests that play the other servers.
 //! - [`story`]: what happens, told in words.
 #![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub(crate) mod cluster;
 pub(crate) mod disk;
 pub(crate) mod invariants;
+pub(crate) mod messages;
 pub(crate) mod server;
 pub(crate) mod story;
 

@@ -106,6 +106,15 @@ impl Server {
         std::mem::take(&mut self.happenings)
     }
 
+    /// The messages that left since this was last asked.
+    pub(crate) fn sent(&mut self) -> Vec<Message> {
+        let sent = |happening| match happening {
+            Happening::Sends(envelope) => Some(envelope.message),
+            _ => None,
+        };
+        self.take_happenings().into_iter().filter_map(sent).collect()
+    }
+
     /// Requests that are not answered yet.
     pub(crate) fn unanswered(&self) -> usize {
         self.unanswered.len()
