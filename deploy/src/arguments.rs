@@ -85,7 +85,11 @@ pub(crate) struct NodeArguments {
     #[arg(long)]
     pub(crate) until_stdin_closes: bool,
     /// What kv-server's own command line takes
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "KV_SERVER_ARGUMENTS")]
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "KV_SERVER_ARGUMENTS"
+    )]
     pub(crate) arguments: Vec<OsString>,
 }
 
@@ -102,10 +106,20 @@ mod tests {
 
     #[test]
     fn a_node_takes_every_argument_of_kv_server_untouched() {
-        let parsed =
-            Arguments::try_parse_from(["deploy", "node", "--until-stdin-closes", "--", "--config", "c", "--id", "2"])
-                .unwrap();
-        let Command::Node(node) = parsed.command else { panic!("not a node") };
+        let parsed = Arguments::try_parse_from([
+            "deploy",
+            "node",
+            "--until-stdin-closes",
+            "--",
+            "--config",
+            "c",
+            "--id",
+            "2",
+        ])
+        .unwrap();
+        let Command::Node(node) = parsed.command else {
+            panic!("not a node")
+        };
         assert!(node.until_stdin_closes);
         assert_eq!(node.arguments, ["--config", "c", "--id", "2"]);
     }

@@ -4,7 +4,6 @@
 //! and to find them is read.
 
 use std::collections::BTreeSet;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -22,10 +21,21 @@ pub(crate) const MARK: &str = "# Written by `deploy`.";
 pub(crate) struct NodeEntry {
     /// Its identity.
     pub(crate) id: u64,
-    /// Where it serves its peers.
-    pub(crate) raft_addr: SocketAddr,
-    /// Where it serves clients.
-    pub(crate) client_addr: SocketAddr,
+    /// Where it serves its peers, as `host:port`.
+    pub(crate) raft_addr: String,
+    /// Where it serves clients, as `host:port`.
+    pub(crate) client_addr: String,
+}
+
+impl NodeEntry {
+    fn on_ports(id: u64, raft_port: u16, client_port: u16) -> Self {
+        let at = |port: u16| format!("127.0.0.1:{port}");
+        Self {
+            id,
+            raft_addr: at(raft_port),
+            client_addr: at(client_port),
+        }
+    }
 }
 
 /// What `deploy` needs to know of a cluster.
@@ -50,18 +60,29 @@ pub(crate) struct RaftSection {
 
 impl ClusterFile {
     /// A cluster in `dir`, which must be absolute so that a node finds its data wherever it is started from.
-    pub(crate) fn new(dir: &Path, nodes: Vec<NodeEntry>, snapshot_log_bytes: Option<u64>) -> Result<Self, Error> {
+    pub(crate) fn new(
+        dir: &Path,
+        nodes: Vec<NodeEntry>,
+        snapshot_log_bytes: Option<u64>,
+    ) -> Result<Self, Error> {
         let dir = dir.to_str().ok_or_else(|| Error::Usage {
             problem: format!("the path {} is not UTF-8", dir.display()),
             remedy: "a configuration file cannot hold it: choose another --dir".into(),
         })?;
         let data_dir = format!("{dir}/node-{{id}}/data");
-        Ok(Self { data_dir, raft: RaftSection { snapshot_log_bytes }, nodes })
+        Ok(Self {
+            data_dir,
+            raft: RaftSection { snapshot_log_bytes },
+            nodes,
+        })
     }
 
     /// Reads what `text`, the contents of `path`, says.
     pub(crate) fn parse(text: &str, path: &Path) -> Result<Self, Error> {
-        let refused = |refusal: String| Error::Configuration { path: path.to_owned(), refusal };
+        let refused = |refusal: String| Error::Configuration {
+            path: path.to_owned(),
+            refusal,
+        };
         let file: Self = toml::from_str(text).map_err(|error| refused(error.to_string()))?;
         if file.nodes.is_empty() {
             return Err(refused("it has no [[node]]: add one for each node".into()));
@@ -103,7 +124,8 @@ impl ClusterFile {
 
     /// The addresses clients use, in the form `clerk --endpoints` takes.
     pub(crate) fn endpoints(&self) -> String {
-        self.nodes.iter().map(|node| node.client_addr.to_string()).collect::<Vec<_>>().join(",")
+        let endpoints: Vec<&str> = self.nodes.iter().map(|node| node.client_addr.as_str()).collect();
+        endpoints.join(",")
     }
 }
 
@@ -112,21 +134,27 @@ impl ClusterFile {
 pub(crate) fn nodes_from_base_port(count: u16, base_port: u16) -> Result<Vec<NodeEntry>, Error> {
     let node = |index: u16| {
         let first = base_port.checked_add(index.checked_mul(10)?)?;
-        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let (raft_addr, client_addr) = (at(first.checked_add(1)?), at(first.checked_add(2)?));
-        Some(NodeEntry { id: u64::from(index) + 1, raft_addr, client_addr })
+        Some(NodeEntry::on_ports(
+            u64::from(index) + 1,
+            first.checked_add(1)?,
+            first.checked_add(2)?,
+        ))
     };
-    (0..count).map(node).collect::<Option<Vec<_>>>().ok_or_else(|| Error::Usage {
-        problem: format!("--base-port {base_port} leaves no room for {count} nodes below port 65536"),
-        remedy: "choose a lower one: each node takes ten ports".into(),
-    })
+    (0..count)
+        .map(node)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| Error::Usage {
+            problem: format!("--base-port {base_port} leaves no room for {count} nodes below port 65536"),
+            remedy: "choose a lower one: each node takes ten ports".into(),
+        })
 }
 
 /// One node for each pair of `ports`, on 127.0.0.1.
 pub(crate) fn nodes_on_ports(ports: &[u16]) -> Vec<NodeEntry> {
-    let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let pairs = ports.chunks_exact(2).map(|pair| (at(pair[0]), at(pair[1])));
-    (1..).zip(pairs).map(|(id, (raft_addr, client_addr))| NodeEntry { id, raft_addr, client_addr }).collect()
+    (1..)
+        .zip(ports.chunks_exact(2))
+        .map(|(id, pair)| NodeEntry::on_ports(id, pair[0], pair[1]))
+        .collect()
 }
 
 #[cfg(test)]
@@ -137,7 +165,8 @@ mod tests {
     fn what_is_written_is_read_back() {
         for snapshot_log_bytes in [None, Some(12_345)] {
             let nodes = nodes_from_base_port(3, 7100).unwrap();
-            let file = ClusterFile::new(Path::new("/tmp/a \"strange\" dir"), nodes, snapshot_log_bytes).unwrap();
+            let file =
+                ClusterFile::new(Path::new("/tmp/a \"strange\" dir"), nodes, snapshot_log_bytes).unwrap();
             let text = file.render("local");
             assert!(text.starts_with(MARK));
             assert_eq!(ClusterFile::parse(&text, Path::new("x")).unwrap(), file);
@@ -147,9 +176,11 @@ mod tests {
     #[test]
     fn node_i_has_the_ports_base_plus_ten_times_i_minus_one_plus_one_and_two() {
         let nodes = nodes_from_base_port(3, 7100).unwrap();
-        let ports: Vec<_> =
-            nodes.iter().map(|node| (node.id, node.raft_addr.port(), node.client_addr.port())).collect();
-        assert_eq!(ports, [(1, 7101, 7102), (2, 7111, 7112), (3, 7121, 7122)]);
+        let expected = [(1, 7101, 7102), (2, 7111, 7112), (3, 7121, 7122)];
+        assert_eq!(
+            nodes,
+            expected.map(|(id, raft, client)| NodeEntry::on_ports(id, raft, client))
+        );
     }
 
     #[test]

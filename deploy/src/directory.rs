@@ -32,11 +32,18 @@ impl Directory {
     pub(crate) fn open(arguments: &UpArguments) -> Result<Self, Error> {
         let shown = arguments.dir.display();
         fs::create_dir_all(&arguments.dir).map_err(Error::system(format!("create {shown}")))?;
-        let path = arguments.dir.canonicalize().map_err(Error::system(format!("find {shown}")))?;
+        let path = arguments
+            .dir
+            .canonicalize()
+            .map_err(Error::system(format!("find {shown}")))?;
         if arguments.fresh {
             clear(&path)?;
         }
-        if path.join(FILE_NAME).exists() { Self::existing(path, arguments) } else { Self::new(path, arguments) }
+        if path.join(FILE_NAME).exists() {
+            Self::existing(path, arguments)
+        } else {
+            Self::new(path, arguments)
+        }
     }
 
     /// The absolute path.
@@ -61,23 +68,38 @@ impl Directory {
         let file = ClusterFile::new(&path, nodes, arguments.snapshot_log_bytes)?;
         let file_path = path.join(FILE_NAME);
         let write_refused = || Error::system(format!("write {}", file_path.display()));
-        let mut written =
-            OpenOptions::new().write(true).create_new(true).open(&file_path).map_err(write_refused())?;
+        let mut written = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&file_path)
+            .map_err(write_refused())?;
         lock(&written, &path)?;
-        written.write_all(file.render(&new_cluster_id()).as_bytes()).map_err(write_refused())?;
-        Ok(Self { path, file, is_new: true, _lock: written })
+        written
+            .write_all(file.render(&new_cluster_id()).as_bytes())
+            .map_err(write_refused())?;
+        Ok(Self {
+            path,
+            file,
+            is_new: true,
+            _lock: written,
+        })
     }
 
     fn existing(path: PathBuf, arguments: &UpArguments) -> Result<Self, Error> {
         let file_path = path.join(FILE_NAME);
         let handle = open_to_lock(&file_path)?;
         lock(&handle, &path)?;
-        let text = fs::read_to_string(&file_path)
-            .map_err(Error::system(format!("read {}", file_path.display())))?;
+        let text =
+            fs::read_to_string(&file_path).map_err(Error::system(format!("read {}", file_path.display())))?;
         let file = ClusterFile::parse(&text, &file_path)?;
         refuse_contradiction(&file, arguments, &file_path)?;
         refuse_moved(&file, &path)?;
-        Ok(Self { path, file, is_new: false, _lock: handle })
+        Ok(Self {
+            path,
+            file,
+            is_new: false,
+            _lock: handle,
+        })
     }
 }
 
@@ -101,10 +123,17 @@ fn refuse_contradiction(file: &ClusterFile, arguments: &UpArguments, path: &Path
     let contradiction = if arguments.nodes.is_some_and(|nodes| usize::from(nodes) != count) {
         Some(format!("--nodes: it has {count}"))
     } else if let Some(base_port) = arguments.base_port
-        && cluster_file::nodes_from_base_port(u16::try_from(count).unwrap_or(u16::MAX), base_port)? != file.nodes
+        && cluster_file::nodes_from_base_port(u16::try_from(count).unwrap_or(u16::MAX), base_port)?
+            != file.nodes
     {
-        Some(format!("--base-port: its nodes serve clients on {}", file.endpoints()))
-    } else if arguments.snapshot_log_bytes.is_some_and(|bytes| Some(bytes) != file.raft.snapshot_log_bytes) {
+        Some(format!(
+            "--base-port: its nodes serve clients on {}",
+            file.endpoints()
+        ))
+    } else if arguments
+        .snapshot_log_bytes
+        .is_some_and(|bytes| Some(bytes) != file.raft.snapshot_log_bytes)
+    {
         Some("--snapshot-log-bytes: it has its own setting".into())
     } else {
         None
@@ -150,7 +179,10 @@ fn clear(dir: &Path) -> Result<(), Error> {
     let text =
         fs::read_to_string(&file_path).map_err(Error::system(format!("read {}", file_path.display())))?;
     if !text.starts_with(MARK) {
-        return Err(not_ours(dir, &format!("{FILE_NAME} does not begin with `{MARK}`")));
+        return Err(not_ours(
+            dir,
+            &format!("{FILE_NAME} does not begin with `{MARK}`"),
+        ));
     }
     lock(&open_to_lock(&file_path)?, dir)?;
     let folders = node_folders(dir)?;
@@ -172,14 +204,22 @@ fn refuse_unless_empty(dir: &Path) -> Result<(), Error> {
 fn node_folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut folders = Vec::new();
     for name in entries(dir)? {
-        let is_node = name.strip_prefix("node-").is_some_and(|id| id.parse::<u64>().is_ok());
+        let is_node = name
+            .strip_prefix("node-")
+            .is_some_and(|id| id.parse::<u64>().is_ok());
         let folder = dir.join(&name);
         // A symbolic link is not ours either: up makes none.
         if !is_node || !folder.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
             continue;
         }
-        if let Some(stranger) = entries(&folder)?.iter().find(|name| !NODE_ENTRIES.contains(&name.as_str())) {
-            return Err(not_ours(&folder, &format!("it holds {stranger:?}, which no node has written")));
+        if let Some(stranger) = entries(&folder)?
+            .iter()
+            .find(|name| !NODE_ENTRIES.contains(&name.as_str()))
+        {
+            return Err(not_ours(
+                &folder,
+                &format!("it holds {stranger:?}, which no node has written"),
+            ));
         }
         folders.push(folder);
     }
@@ -191,7 +231,13 @@ fn entries(dir: &Path) -> Result<Vec<String>, Error> {
     let refused = || Error::system(format!("list {}", dir.display()));
     let mut names = Vec::new();
     for entry in fs::read_dir(dir).map_err(refused())? {
-        names.push(entry.map_err(refused())?.file_name().to_string_lossy().into_owned());
+        names.push(
+            entry
+                .map_err(refused())?
+                .file_name()
+                .to_string_lossy()
+                .into_owned(),
+        );
     }
     names.sort();
     Ok(names)

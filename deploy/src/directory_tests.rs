@@ -13,7 +13,10 @@ fn arguments(dir: &Path) -> UpArguments {
 }
 
 fn fresh(dir: &Path) -> UpArguments {
-    UpArguments { fresh: true, ..arguments(dir) }
+    UpArguments {
+        fresh: true,
+        ..arguments(dir)
+    }
 }
 
 /// A directory in which a cluster of three has run.
@@ -40,14 +43,19 @@ fn a_new_directory_gets_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
     let opened = Directory::open(&arguments(&dir.path().join("not/there/yet"))).unwrap();
     assert!(opened.is_new());
-    assert_eq!(opened.file().endpoints(), "127.0.0.1:7102,127.0.0.1:7112,127.0.0.1:7122");
+    assert_eq!(
+        opened.file().endpoints(),
+        "127.0.0.1:7102,127.0.0.1:7112,127.0.0.1:7122"
+    );
 }
 
 #[test]
 fn an_existing_cluster_is_used_again_as_its_edited_file_says() {
     let dir = used();
     let path = dir.path().join(FILE_NAME);
-    let edited = fs::read_to_string(&path).unwrap().replace("# snapshot_log_bytes = 67108864", "snapshot_log_bytes = 9");
+    let edited = fs::read_to_string(&path)
+        .unwrap()
+        .replace("# snapshot_log_bytes = 67108864", "snapshot_log_bytes = 9");
     fs::write(&path, &edited).unwrap();
     let opened = Directory::open(&arguments(dir.path())).unwrap();
     assert!(!opened.is_new());
@@ -58,18 +66,31 @@ fn an_existing_cluster_is_used_again_as_its_edited_file_says() {
 #[test]
 fn options_that_agree_with_the_file_are_accepted() {
     let dir = used();
-    let agreeing = UpArguments { nodes: Some(3), base_port: Some(7100), ..arguments(dir.path()) };
+    let agreeing = UpArguments {
+        nodes: Some(3),
+        base_port: Some(7100),
+        ..arguments(dir.path())
+    };
     assert!(Directory::open(&agreeing).is_ok());
 }
 
 #[test]
 fn options_that_contradict_the_file_are_refused_by_name() {
     let dir = used();
-    let nodes = UpArguments { nodes: Some(5), ..arguments(dir.path()) };
+    let nodes = UpArguments {
+        nodes: Some(5),
+        ..arguments(dir.path())
+    };
     assert!(refusal(&nodes).contains("--nodes"));
-    let base_port = UpArguments { base_port: Some(9000), ..arguments(dir.path()) };
+    let base_port = UpArguments {
+        base_port: Some(9000),
+        ..arguments(dir.path())
+    };
     assert!(refusal(&base_port).contains("--base-port"));
-    let snapshot = UpArguments { snapshot_log_bytes: Some(5), ..arguments(dir.path()) };
+    let snapshot = UpArguments {
+        snapshot_log_bytes: Some(5),
+        ..arguments(dir.path())
+    };
     assert!(refusal(&snapshot).contains("--snapshot-log-bytes"));
 }
 
@@ -78,7 +99,10 @@ fn a_directory_in_use_is_refused_to_a_second_user_even_a_fresh_one() {
     let dir = used();
     let first = Directory::open(&arguments(dir.path())).unwrap();
     for second in [arguments(dir.path()), fresh(dir.path())] {
-        assert!(matches!(Directory::open(&second), Err(Error::DirectoryInUse { .. })));
+        assert!(matches!(
+            Directory::open(&second),
+            Err(Error::DirectoryInUse { .. })
+        ));
     }
     assert!(node_dir(dir.path(), 1).join("data").exists());
     drop(first);
@@ -89,7 +113,11 @@ fn a_directory_in_use_is_refused_to_a_second_user_even_a_fresh_one() {
 fn fresh_deletes_the_cluster_and_leaves_other_files_alone() {
     let dir = used();
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
-    let opened = Directory::open(&UpArguments { nodes: Some(1), ..fresh(dir.path()) }).unwrap();
+    let opened = Directory::open(&UpArguments {
+        nodes: Some(1),
+        ..fresh(dir.path())
+    })
+    .unwrap();
     assert!(opened.is_new());
     assert_eq!(opened.file().nodes.len(), 1);
     assert!(!node_dir(dir.path(), 1).exists());

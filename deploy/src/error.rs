@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,7 +33,7 @@ pub(crate) enum Error {
     )]
     Port {
         /// The address.
-        address: SocketAddr,
+        address: String,
         /// What it is for.
         purpose: &'static str,
         /// Whose it is.
@@ -56,8 +55,8 @@ pub(crate) enum Error {
         /// Why not.
         source: io::Error,
     },
-    /// A node ended before the cluster was up.
-    #[error("node {node} ended ({status}) before the cluster was up; the end of {}:\n{log_tail}", log.display())]
+    /// A node ended that should run.
+    #[error("node {node} ended unexpectedly ({status}); the end of {}:\n{log_tail}", log.display())]
     NodeEnded {
         /// The node.
         node: u64,
@@ -135,7 +134,10 @@ mod tests {
     use super::*;
 
     fn usage() -> Error {
-        Error::Usage { problem: "no such thing".into(), remedy: "ask for another".into() }
+        Error::Usage {
+            problem: "no such thing".into(),
+            remedy: "ask for another".into(),
+        }
     }
 
     #[test]
@@ -147,7 +149,10 @@ mod tests {
     fn wrong_usage_exits_with_2_and_everything_not_done_with_3() {
         assert_eq!(usage().exit_status(), 2);
         assert_eq!(Error::Interrupted.exit_status(), 3);
-        let kept = Error::Kept { source: Box::new(usage()), dir: "/tmp/x".into() };
+        let kept = Error::Kept {
+            source: Box::new(usage()),
+            dir: "/tmp/x".into(),
+        };
         assert_eq!(kept.exit_status(), 2);
     }
 }

@@ -40,7 +40,11 @@ impl LocalCluster {
     ///
     /// When one cannot be started, those that were are ended.
     pub(crate) fn start(dir: &Path, file: ClusterFile) -> Result<Self, Error> {
-        let mut cluster = Self { dir: dir.to_owned(), file, nodes: BTreeMap::new() };
+        let mut cluster = Self {
+            dir: dir.to_owned(),
+            file,
+            nodes: BTreeMap::new(),
+        };
         for id in cluster.ids() {
             cluster.start_node(id)?;
         }
@@ -78,12 +82,19 @@ impl LocalCluster {
 
     /// The nodes whose processes have ended, and how.
     pub(crate) fn ended(&mut self) -> Vec<(u64, ExitStatus)> {
-        self.nodes.values_mut().filter_map(|node| Some((node.id(), node.ended()?))).collect()
+        self.nodes
+            .values_mut()
+            .filter_map(|node| Some((node.id(), node.ended()?)))
+            .collect()
     }
 
     /// Asks every node for its status, once; a node that does not answer soon is left out.
     pub(crate) async fn statuses(&self) -> Vec<StatusReply> {
-        let answers = self.file.nodes.iter().map(|node| observe::status(node.client_addr));
+        let answers = self
+            .file
+            .nodes
+            .iter()
+            .map(|node| observe::status(&node.client_addr));
         join_all(answers).await.into_iter().flatten().collect()
     }
 
@@ -104,10 +115,13 @@ impl LocalCluster {
             }
             sleep(LOOK_EVERY).await;
         }
-        Err(Error::Late { waited: limit, what: "no leader is there that a majority follows".into() })
+        Err(Error::Late {
+            waited: limit,
+            what: "no leader is there that a majority follows".into(),
+        })
     }
 
-    /// The error for a node that ended before the cluster was up, with the end of its log.
+    /// The error for a node that ended when it should run, with the end of its log.
     pub(crate) fn ended_early(&self, id: u64, status: ExitStatus) -> Error {
         self.nodes[&id].ended_early(status)
     }
@@ -122,8 +136,14 @@ impl LocalCluster {
         while self.ended().len() < self.nodes.len() && began.elapsed() < limit {
             sleep(LOOK_EVERY).await;
         }
-        let late = self.nodes.values_mut().filter(|node| node.ended().is_none());
-        late.map(|node| { node.kill(); node.id() }).collect()
+        let mut late = Vec::new();
+        for node in self.nodes.values_mut() {
+            if node.ended().is_none() {
+                node.kill();
+                late.push(node.id());
+            }
+        }
+        late
     }
 }
 
@@ -140,9 +160,14 @@ pub(crate) fn new_cluster_id() -> String {
 
 /// The node that says it leads and that a majority of `nodes` says it follows, in one term.
 fn leader_among(statuses: &[StatusReply], nodes: usize) -> Option<Leader> {
-    let leaders = statuses.iter().filter(|status| status.leader_id == Some(status.id));
+    let leaders = statuses
+        .iter()
+        .filter(|status| status.leader_id == Some(status.id));
     let leader = leaders.max_by_key(|status| status.term)?;
     let follows = |status: &&StatusReply| status.leader_id == Some(leader.id) && status.term == leader.term;
     let majority = statuses.iter().filter(follows).count() > nodes / 2;
-    majority.then_some(Leader { id: leader.id.0, term: leader.term.0 })
+    majority.then_some(Leader {
+        id: leader.id.0,
+        term: leader.term.0,
+    })
 }

@@ -42,7 +42,13 @@ impl NodeProcess {
         let child = node_command(cluster_dir, id, open_log(&log)?)?
             .spawn()
             .map_err(Error::system(format!("start node {id}")))?;
-        let node = Self { id, child, ended: None, pid_file, log };
+        let node = Self {
+            id,
+            child,
+            ended: None,
+            pid_file,
+            log,
+        };
         fs::write(&node.pid_file, format!("{}\n", node.pid()))
             .map_err(Error::system(format!("write {}", node.pid_file.display())))?;
         Ok(node)
@@ -93,10 +99,15 @@ impl NodeProcess {
         }
     }
 
-    /// The error that tells of a node that ended before the cluster was up.
+    /// The error that tells of a node that ended when it should run.
     pub(crate) fn ended_early(&self, status: ExitStatus) -> Error {
         let log_tail = tail(&self.log).unwrap_or_else(|error| format!("(the log cannot be read: {error})"));
-        Error::NodeEnded { node: self.id, status: status.to_string(), log: self.log.clone(), log_tail }
+        Error::NodeEnded {
+            node: self.id,
+            status: status.to_string(),
+            log: self.log.clone(),
+            log_tail,
+        }
     }
 }
 
@@ -116,15 +127,25 @@ pub(crate) fn check_configuration(cluster_dir: &Path, id: u64) -> Result<(), Err
     if output.status.success() {
         return Ok(());
     }
-    let refusal = String::from_utf8_lossy(&output.stderr).trim().trim_start_matches("error: ").to_owned();
-    Err(Error::Configuration { path: cluster_dir.join(FILE_NAME), refusal })
+    let refusal = String::from_utf8_lossy(&output.stderr)
+        .trim()
+        .trim_start_matches("error: ")
+        .to_owned();
+    Err(Error::Configuration {
+        path: cluster_dir.join(FILE_NAME),
+        refusal,
+    })
 }
 
 fn node_command(cluster_dir: &Path, id: u64, log: File) -> Result<Command, Error> {
     let mut command = kv_server_command(cluster_dir, id)?;
     let log_again = log.try_clone().map_err(Error::system("open the log twice"))?;
     // A process group of its own keeps the terminal's Ctrl-C from the node: `deploy` stops it in order.
-    command.process_group(0).stdin(Stdio::piped()).stdout(log_again).stderr(log);
+    command
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(log_again)
+        .stderr(log);
     Ok(command)
 }
 
@@ -132,7 +153,14 @@ fn node_command(cluster_dir: &Path, id: u64, log: File) -> Result<Command, Error
 fn kv_server_command(cluster_dir: &Path, id: u64) -> Result<Command, Error> {
     let program = env::current_exe().map_err(Error::system("find this program's own file"))?;
     let mut command = Command::new(program);
-    command.args(["node", "--until-stdin-closes", "--", "--id", &id.to_string(), "--config"]);
+    command.args([
+        "node",
+        "--until-stdin-closes",
+        "--",
+        "--id",
+        &id.to_string(),
+        "--config",
+    ]);
     command.arg(cluster_dir.join(FILE_NAME)).current_dir(cluster_dir);
     // The cluster is what its file says, whatever the user's environment holds for other servers.
     for (name, _) in env::vars_os() {
@@ -157,7 +185,11 @@ fn tail(path: &Path) -> io::Result<String> {
     file.take(LOG_TAIL_BYTES).read_to_end(&mut bytes)?;
     let text = String::from_utf8_lossy(&bytes);
     // Unless the whole log is shown, the first line may have been cut in two.
-    let whole_lines = if start == 0 { &text } else { text.split_once('\n').map_or(&*text, |(_, rest)| rest) };
+    let whole_lines = if start == 0 {
+        &text
+    } else {
+        text.split_once('\n').map_or(&*text, |(_, rest)| rest)
+    };
     Ok(whole_lines.trim_end().to_owned())
 }
 

@@ -1,6 +1,6 @@
 //! Which TCP ports a local cluster can have.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
 use crate::cluster_file::NodeEntry;
@@ -29,7 +29,9 @@ pub(crate) fn find_free(count: usize) -> Result<Vec<u16>, Error> {
     if held.len() < count {
         return Err(Error::Late {
             waited: std::time::Duration::ZERO,
-            what: format!("{ATTEMPTS} ports of 127.0.0.1 in {FREE_PORTS:?} were tried, and too few were free"),
+            what: format!(
+                "{ATTEMPTS} ports of 127.0.0.1 in {FREE_PORTS:?} were tried, and too few were free"
+            ),
         });
     }
     Ok(held.into_iter().map(|(port, _)| port).collect())
@@ -38,15 +40,16 @@ pub(crate) fn find_free(count: usize) -> Result<Vec<u16>, Error> {
 /// Checks that every port of the cluster can be listened on now.
 pub(crate) fn check_free(nodes: &[NodeEntry]) -> Result<(), Error> {
     for node in nodes {
-        for (purpose, address) in [("peer port", node.raft_addr), ("client port", node.client_addr)] {
-            TcpListener::bind(address).map_err(|source| refused(node.id, purpose, address, source))?;
+        for (purpose, address) in [("peer port", &node.raft_addr), ("client port", &node.client_addr)] {
+            TcpListener::bind(address).map_err(|source| Error::Port {
+                address: address.clone(),
+                purpose,
+                node: node.id,
+                source,
+            })?;
         }
     }
     Ok(())
-}
-
-fn refused(node: u64, purpose: &'static str, address: SocketAddr, source: std::io::Error) -> Error {
-    Error::Port { address, purpose, node, source }
 }
 
 #[cfg(test)]
@@ -65,9 +68,16 @@ mod tests {
     fn a_port_in_use_is_told_with_its_node_and_purpose() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let node = NodeEntry { id: 2, raft_addr: free, client_addr: taken.local_addr().unwrap() };
+        let node = NodeEntry {
+            id: 2,
+            raft_addr: free.to_string(),
+            client_addr: taken.local_addr().unwrap().to_string(),
+        };
         let message = check_free(&[node]).unwrap_err().to_string();
         assert!(message.contains("client port of node 2"), "{message}");
-        assert!(message.contains(&taken.local_addr().unwrap().to_string()), "{message}");
+        assert!(
+            message.contains(&taken.local_addr().unwrap().to_string()),
+            "{message}"
+        );
     }
 }

@@ -40,5 +40,6 @@ impl Reporter {
 }
 
 fn to_json(event: &impl Serialize) -> String {
-    serde_json::to_string(event).expect("events are plain structs with string keys, which JSON can always hold")
+    serde_json::to_string(event)
+        .expect("events are plain structs with string keys, which JSON can always hold")
 }

@@ -29,42 +29,100 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 enum Event {
-    Cluster { dir: PathBuf, nodes: usize, is_new: bool },
-    NodeStarted { id: u64, pid: u32, raft_addr: String, client_addr: String, log: PathBuf },
-    Endpoints { endpoints: String },
-    NoLeaderYet { waited_s: u64 },
-    Ready { leader_id: u64, term: u64, endpoints: String },
-    NodeEnded { id: u64, status: String, log: PathBuf, running: usize },
+    Cluster {
+        dir: PathBuf,
+        nodes: usize,
+        is_new: bool,
+    },
+    NodeStarted {
+        id: u64,
+        pid: u32,
+        raft_addr: String,
+        client_addr: String,
+        log: PathBuf,
+    },
+    Endpoints {
+        endpoints: String,
+    },
+    NoLeaderYet {
+        waited_s: u64,
+    },
+    Ready {
+        leader_id: u64,
+        term: u64,
+        endpoints: String,
+    },
+    NodeEnded {
+        id: u64,
+        status: String,
+        log: PathBuf,
+        running: usize,
+    },
     Stopping,
-    Killed { id: u64 },
+    Killed {
+        id: u64,
+    },
     Stopped,
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Cluster { dir, nodes, is_new: true } => {
+            Self::Cluster {
+                dir,
+                nodes,
+                is_new: true,
+            } => {
                 write!(f, "a new cluster of {nodes} in {}", dir.display())
             }
-            Self::Cluster { dir, nodes, is_new: false } => {
+            Self::Cluster {
+                dir,
+                nodes,
+                is_new: false,
+            } => {
                 write!(f, "the cluster of {nodes} in {}, with its data", dir.display())
             }
-            Self::NodeStarted { id, pid, raft_addr, client_addr, log } => {
+            Self::NodeStarted {
+                id,
+                pid,
+                raft_addr,
+                client_addr,
+                log,
+            } => {
                 let log = log.display();
-                write!(f, "node {id}: pid {pid}, peers {raft_addr}, clients {client_addr}, log {log}")
+                write!(
+                    f,
+                    "node {id}: pid {pid}, peers {raft_addr}, clients {client_addr}, log {log}"
+                )
             }
             Self::Endpoints { endpoints } => write!(f, "endpoints: {endpoints}"),
             Self::NoLeaderYet { waited_s } => {
-                write!(f, "no leader after {waited_s} s; the nodes' logs say why (still waiting)")
+                write!(
+                    f,
+                    "no leader after {waited_s} s; the nodes' logs say why (still waiting)"
+                )
             }
-            Self::Ready { leader_id, term, endpoints } => write!(
+            Self::Ready {
+                leader_id,
+                term,
+                endpoints,
+            } => write!(
                 f,
                 "ready: node {leader_id} leads in term {term}\n\
                  try:   clerk --endpoints {endpoints} put greeting hello\n\
                  Ctrl-C stops all nodes"
             ),
-            Self::NodeEnded { id, status, log, running } => {
-                write!(f, "node {id} ended ({status}), see {}; {running} left running", log.display())
+            Self::NodeEnded {
+                id,
+                status,
+                log,
+                running,
+            } => {
+                write!(
+                    f,
+                    "node {id} ended ({status}), see {}; {running} left running",
+                    log.display()
+                )
             }
             Self::Stopping => write!(f, "stopping all nodes"),
             Self::Killed { id } => write!(f, "node {id} did not stop in time and was killed"),
@@ -100,18 +158,26 @@ pub(crate) async fn run(arguments: &UpArguments, reporter: Reporter) -> Result<(
 fn tell_start(cluster: &LocalCluster, directory: &Directory, reporter: Reporter) {
     let dir = directory.path().to_owned();
     let nodes = cluster.ids().len();
-    reporter.tell(&Event::Cluster { dir, nodes, is_new: directory.is_new() });
+    reporter.tell(&Event::Cluster {
+        dir,
+        nodes,
+        is_new: directory.is_new(),
+    });
     for entry in &cluster.file().nodes {
-        let Some(node) = cluster.node(entry.id) else { continue };
+        let Some(node) = cluster.node(entry.id) else {
+            continue;
+        };
         reporter.tell(&Event::NodeStarted {
             id: entry.id,
             pid: node.pid(),
-            raft_addr: entry.raft_addr.to_string(),
-            client_addr: entry.client_addr.to_string(),
+            raft_addr: entry.raft_addr.clone(),
+            client_addr: entry.client_addr.clone(),
             log: node.log().to_owned(),
         });
     }
-    reporter.tell(&Event::Endpoints { endpoints: cluster.file().endpoints() });
+    reporter.tell(&Event::Endpoints {
+        endpoints: cluster.file().endpoints(),
+    });
 }
 
 /// Tells what happens to the nodes, for ever; an error if all of them end before there was a leader.
@@ -140,7 +206,11 @@ async fn tell_leader(
         }
         if let Some(leader) = cluster.leader().await {
             let endpoints = cluster.file().endpoints();
-            reporter.tell(&Event::Ready { leader_id: leader.id, term: leader.term, endpoints });
+            reporter.tell(&Event::Ready {
+                leader_id: leader.id,
+                term: leader.term,
+                endpoints,
+            });
             return Ok(());
         }
         if began.elapsed() >= PATIENCE {
@@ -158,8 +228,16 @@ fn tell_ended(cluster: &mut LocalCluster, told: &mut BTreeSet<u64>, reporter: Re
     let running = cluster.ids().len() - ended.len();
     for (id, status) in ended {
         if told.insert(id) {
-            let log = cluster.node(id).map(|node| node.log().to_owned()).unwrap_or_default();
-            reporter.tell(&Event::NodeEnded { id, status: status.to_string(), log, running });
+            let log = cluster
+                .node(id)
+                .map(|node| node.log().to_owned())
+                .unwrap_or_default();
+            reporter.tell(&Event::NodeEnded {
+                id,
+                status: status.to_string(),
+                log,
+                running,
+            });
         }
     }
 }

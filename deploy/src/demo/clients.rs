@@ -54,12 +54,19 @@ impl Clients {
             let client = Client {
                 clerk: connect(endpoints).await?,
                 put_key: format!("x{number}"),
-                experience: Experience { history: History::new(number), flaws: Vec::new() },
+                experience: Experience {
+                    history: History::new(number),
+                    flaws: Vec::new(),
+                },
                 progress: Arc::clone(&progress),
             };
             tasks.spawn(client.work(stopped.clone()));
         }
-        Ok(Self { progress, stop, tasks })
+        Ok(Self {
+            progress,
+            stop,
+            tasks,
+        })
     }
 
     /// What has been acknowledged so far.
@@ -73,12 +80,14 @@ impl Clients {
         let mut experiences = Vec::new();
         let collect = async {
             while let Some(joined) = self.tasks.join_next().await {
-                experiences.push(joined.expect("a client neither panics nor is cancelled while it is waited for"));
+                experiences
+                    .push(joined.expect("a client neither panics nor is cancelled while it is waited for"));
             }
         };
-        timeout(STOP_LIMIT, collect)
-            .await
-            .map_err(|_| Error::Late { waited: STOP_LIMIT, what: "the clients' last calls have not ended".into() })?;
+        timeout(STOP_LIMIT, collect).await.map_err(|_| Error::Late {
+            waited: STOP_LIMIT,
+            what: "the clients' last calls have not ended".into(),
+        })?;
         Ok(experiences)
     }
 }
@@ -90,7 +99,10 @@ pub(crate) async fn connect(endpoints: &[String]) -> Result<Clerk, Error> {
         .timeout(CALL_LIMIT)
         .connect()
         .await
-        .map_err(|source| Error::Clerk { action: "cannot connect to the cluster".into(), source })
+        .map_err(|source| Error::Clerk {
+            action: "cannot connect to the cluster".into(),
+            source,
+        })
 }
 
 struct Client {

@@ -47,7 +47,10 @@ impl FromStr for Token {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         let (client, number) = text.split_once('.').ok_or(())?;
-        Ok(Self { client: client.parse().map_err(|_| ())?, number: number.parse().map_err(|_| ())? })
+        Ok(Self {
+            client: client.parse().map_err(|_| ())?,
+            number: number.parse().map_err(|_| ())?,
+        })
     }
 }
 
@@ -84,11 +87,19 @@ pub(crate) enum Flaw {
     /// An acknowledged append is not there.
     Lost { key: String, token: Token },
     /// A put key holds something else than its last put.
-    WrongValue { key: String, found: Option<String>, expected: Option<Token> },
+    WrongValue {
+        key: String,
+        found: Option<String>,
+        expected: Option<Token>,
+    },
     /// An append is there more than once.
     Duplicated { key: String, token: Token, times: usize },
     /// Two acknowledged appends of one client stand in the wrong order.
-    Disordered { key: String, earlier: Token, later: Token },
+    Disordered {
+        key: String,
+        earlier: Token,
+        later: Token,
+    },
     /// Something is there that was never written, or that was reported not done.
     Unexplained { key: String, found: String },
 }
@@ -100,13 +111,20 @@ impl fmt::Display for Flaw {
             Self::WrongValue { key, found, expected } => {
                 let show = |value: Option<String>| value.unwrap_or_else(|| "nothing".into());
                 let expected = show(expected.map(|token| token.to_string()));
-                write!(f, "{key}: holds {}, but the last put was {expected}", show(found.clone()))
+                write!(
+                    f,
+                    "{key}: holds {}, but the last put was {expected}",
+                    show(found.clone())
+                )
             }
             Self::Duplicated { key, token, times } => {
                 write!(f, "{key}: the append of {token} is there {times} times")
             }
             Self::Disordered { key, earlier, later } => {
-                write!(f, "{key}: {later} stands before {earlier}, which was written first")
+                write!(
+                    f,
+                    "{key}: {later} stands before {earlier}, which was written first"
+                )
             }
             Self::Unexplained { key, found } => {
                 write!(f, "{key}: holds {found:?}, which was not written or not done")
@@ -125,22 +143,35 @@ pub(crate) struct History {
 impl History {
     /// No writes yet.
     pub(crate) fn new(client: u32) -> Self {
-        Self { client, writes: Vec::new() }
+        Self {
+            client,
+            writes: Vec::new(),
+        }
     }
 
     /// The token of the write that is recorded next.
     pub(crate) fn next_token(&self) -> Token {
-        Token { client: self.client, number: self.writes.len() }
+        Token {
+            client: self.client,
+            number: self.writes.len(),
+        }
     }
 
     /// Records what came of the write of [`History::next_token`].
     pub(crate) fn record(&mut self, kind: Kind, key: &str, outcome: Outcome) {
-        self.writes.push(Write { kind, key: key.into(), outcome });
+        self.writes.push(Write {
+            kind,
+            key: key.into(),
+            outcome,
+        });
     }
 
     /// How many writes had this outcome.
     pub(crate) fn count(&self, outcome: Outcome) -> usize {
-        self.writes.iter().filter(|write| write.outcome == outcome).count()
+        self.writes
+            .iter()
+            .filter(|write| write.outcome == outcome)
+            .count()
     }
 
     /// What is wrong with `value` as what `key`, which this client alone puts to, holds now.
@@ -155,7 +186,11 @@ impl History {
             }
         }
         let found = value.map(str::to_owned);
-        (!possible.contains(&found)).then(|| Flaw::WrongValue { key: key.into(), found, expected })
+        (!possible.contains(&found)).then(|| Flaw::WrongValue {
+            key: key.into(),
+            found,
+            expected,
+        })
     }
 
     /// What is wrong with `list` as what `key` holds now, as far as this client's appends go.
@@ -170,21 +205,32 @@ impl History {
             if let (Outcome::Acknowledged, Some(&place)) = (outcome, found.first()) {
                 match last {
                     Some((before, earlier)) if before > place => {
-                        flaws.push(Flaw::Disordered { key: key.into(), earlier, later: token });
+                        flaws.push(Flaw::Disordered {
+                            key: key.into(),
+                            earlier,
+                            later: token,
+                        });
                     }
                     _ => last = Some((place, token)),
                 }
             }
         }
         let unexplained = places.keys().filter(|token| !expected.contains_key(token));
-        flaws.extend(unexplained.map(|token| Flaw::Unexplained { key: key.into(), found: token.to_string() }));
+        flaws.extend(unexplained.map(|token| Flaw::Unexplained {
+            key: key.into(),
+            found: token.to_string(),
+        }));
         flaws
     }
 
     /// Where each token of this client stands in a list.
     fn places_of_own(&self, tokens: &[Token]) -> BTreeMap<Token, Vec<usize>> {
         let mut places: BTreeMap<Token, Vec<usize>> = BTreeMap::new();
-        for (place, token) in tokens.iter().enumerate().filter(|(_, token)| token.client == self.client) {
+        for (place, token) in tokens
+            .iter()
+            .enumerate()
+            .filter(|(_, token)| token.client == self.client)
+        {
             places.entry(*token).or_default().push(place);
         }
         places
@@ -194,11 +240,23 @@ impl History {
         let numbered = self.writes.iter().enumerate();
         numbered
             .filter(move |(_, write)| write.kind == kind && write.key == key)
-            .map(|(number, write)| (Token { client: self.client, number }, write.outcome))
+            .map(|(number, write)| {
+                (
+                    Token {
+                        client: self.client,
+                        number,
+                    },
+                    write.outcome,
+                )
+            })
     }
 
     fn keys(&self, kind: Kind) -> BTreeSet<&str> {
-        self.writes.iter().filter(|write| write.kind == kind).map(|write| write.key.as_str()).collect()
+        self.writes
+            .iter()
+            .filter(|write| write.kind == kind)
+            .map(|write| write.key.as_str())
+            .collect()
     }
 }
 
@@ -206,7 +264,10 @@ fn flaw_in_count(key: &str, token: Token, outcome: Outcome, times: usize) -> Opt
     let key = key.to_owned();
     match (outcome, times) {
         (Outcome::Acknowledged, 0) => Some(Flaw::Lost { key, token }),
-        (Outcome::NotDone, 1) => Some(Flaw::Unexplained { key, found: token.to_string() }),
+        (Outcome::NotDone, 1) => Some(Flaw::Unexplained {
+            key,
+            found: token.to_string(),
+        }),
         (_, 0 | 1) => None,
         (_, times) => Some(Flaw::Duplicated { key, token, times }),
     }
@@ -218,7 +279,10 @@ fn parse_list(key: &str, list: &str) -> (Vec<Token>, Vec<Flaw>) {
     for piece in list.split_terminator(SEPARATOR) {
         match piece.parse() {
             Ok(token) => tokens.push(token),
-            Err(()) => flaws.push(Flaw::Unexplained { key: key.into(), found: piece.into() }),
+            Err(()) => flaws.push(Flaw::Unexplained {
+                key: key.into(),
+                found: piece.into(),
+            }),
         }
     }
     (tokens, flaws)
@@ -232,15 +296,25 @@ pub(crate) fn judge(histories: &[History], values: &Values) -> Vec<Flaw> {
             flaws.extend(history.judge_put(key, values.get(key).map(String::as_str)));
         }
     }
-    let lists: BTreeSet<&str> = histories.iter().flat_map(|history| history.keys(Kind::Append)).collect();
+    let lists: BTreeSet<&str> = histories
+        .iter()
+        .flat_map(|history| history.keys(Kind::Append))
+        .collect();
     for key in &lists {
         let list = values.get(*key).map_or("", String::as_str);
         flaws.extend(histories.iter().flat_map(|history| history.judge_list(key, list)));
         flaws.extend(strangers(histories, key, list));
     }
-    let known: BTreeSet<&str> = histories.iter().flat_map(|history| history.keys(Kind::Put)).chain(lists).collect();
+    let known: BTreeSet<&str> = histories
+        .iter()
+        .flat_map(|history| history.keys(Kind::Put))
+        .chain(lists)
+        .collect();
     let unknown = values.keys().filter(|key| !known.contains(key.as_str()));
-    flaws.extend(unknown.map(|key| Flaw::Unexplained { key: key.clone(), found: values[key].clone() }));
+    flaws.extend(unknown.map(|key| Flaw::Unexplained {
+        key: key.clone(),
+        found: values[key].clone(),
+    }));
     // A piece that is no token is seen once by each history.
     flaws.dedup_by(|a, b| a == b && matches!(a, Flaw::Unexplained { .. }));
     flaws
@@ -249,18 +323,31 @@ pub(crate) fn judge(histories: &[History], values: &Values) -> Vec<Flaw> {
 /// Tokens of clients that there are not.
 fn strangers(histories: &[History], key: &str, list: &str) -> Vec<Flaw> {
     let (tokens, _) = parse_list(key, list);
-    let strange = tokens.into_iter().filter(|token| histories.iter().all(|history| history.client != token.client));
-    strange.map(|token| Flaw::Unexplained { key: key.into(), found: token.to_string() }).collect()
+    let strange = tokens
+        .into_iter()
+        .filter(|token| histories.iter().all(|history| history.client != token.client));
+    strange
+        .map(|token| Flaw::Unexplained {
+            key: key.into(),
+            found: token.to_string(),
+        })
+        .collect()
 }
 
 /// How many acknowledged writes are not there.
 pub(crate) fn count_lost(flaws: &[Flaw]) -> usize {
-    flaws.iter().filter(|flaw| matches!(flaw, Flaw::Lost { .. } | Flaw::WrongValue { .. })).count()
+    flaws
+        .iter()
+        .filter(|flaw| matches!(flaw, Flaw::Lost { .. } | Flaw::WrongValue { .. }))
+        .count()
 }
 
 /// How many writes are there more than once.
 pub(crate) fn count_duplicated(flaws: &[Flaw]) -> usize {
-    flaws.iter().filter(|flaw| matches!(flaw, Flaw::Duplicated { .. })).count()
+    flaws
+        .iter()
+        .filter(|flaw| matches!(flaw, Flaw::Duplicated { .. }))
+        .count()
 }
 
 #[cfg(test)]

@@ -13,12 +13,17 @@ fn puts(client: u32, outcomes: &[Outcome]) -> History {
 
 fn writes(client: u32, kind: Kind, key: &str, outcomes: &[Outcome]) -> History {
     let mut history = History::new(client);
-    outcomes.iter().for_each(|outcome| history.record(kind, key, *outcome));
+    outcomes
+        .iter()
+        .for_each(|outcome| history.record(kind, key, *outcome));
     history
 }
 
 fn values(pairs: &[(&str, &str)]) -> Values {
-    pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).into(), (*value).into()))
+        .collect()
 }
 
 fn token(client: u32, number: usize) -> Token {
@@ -26,7 +31,10 @@ fn token(client: u32, number: usize) -> Token {
 }
 
 fn unexplained(key: &str, found: &str) -> Flaw {
-    Flaw::Unexplained { key: key.into(), found: found.into() }
+    Flaw::Unexplained {
+        key: key.into(),
+        found: found.into(),
+    }
 }
 
 #[test]
@@ -50,7 +58,13 @@ fn appends_of_several_clients_may_stand_in_any_mixture_that_keeps_each_clients_o
 fn an_acknowledged_append_that_is_not_there_is_lost() {
     let histories = [appends(1, &[Acknowledged; 3])];
     let flaws = judge(&histories, &values(&[("list", "1.0;1.2;")]));
-    assert_eq!(flaws, [Flaw::Lost { key: "list".into(), token: token(1, 1) }]);
+    assert_eq!(
+        flaws,
+        [Flaw::Lost {
+            key: "list".into(),
+            token: token(1, 1)
+        }]
+    );
     assert_eq!((count_lost(&flaws), count_duplicated(&flaws)), (1, 0));
 }
 
@@ -64,15 +78,29 @@ fn every_append_to_a_key_that_is_gone_is_lost() {
 fn an_append_that_is_there_twice_is_duplicated_whatever_its_outcome() {
     for outcome in [Acknowledged, Unknown, NotDone] {
         let flaws = judge(&[appends(1, &[outcome])], &values(&[("list", "1.0;1.0;")]));
-        assert_eq!(flaws, [Flaw::Duplicated { key: "list".into(), token: token(1, 0), times: 2 }]);
+        assert_eq!(
+            flaws,
+            [Flaw::Duplicated {
+                key: "list".into(),
+                token: token(1, 0),
+                times: 2
+            }]
+        );
         assert_eq!((count_lost(&flaws), count_duplicated(&flaws)), (0, 1));
     }
 }
 
 #[test]
 fn acknowledged_appends_of_one_client_in_the_wrong_order_are_disordered() {
-    let flaws = judge(&[appends(1, &[Acknowledged; 3])], &values(&[("list", "1.0;1.2;1.1;")]));
-    let expected = Flaw::Disordered { key: "list".into(), earlier: token(1, 1), later: token(1, 2) };
+    let flaws = judge(
+        &[appends(1, &[Acknowledged; 3])],
+        &values(&[("list", "1.0;1.2;1.1;")]),
+    );
+    let expected = Flaw::Disordered {
+        key: "list".into(),
+        earlier: token(1, 1),
+        later: token(1, 2),
+    };
     assert_eq!(flaws, [expected]);
 }
 
@@ -88,7 +116,10 @@ fn an_append_of_unknown_outcome_is_there_once_or_not_at_all_and_anywhere() {
 fn an_append_that_was_reported_not_done_must_not_be_there() {
     let histories = [appends(1, &[Acknowledged, NotDone])];
     assert_eq!(judge(&histories, &values(&[("list", "1.0;")])), []);
-    assert_eq!(judge(&histories, &values(&[("list", "1.0;1.1;")])), [unexplained("list", "1.1")]);
+    assert_eq!(
+        judge(&histories, &values(&[("list", "1.0;1.1;")])),
+        [unexplained("list", "1.1")]
+    );
 }
 
 #[test]
@@ -115,10 +146,21 @@ fn a_token_that_was_put_does_not_belong_in_a_list() {
 fn a_put_key_holds_the_last_acknowledged_put() {
     let histories = [puts(1, &[Acknowledged; 3])];
     assert_eq!(judge(&histories, &values(&[("x", "1.2")])), []);
-    for (found, shown) in [(vec![("x", "1.1")], Some("1.1")), (vec![("x", "v")], Some("v")), (vec![], None)] {
+    for (found, shown) in [
+        (vec![("x", "1.1")], Some("1.1")),
+        (vec![("x", "v")], Some("v")),
+        (vec![], None),
+    ] {
         let flaws = judge(&histories, &values(&found));
         let found = shown.map(str::to_owned);
-        assert_eq!(flaws, [Flaw::WrongValue { key: "x".into(), found, expected: Some(token(1, 2)) }]);
+        assert_eq!(
+            flaws,
+            [Flaw::WrongValue {
+                key: "x".into(),
+                found,
+                expected: Some(token(1, 2))
+            }]
+        );
         assert_eq!(count_lost(&flaws), 1);
     }
 }
@@ -157,6 +199,9 @@ fn a_client_that_reads_a_list_back_does_not_mind_the_others() {
 #[test]
 fn outcomes_are_counted() {
     let history = appends(1, &[Acknowledged, Unknown, Acknowledged, NotDone]);
-    assert_eq!([Acknowledged, Unknown, NotDone].map(|outcome| history.count(outcome)), [2, 1, 1]);
+    assert_eq!(
+        [Acknowledged, Unknown, NotDone].map(|outcome| history.count(outcome)),
+        [2, 1, 1]
+    );
     assert_eq!(history.next_token(), token(1, 4));
 }

@@ -32,7 +32,10 @@ impl Progress {
         let moments = self.moments();
         let pairs = moments.iter().zip(moments.iter().skip(1));
         let touching = pairs.filter(|(before, after)| **after >= from && **before <= to);
-        touching.map(|(before, after)| after.duration_since(*before)).max().unwrap_or_default()
+        touching
+            .map(|(before, after)| after.duration_since(*before))
+            .max()
+            .unwrap_or_default()
     }
 
     fn moments(&self) -> MutexGuard<'_, Vec<Instant>> {
@@ -46,7 +49,10 @@ mod tests {
     use super::*;
 
     fn at(origin: Instant, milliseconds: &[u64]) -> Progress {
-        let moments = milliseconds.iter().map(|ms| origin + Duration::from_millis(*ms)).collect();
+        let moments = milliseconds
+            .iter()
+            .map(|ms| origin + Duration::from_millis(*ms))
+            .collect();
         Progress(Mutex::new(moments))
     }
 
@@ -55,7 +61,12 @@ mod tests {
         let origin = Instant::now();
         let progress = at(origin, &[0, 900, 1_000, 1_010, 1_410, 1_420, 1_520, 3_000]);
         let gap = |from, to| {
-            progress.longest_gap(origin + Duration::from_millis(from), origin + Duration::from_millis(to)).as_millis()
+            progress
+                .longest_gap(
+                    origin + Duration::from_millis(from),
+                    origin + Duration::from_millis(to),
+                )
+                .as_millis()
         };
         assert_eq!(gap(1_011, 1_500), 400);
         assert_eq!(gap(950, 1_005), 100);
