@@ -1,2 +1,60 @@
-//! Placeholder.
-fn main() {}
+//! Runs clusters of `kv-server` on this machine: a demonstration of a failover, and a cluster to try things on.
+//!
+//! Every node is a process of its own. The program needs no other file to start them: it can be a node
+//! itself, through the entry point that `kv-server` has.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod cluster_file;
+mod demo;
+mod directory;
+mod error;
+mod local;
+mod node;
+mod node_process;
+mod observe;
+mod ports;
+mod report;
+mod signals;
+mod up;
+
+use std::future::Future;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::{Arguments, Command};
+use crate::error::Error;
+use crate::report::Reporter;
+
+/// The exit status when a check did not hold.
+const CHECK_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let reporter = Reporter::new(arguments.output);
+    let outcome = match arguments.command {
+        Command::Demo => run(demo::run(reporter)),
+        Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
+        Command::Node(node) => return node::run(node),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(CHECK_FAILED),
+        Err(error) => {
+            // Nothing is left to be done if stderr is closed.
+            let _ = write!(std::io::stderr(), "{}", error.report());
+            ExitCode::from(error.exit_status())
+        }
+    }
+}
+
+/// Runs a command to its end; `Ok(false)` means that a check did not hold.
+fn run(command: impl Future<Output = Result<bool, Error>>) -> Result<bool, Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::system("start the asynchronous runtime"))?;
+    runtime.block_on(command)
+}

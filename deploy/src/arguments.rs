@@ -1,0 +1,133 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::report::Format;
+
+const EXAMPLES: &str = "\
+Examples:
+  deploy demo                          see a leader die and nothing get lost, in about 20 seconds
+  deploy --output json demo | tail -1  the same, for a script
+  deploy up                            three nodes on 127.0.0.1, their data in ./kv-cluster
+  deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
+
+Exit status: 0 done, 1 a check did not hold, 2 wrong usage or configuration, 3 not done.";
+
+const DEMO_EXAMPLES: &str = "\
+Examples:
+  deploy demo
+  deploy demo --output json | tail -1
+
+Exit status: 0 every check held, 1 one did not (the directory is kept, and told), 3 not done.";
+
+const UP_EXAMPLES: &str = "\
+Examples:
+  deploy up
+  deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
+  deploy up --fresh --snapshot-log-bytes 1000000
+
+DIR/cluster.toml is written once. Edit it and run `deploy up` again to change a setting; or throw the \
+cluster away, data and all, with --fresh.
+
+Exit status: 0 stopped by Ctrl-C, 2 wrong usage or configuration, 3 not done.";
+
+/// Runs and demonstrates local clusters of kv-server.
+#[derive(Debug, Parser)]
+#[command(name = "deploy", version, after_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// How to print what happens: text, or JSON with one object a line
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub(crate) output: Format,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start three nodes, write from several clients, kill the leader, and check that nothing was lost
+    #[command(after_help = DEMO_EXAMPLES)]
+    Demo,
+    /// Start a local cluster and keep it running until Ctrl-C
+    #[command(after_help = UP_EXAMPLES)]
+    Up(UpArguments),
+    /// Be a node: what `demo` and `up` start
+    #[command(hide = true, disable_help_flag = true)]
+    Node(NodeArguments),
+}
+
+/// Options of `deploy up`. What is not given comes from `DIR/cluster.toml`, or else from the defaults.
+#[derive(Debug, Args)]
+pub(crate) struct UpArguments {
+    /// How many nodes [default for a new cluster: 3]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub(crate) nodes: Option<u16>,
+    /// Where the cluster lives: its cluster.toml and, for each node, its data, log and pid
+    #[arg(long, default_value = "kv-cluster")]
+    pub(crate) dir: PathBuf,
+    /// Node i serves peers on this + 10(i-1) + 1, clients on this + 10(i-1) + 2 [default for a new cluster: 7100]
+    #[arg(long, value_name = "PORT")]
+    pub(crate) base_port: Option<u16>,
+    /// Throw away the cluster in DIR, data and all, and begin a new one
+    #[arg(long)]
+    pub(crate) fresh: bool,
+    /// For a new cluster: cut a snapshot when the log since the last one has grown past this many bytes
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_log_bytes: Option<u64>,
+}
+
+/// Arguments of the hidden `deploy node`.
+#[derive(Debug, Args)]
+pub(crate) struct NodeArguments {
+    /// Stop when stdin ends: a node then never outlives whoever started it and holds the other end
+    #[arg(long)]
+    pub(crate) until_stdin_closes: bool,
+    /// What kv-server's own command line takes
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "KV_SERVER_ARGUMENTS"
+    )]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_node_takes_every_argument_of_kv_server_untouched() {
+        let parsed = Arguments::try_parse_from([
+            "deploy",
+            "node",
+            "--until-stdin-closes",
+            "--",
+            "--config",
+            "c",
+            "--id",
+            "2",
+        ])
+        .unwrap();
+        let Command::Node(node) = parsed.command else {
+            panic!("not a node")
+        };
+        assert!(node.until_stdin_closes);
+        assert_eq!(node.arguments, ["--config", "c", "--id", "2"]);
+    }
+
+    #[test]
+    fn no_nodes_and_ten_nodes_are_refused() {
+        for count in ["0", "10"] {
+            assert!(Arguments::try_parse_from(["deploy", "up", "--nodes", count]).is_err());
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! A `deploy` process under test, and waits with a deadline.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+/// The longest wait for anything: far beyond what it takes on a busy machine, so that only a fault gets there.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running `deploy --output json …`, with the lines it printed. It is ended on drop.
+#[derive(Debug)]
+pub(crate) struct Deploy {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Deploy {
+    /// Starts it with a temporary directory of its own.
+    pub(crate) fn start(arguments: &[&str], tmp: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_deploy"))
+            .args(["--output", "json"])
+            .args(arguments)
+            .env("TMPDIR", tmp)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        Self { child, lines }
+    }
+
+    /// The next object with this `event`; what comes before is passed over.
+    pub(crate) fn wait_for(&self, event: &str) -> Value {
+        let began = Instant::now();
+        loop {
+            let left = DEADLINE.saturating_sub(began.elapsed());
+            let line = self
+                .lines
+                .recv_timeout(left)
+                .unwrap_or_else(|error| panic!("no event {event:?}: {error}"));
+            let object: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("not JSON: {line}"));
+            if object["event"] == event {
+                return object;
+            }
+        }
+    }
+
+    /// Every line from here to the end.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        let began = Instant::now();
+        std::iter::from_fn(|| {
+            self.lines
+                .recv_timeout(DEADLINE.saturating_sub(began.elapsed()))
+                .ok()
+        })
+        .collect()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end; the status and what it said on stderr.
+    pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
+        let status = eventually("deploy ends", || self.child.try_wait().unwrap());
+        let stderr = std::io::read_to_string(self.child.stderr.take().unwrap()).unwrap();
+        (status, stderr)
+    }
+}
+
+impl Drop for Deploy {
+    /// Its nodes see their stdin end and follow.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Tries until there is a result.
+pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let began = Instant::now();
+    loop {
+        if let Some(result) = attempt() {
+            return result;
+        }
+        assert!(began.elapsed() < DEADLINE, "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Whether nothing listens on this address.
+pub(crate) fn is_free(address: &str) -> bool {
+    TcpListener::bind(address).is_ok()
+}
+
+/// Sends SIGKILL to a process by its id.
+pub(crate) fn kill(pid: i32) {
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+}
