@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rpc::limits::MAX_CLUSTER_ID_BYTES;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -247,6 +248,13 @@ impl ClerkBuilder {
                 self.max_in_flight as u64 > SESSION_WINDOW,
                 "must be at most 1024",
             ),
+            (
+                "cluster_id",
+                self.cluster_id
+                    .as_ref()
+                    .is_some_and(|id| id.is_empty() || id.len() > MAX_CLUSTER_ID_BYTES),
+                "must have 1 to 255 bytes",
+            ),
         ];
         match settings.into_iter().find(|(_, wrong, _)| *wrong) {
             Some((setting, _, problem)) => Err(InvalidArgument::Setting { setting, problem }),
@@ -275,6 +283,7 @@ mod tests {
                 builder().connect_timeout(Duration::ZERO),
                 "connect_timeout must be above zero",
             ),
+            (builder().cluster_id(""), "cluster_id must have 1 to 255 bytes"),
             (builder().max_in_flight(0), "max_in_flight must be above zero"),
             (
                 builder().max_in_flight(1_025),

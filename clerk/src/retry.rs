@@ -180,7 +180,9 @@ impl Call {
     /// How the call ends when its time is up, or when it cannot go on for `reason`.
     #[must_use]
     pub fn give_up(&self, elapsed: Duration, reason: Reason) -> Error {
-        let after = elapsed.min(self.timeout);
+        // Milliseconds are what a reader of the message can use.
+        let after =
+            Duration::from_millis(u64::try_from(elapsed.min(self.timeout).as_millis()).unwrap_or(u64::MAX));
         if self.in_doubt {
             Error::OutcomeUnknown { after, reason }
         } else {

@@ -66,6 +66,7 @@ pub(crate) enum Command {
   clerk put -- -key-with-a-dash value")]
     Put {
         /// 1 to 4,096 bytes
+        #[arg(allow_negative_numbers = true)]
         key: OsString,
         /// Up to 1 MiB; `-` reads it from stdin, byte for byte
         #[arg(allow_negative_numbers = true)]
@@ -78,6 +79,7 @@ pub(crate) enum Command {
   date | clerk append log -")]
     Append {
         /// 1 to 4,096 bytes
+        #[arg(allow_negative_numbers = true)]
         key: OsString,
         /// What to append, so that the value stays within 1 MiB; `-` reads it from stdin, byte for byte
         #[arg(allow_negative_numbers = true)]
@@ -92,6 +94,7 @@ pub(crate) enum Command {
   clerk --output json get greeting")]
     Get {
         /// 1 to 4,096 bytes
+        #[arg(allow_negative_numbers = true)]
         key: OsString,
         /// How fresh the value must be
         #[arg(long, value_name = "HOW", default_value = "linearizable")]
@@ -106,6 +109,7 @@ pub(crate) enum Command {
   clerk delete greeting")]
     Delete {
         /// 1 to 4,096 bytes
+        #[arg(allow_negative_numbers = true)]
         key: OsString,
     },
 
