@@ -17,7 +17,10 @@ pub(crate) fn key(key: &[u8]) -> Result<Bytes, Error> {
 /// A bound of a range: a key, or nothing.
 pub(crate) fn bound(key: &[u8]) -> Result<Bytes, Error> {
     if key.len() > MAX_KEY_BYTES {
-        return Err(InvalidArgument::KeyTooLong { len: key.len() as u64 }.into());
+        return Err(InvalidArgument::KeyTooLong {
+            len: key.len() as u64,
+        }
+        .into());
     }
     Ok(Bytes::copy_from_slice(key))
 }
@@ -25,7 +28,10 @@ pub(crate) fn bound(key: &[u8]) -> Result<Bytes, Error> {
 /// A value that may be sent.
 pub(crate) fn value(value: &[u8]) -> Result<Bytes, Error> {
     if value.len() > MAX_VALUE_BYTES {
-        return Err(InvalidArgument::ValueTooLong { len: value.len() as u64 }.into());
+        return Err(InvalidArgument::ValueTooLong {
+            len: value.len() as u64,
+        }
+        .into());
     }
     Ok(Bytes::copy_from_slice(value))
 }

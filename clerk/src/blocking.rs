@@ -64,11 +64,15 @@ impl Clerk {
     pub fn with_settings(settings: ClerkBuilder) -> Result<Self, Error> {
         let clerk = settings.build()?;
         let background = Background::start().map_err(not_done)?;
-        background.run(async move {
-            clerk.members().await?;
-            Ok(clerk)
-        })
-        .map(|clerk| Self { clerk, background: Arc::new(background) })
+        background
+            .run(async move {
+                clerk.members().await?;
+                Ok(clerk)
+            })
+            .map(|clerk| Self {
+                clerk,
+                background: Arc::new(background),
+            })
     }
 
     /// As [`Clerk::with_timeout`](crate::Clerk::with_timeout).
@@ -80,7 +84,10 @@ impl Clerk {
     /// ```
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { clerk: self.clerk.with_timeout(timeout), background: Arc::clone(&self.background) }
+        Self {
+            clerk: self.clerk.with_timeout(timeout),
+            background: Arc::clone(&self.background),
+        }
     }
 
     /// As [`Clerk::timeout`](crate::Clerk::timeout).
@@ -177,7 +184,8 @@ impl Clerk {
     /// ```
     pub fn get_with(&self, key: impl AsRef<[u8]>, consistency: Consistency) -> Result<GetReply, Error> {
         let (clerk, key) = (self.clerk.clone(), owned(key));
-        self.background.run(async move { clerk.get_with(key, consistency).await })
+        self.background
+            .run(async move { clerk.get_with(key, consistency).await })
     }
 
     /// As [`Clerk::scan`](crate::Clerk::scan).
@@ -260,18 +268,27 @@ struct Background {
 impl Background {
     fn start() -> Result<Self, Reason> {
         let failed = |error: std::io::Error| Reason::NoBackground(error.to_string());
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(failed)?;
         let handle = runtime.handle().clone();
         let (stop, stopped) = oneshot::channel::<()>();
         let drive = move || {
             // The sender never sends; the error that it was dropped is the signal.
             let _ = runtime.block_on(stopped);
         };
-        std::thread::Builder::new().name("clerk".into()).spawn(drive).map_err(failed)?;
+        std::thread::Builder::new()
+            .name("clerk".into())
+            .spawn(drive)
+            .map_err(failed)?;
         Ok(Self { handle, _stop: stop })
     }
 
-    fn run<T: Send + 'static>(&self, call: impl Future<Output = Result<T, Error>> + Send + 'static) -> Result<T, Error> {
+    fn run<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
         if Handle::try_current().is_ok() {
             return Err(not_done(Reason::InsideRuntime));
         }
@@ -291,7 +308,10 @@ impl Background {
 }
 
 fn not_done(reason: Reason) -> Error {
-    Error::NotDone { after: Duration::ZERO, reason }
+    Error::NotDone {
+        after: Duration::ZERO,
+        reason,
+    }
 }
 
 fn owned(bytes: impl AsRef<[u8]>) -> Bytes {

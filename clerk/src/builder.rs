@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use rpc::limits::MAX_CLUSTER_ID_BYTES;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -68,7 +69,8 @@ impl ClerkBuilder {
     /// ```
     #[must_use]
     pub fn endpoints<E: AsRef<str>>(mut self, endpoints: impl IntoIterator<Item = E>) -> Self {
-        self.endpoints.extend(endpoints.into_iter().map(|endpoint| endpoint.as_ref().to_owned()));
+        self.endpoints
+            .extend(endpoints.into_iter().map(|endpoint| endpoint.as_ref().to_owned()));
         self
     }
 
@@ -111,7 +113,10 @@ impl ClerkBuilder {
     /// ```
     #[must_use]
     pub fn connect_timeout(self, connect_timeout: Duration) -> Self {
-        Self { connect_timeout, ..self }
+        Self {
+            connect_timeout,
+            ..self
+        }
     }
 
     /// The pauses between rounds of attempts: any time up to `first` before the second round, the bound
@@ -143,7 +148,10 @@ impl ClerkBuilder {
     /// ```
     #[must_use]
     pub fn max_in_flight(self, max_in_flight: usize) -> Self {
-        Self { max_in_flight, ..self }
+        Self {
+            max_in_flight,
+            ..self
+        }
     }
 
     /// Refuses servers of any other cluster. Unless set, the first server that answers decides.
@@ -155,7 +163,10 @@ impl ClerkBuilder {
     /// ```
     #[must_use]
     pub fn cluster_id(self, cluster_id: impl Into<String>) -> Self {
-        Self { cluster_id: Some(cluster_id.into()), ..self }
+        Self {
+            cluster_id: Some(cluster_id.into()),
+            ..self
+        }
     }
 
     /// Makes the jitter of the pauses repeatable. Random unless set.
@@ -167,7 +178,10 @@ impl ClerkBuilder {
     /// ```
     #[must_use]
     pub fn seed(self, seed: u64) -> Self {
-        Self { seed: Some(seed), ..self }
+        Self {
+            seed: Some(seed),
+            ..self
+        }
     }
 
     /// Makes the clerk. Nothing is sent before its first call.
@@ -229,7 +243,18 @@ impl ClerkBuilder {
             ("try_timeout", self.policy.try_timeout.is_zero(), zero),
             ("connect_timeout", self.connect_timeout.is_zero(), zero),
             ("max_in_flight", self.max_in_flight == 0, zero),
-            ("max_in_flight", self.max_in_flight as u64 > SESSION_WINDOW, "must be at most 1024"),
+            (
+                "max_in_flight",
+                self.max_in_flight as u64 > SESSION_WINDOW,
+                "must be at most 1024",
+            ),
+            (
+                "cluster_id",
+                self.cluster_id
+                    .as_ref()
+                    .is_some_and(|id| id.is_empty() || id.len() > MAX_CLUSTER_ID_BYTES),
+                "must have 1 to 255 bytes",
+            ),
         ];
         match settings.into_iter().find(|(_, wrong, _)| *wrong) {
             Some((setting, _, problem)) => Err(InvalidArgument::Setting { setting, problem }),
@@ -250,10 +275,20 @@ mod tests {
     fn settings_out_of_range_are_refused_by_name() {
         let cases = [
             (builder().timeout(Duration::ZERO), "timeout must be above zero"),
-            (builder().try_timeout(Duration::ZERO), "try_timeout must be above zero"),
-            (builder().connect_timeout(Duration::ZERO), "connect_timeout must be above zero"),
+            (
+                builder().try_timeout(Duration::ZERO),
+                "try_timeout must be above zero",
+            ),
+            (
+                builder().connect_timeout(Duration::ZERO),
+                "connect_timeout must be above zero",
+            ),
+            (builder().cluster_id(""), "cluster_id must have 1 to 255 bytes"),
             (builder().max_in_flight(0), "max_in_flight must be above zero"),
-            (builder().max_in_flight(1_025), "max_in_flight must be at most 1024"),
+            (
+                builder().max_in_flight(1_025),
+                "max_in_flight must be at most 1024",
+            ),
         ];
         for (builder, message) in cases {
             assert_eq!(builder.build().unwrap_err().to_string(), message);
@@ -262,7 +297,11 @@ mod tests {
 
     #[test]
     fn a_timeout_beyond_all_clocks_is_cut_to_a_day() {
-        let clerk = builder().timeout(Duration::MAX).connect_timeout(Duration::MAX).build().unwrap();
+        let clerk = builder()
+            .timeout(Duration::MAX)
+            .connect_timeout(Duration::MAX)
+            .build()
+            .unwrap();
         assert_eq!(clerk.timeout(), LONGEST_TIMEOUT);
     }
 }

@@ -39,7 +39,10 @@ pub struct Clerk {
 
 impl Clerk {
     pub(crate) fn new(cluster: Cluster, timeout: Duration) -> Self {
-        Self { cluster: Arc::new(cluster), timeout }
+        Self {
+            cluster: Arc::new(cluster),
+            timeout,
+        }
     }
 
     /// Connects with default settings to the cluster that these servers (`host:port`) belong to. One that
@@ -82,7 +85,10 @@ impl Clerk {
     /// ```
     #[must_use]
     pub fn with_timeout(&self, timeout: Duration) -> Self {
-        Self { cluster: Arc::clone(&self.cluster), timeout }
+        Self {
+            cluster: Arc::clone(&self.cluster),
+            timeout,
+        }
     }
 
     /// Within what time each call ends.
@@ -196,7 +202,9 @@ impl Clerk {
         let send = |client: rpc::KvClient, context| async move {
             client.get(context, key.clone(), consistency).await
         };
-        self.cluster.read(who_may_answer(consistency), self.timeout, send).await
+        self.cluster
+            .read(who_may_answer(consistency), self.timeout, send)
+            .await
     }
 
     /// Reads one page of a range, as of one point in time: at most 1,000 items or 1 MiB.
@@ -215,15 +223,25 @@ impl Clerk {
     pub async fn scan(&self, scan: &Scan) -> Result<Page, Error> {
         let began = Instant::now();
         let Some(request) = &scan.request()? else {
-            return Ok(Page { items: Vec::new(), next: None, applied_index: LogIndex::ZERO, term: Default::default() });
+            return Ok(Page {
+                items: Vec::new(),
+                next: None,
+                applied_index: LogIndex::ZERO,
+                term: Default::default(),
+            });
         };
-        let send = |client: rpc::KvClient, context| async move {
-            client.scan(context, request.clone()).await
-        };
-        let reply = self.cluster.read(who_may_answer(scan.wanted_consistency()), self.timeout, send).await?;
+        let send =
+            |client: rpc::KvClient, context| async move { client.scan(context, request.clone()).await };
+        let reply = self
+            .cluster
+            .read(who_may_answer(scan.wanted_consistency()), self.timeout, send)
+            .await?;
         if reply.more && reply.items.is_empty() {
             let reason = Reason::BadAnswer("an empty page that is not the last");
-            return Err(Error::NotDone { after: began.elapsed(), reason });
+            return Err(Error::NotDone {
+                after: began.elapsed(),
+                reason,
+            });
         }
         Ok(scan.page(reply))
     }

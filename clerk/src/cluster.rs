@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use rpc::{Context, KvClient, RpcError};
 use rpc::client::{KvError, WriteId};
+use rpc::{Context, KvClient, RpcError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -95,7 +95,10 @@ impl Cluster {
         let number = self.calls_made.fetch_add(1, Ordering::Relaxed);
         // An odd factor spreads neighbouring numbers over the whole range.
         let seed = self.seed ^ number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        Running { call: Call::new(effect, limit, self.policy, seed), began: Instant::now() }
+        Running {
+            call: Call::new(effect, limit, self.policy, seed),
+            began: Instant::now(),
+        }
     }
 
     async fn slot(&self, running: &Running) -> Result<SemaphorePermit<'_>, Error> {
@@ -138,7 +141,12 @@ impl Cluster {
         }
     }
 
-    async fn ask_without_effect<T, F, Fut>(&self, running: &mut Running, want: Want, send: F) -> Result<T, Error>
+    async fn ask_without_effect<T, F, Fut>(
+        &self,
+        running: &mut Running,
+        want: Want,
+        send: F,
+    ) -> Result<T, Error>
     where
         F: Fn(KvClient, Context) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
@@ -202,10 +210,12 @@ impl Cluster {
                 asked.extend(candidates);
                 Err(reason)
             }
-            Err(_) => Err(candidates.first().map_or(Reason::NoTime, |endpoint| Reason::Unreachable {
-                endpoint: endpoint.to_string(),
-                problem: format!("no connection to {endpoint} before the time was up"),
-            })),
+            Err(_) => Err(candidates
+                .first()
+                .map_or(Reason::NoTime, |endpoint| Reason::Unreachable {
+                    endpoint: endpoint.to_string(),
+                    problem: format!("no connection to {endpoint} before the time was up"),
+                })),
         }
     }
 
@@ -251,7 +261,10 @@ impl Cluster {
             KvError::ShuttingDown | KvError::OutcomeUnknown => directory.no_leader_at(address),
             _ => {}
         }
-        Failure::Refused { endpoint: address.to_string(), error }
+        Failure::Refused {
+            endpoint: address.to_string(),
+            error,
+        }
     }
 }
 
@@ -259,6 +272,9 @@ fn no_answer(address: &Address, waited: Duration, error: Option<RpcError>) -> Re
     let endpoint = address.to_string();
     match error {
         None | Some(RpcError::DeadlineExceeded) => Reason::Silent { endpoint, waited },
-        Some(error) => Reason::ConnectionLost { endpoint, problem: error.to_string() },
+        Some(error) => Reason::ConnectionLost {
+            endpoint,
+            problem: error.to_string(),
+        },
     }
 }

@@ -78,8 +78,14 @@ impl Connections {
     /// # Errors
     ///
     /// What the last candidate met, when none could be reached.
-    pub(crate) async fn first_of(self: &Arc<Self>, candidates: &[Address]) -> Result<(Address, Arc<Link>), Reason> {
-        if let Some(open) = candidates.iter().find_map(|address| Some((Arc::clone(address), self.open(address)?))) {
+    pub(crate) async fn first_of(
+        self: &Arc<Self>,
+        candidates: &[Address],
+    ) -> Result<(Address, Arc<Link>), Reason> {
+        if let Some(open) = candidates
+            .iter()
+            .find_map(|address| Some((Arc::clone(address), self.open(address)?)))
+        {
             return Ok(open);
         }
         let mut waiting = candidates.iter();
@@ -91,16 +97,13 @@ impl Connections {
                 let dial = self.dial(&address);
                 dials.push(async move { dial.await.map(|link| (address, link)) });
             }
-            let head_start = async {
-                if waiting.len() == 0 { std::future::pending().await } else { sleep(HEAD_START).await }
-            };
             tokio::select! {
                 dialed = dials.next() => match dialed {
                     Some(Ok(reached)) => return Ok(reached),
                     Some(Err(reason)) => last = reason,
                     None => return Err(last),
                 },
-                () = head_start => {}
+                () = sleep(HEAD_START), if waiting.len() > 0 => {}
             }
         }
     }
@@ -114,7 +117,11 @@ impl Connections {
     /// server is there. Calls in flight on it may still get their answers.
     pub(crate) fn give_up(&self, address: &Address, link: &Link) {
         let mut dials = lock(&self.dials);
-        if dials.get(address).and_then(open_link).is_some_and(|current| current.number == link.number) {
+        if dials
+            .get(address)
+            .and_then(open_link)
+            .is_some_and(|current| current.number == link.number)
+        {
             dials.remove(address);
         }
     }
@@ -135,7 +142,10 @@ impl Connections {
         dials.retain(|address, _| known.iter().any(|(server, _)| server == address));
         // A task of its own: the dial goes on when the call that began it is dropped.
         let task = tokio::spawn(Arc::clone(self).connect(Arc::clone(address)));
-        let lost = unreachable(address, format!("the connection attempt to {address} was abandoned"));
+        let lost = unreachable(
+            address,
+            format!("the connection attempt to {address} was abandoned"),
+        );
         let dial = async move { task.await.unwrap_or(Err(lost)) }.boxed().shared();
         dials.insert(Arc::clone(address), dial.clone());
         dial
@@ -146,7 +156,10 @@ impl Connections {
         let limit = self.settings.connect_timeout;
         let outcome = match timeout(limit, self.greet(&address)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(unreachable(&address, format!("{address} did not answer within {limit:?}"))),
+            Err(_) => Err(unreachable(
+                &address,
+                format!("{address} did not answer within {limit:?}"),
+            )),
         };
         if outcome.is_err() {
             lock(&self.directory).unreachable(&address, began.elapsed(), self.origin.elapsed());
@@ -163,12 +176,16 @@ impl Connections {
             handshake_timeout: self.settings.connect_timeout,
             ..rpc::ConnectOptions::default()
         };
-        let connection =
-            rpc::connect_kv(address, &options).await.map_err(|error| unreachable(address, error.to_string()))?;
+        let connection = rpc::connect_kv(address, &options)
+            .await
+            .map_err(|error| unreachable(address, error.to_string()))?;
         let server = connection.server();
         self.check_cluster(address, &server.cluster_id)?;
         lock(&self.directory).connected(address, server.node_id);
-        let status = connection.client().status(rpc::context(self.settings.connect_timeout)).await;
+        let status = connection
+            .client()
+            .status(rpc::context(self.settings.connect_timeout))
+            .await;
         match status {
             Ok(Ok(status)) => self.learn(&status),
             Ok(Err(error)) => tracing::debug!(endpoint = %address, %error, "no status"),
@@ -201,5 +218,8 @@ fn open_link(dial: &Dial) -> Option<Arc<Link>> {
 }
 
 fn unreachable(address: &Address, problem: String) -> Reason {
-    Reason::Unreachable { endpoint: address.to_string(), problem }
+    Reason::Unreachable {
+        endpoint: address.to_string(),
+        problem,
+    }
 }

@@ -53,7 +53,11 @@ pub(crate) struct Directory {
 impl Directory {
     /// Starts from the addresses the user gave; doubles are dropped.
     pub(crate) fn new(addresses: &[String]) -> Result<Self, InvalidArgument> {
-        let mut directory = Self { endpoints: Vec::new(), leader: None, turn: 0 };
+        let mut directory = Self {
+            endpoints: Vec::new(),
+            leader: None,
+            turn: 0,
+        };
         for address in addresses {
             let address = address.trim();
             check_address(address)?;
@@ -78,9 +82,13 @@ impl Directory {
         {
             return vec![leader];
         }
-        let mut fresh = self.from_turn().filter(|e| e.is_open_to(asked, now)).map(Endpoint::address).collect();
+        let mut fresh = self
+            .in_turn()
+            .filter(|e| e.is_open_to(asked, now))
+            .map(Endpoint::address)
+            .collect();
         if Vec::is_empty(&fresh) && asked.is_empty() {
-            let mut cooling: Vec<&Endpoint> = self.from_turn().collect();
+            let mut cooling: Vec<&Endpoint> = self.in_turn().collect();
             cooling.sort_by_key(|endpoint| endpoint.cooling_until);
             fresh = cooling.into_iter().map(Endpoint::address).collect();
         }
@@ -91,7 +99,10 @@ impl Directory {
     /// Whether [`Directory::candidates`] has anyone left for this round.
     pub(crate) fn another_left(&self, asked: &[Address], now: Duration) -> bool {
         self.leader.as_ref().is_some_and(|leader| !asked.contains(leader))
-            || self.endpoints.iter().any(|endpoint| endpoint.is_open_to(asked, now))
+            || self
+                .endpoints
+                .iter()
+                .any(|endpoint| endpoint.is_open_to(asked, now))
     }
 
     /// A connection to `address` stands, and `id` answered there.
@@ -158,13 +169,19 @@ impl Directory {
 
     /// All servers known, with the id that was last seen there.
     pub(crate) fn servers(&self) -> Vec<(Address, Option<NodeId>)> {
-        self.endpoints.iter().map(|endpoint| (endpoint.address(), endpoint.id)).collect()
+        self.endpoints
+            .iter()
+            .map(|endpoint| (endpoint.address(), endpoint.id))
+            .collect()
     }
 
     /// Where to reach `member`: at an address that is known to work for its id if there is one, else where
     /// it says; that may be a name only the servers know (a container's, say).
     fn address_of(&mut self, member: &Member, now: Duration) -> Option<Address> {
-        let known = self.endpoints.iter().find(|e| e.id == Some(member.id) && e.cooling_until <= now);
+        let known = self
+            .endpoints
+            .iter()
+            .find(|e| e.id == Some(member.id) && e.cooling_until <= now);
         if let Some(endpoint) = known {
             return Some(endpoint.address());
         }
@@ -190,14 +207,17 @@ impl Directory {
     }
 
     fn is_cooling(&self, address: &str, now: Duration) -> bool {
-        self.position(address).is_some_and(|at| self.endpoints[at].cooling_until > now)
+        self.position(address)
+            .is_some_and(|at| self.endpoints[at].cooling_until > now)
     }
 
     fn position(&self, address: &str) -> Option<usize> {
-        self.endpoints.iter().position(|endpoint| &*endpoint.address == address)
+        self.endpoints
+            .iter()
+            .position(|endpoint| &*endpoint.address == address)
     }
 
-    fn from_turn(&self) -> impl Iterator<Item = &Endpoint> {
+    fn in_turn(&self) -> impl Iterator<Item = &Endpoint> {
         let (before, from) = self.endpoints.split_at(self.turn.min(self.endpoints.len()));
         from.iter().chain(before)
     }
@@ -205,7 +225,12 @@ impl Directory {
 
 impl Endpoint {
     fn new(address: &str, id: Option<NodeId>, given: bool) -> Self {
-        Self { address: address.into(), id, given, cooling_until: Duration::ZERO }
+        Self {
+            address: address.into(),
+            id,
+            given,
+            cooling_until: Duration::ZERO,
+        }
     }
 
     fn address(&self) -> Address {
@@ -242,7 +267,10 @@ mod tests {
     }
 
     fn member(id: u64, address: &str) -> Member {
-        Member { id: NodeId(id), client_addr: address.into() }
+        Member {
+            id: NodeId(id),
+            client_addr: address.into(),
+        }
     }
 
     fn names(addresses: &[Address]) -> Vec<&str> {
@@ -252,15 +280,24 @@ mod tests {
     #[test]
     fn without_a_leader_everyone_is_asked_and_the_first_place_rotates() {
         let mut directory = directory(&["a:1", "b:1", "c:1"]);
-        assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["a:1", "b:1", "c:1"]);
-        assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["b:1", "c:1", "a:1"]);
+        assert_eq!(
+            names(&directory.candidates(Want::Leader, &[], NOW)),
+            ["a:1", "b:1", "c:1"]
+        );
+        assert_eq!(
+            names(&directory.candidates(Want::Leader, &[], NOW)),
+            ["b:1", "c:1", "a:1"]
+        );
     }
 
     #[test]
     fn a_known_leader_is_asked_alone_and_only_once_a_round() {
         let mut directory = directory(&["a:1", "b:1"]);
         directory.redirected("a:1", Some(&member(2, "b:1")), NOW);
-        assert_eq!(names(&directory.candidates(Want::Leader, &["a:1".into()], NOW)), ["b:1"]);
+        assert_eq!(
+            names(&directory.candidates(Want::Leader, &["a:1".into()], NOW)),
+            ["b:1"]
+        );
         let asked = ["a:1".into(), "b:1".into()];
         assert!(!directory.another_left(&asked, NOW));
         assert!(directory.candidates(Want::Leader, &asked, NOW).is_empty());
@@ -297,7 +334,10 @@ mod tests {
         directory.connected("localhost:7112", NodeId(2));
         assert_eq!(directory.servers().len(), 2);
         directory.redirected("localhost:7102", Some(&member(2, "10.0.0.2:1")), NOW);
-        assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["localhost:7112"]);
+        assert_eq!(
+            names(&directory.candidates(Want::Leader, &[], NOW)),
+            ["localhost:7112"]
+        );
     }
 
     #[test]
@@ -325,7 +365,10 @@ mod tests {
         let mut directory = directory(&["a:1", "b:1"]);
         directory.unreachable("a:1", Duration::from_secs(1), NOW);
         directory.unreachable("b:1", Duration::ZERO, NOW);
-        assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["b:1", "a:1"]);
+        assert_eq!(
+            names(&directory.candidates(Want::Leader, &[], NOW)),
+            ["b:1", "a:1"]
+        );
     }
 
     #[test]
@@ -335,7 +378,10 @@ mod tests {
         assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["b:1"]);
         directory.learn(&[member(3, "c:1")], None, NOW);
         let servers = directory.servers();
-        assert_eq!(servers.iter().map(|(address, _)| &**address).collect::<Vec<_>>(), ["a:1", "c:1"]);
+        assert_eq!(
+            servers.iter().map(|(address, _)| &**address).collect::<Vec<_>>(),
+            ["a:1", "c:1"]
+        );
     }
 
     #[test]
@@ -349,11 +395,28 @@ mod tests {
     #[test]
     fn endpoints_that_are_not_host_and_port_are_refused() {
         let long = format!("{}:1", "h".repeat(300));
-        for wrong in ["", "a", ":1", "a:", "a:0", "a:65536", "a:b", "::1:80", "[]:1", "http://a:1", "a,b:1", &long]
-        {
+        for wrong in [
+            "",
+            "a",
+            ":1",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "::1:80",
+            "[]:1",
+            "http://a:1",
+            "a,b:1",
+            &long,
+        ] {
             assert!(check_address(wrong).is_err(), "{wrong:?} was taken");
         }
-        for right in ["127.0.0.1:7102", "localhost:1", "[::1]:7102", "kv-1.example.org:65535"] {
+        for right in [
+            "127.0.0.1:7102",
+            "localhost:1",
+            "[::1]:7102",
+            "kv-1.example.org:65535",
+        ] {
             assert_eq!(check_address(right), Ok(()));
         }
         assert_eq!(Directory::new(&[]).unwrap_err(), InvalidArgument::NoEndpoint);

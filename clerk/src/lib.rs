@@ -84,7 +84,7 @@ mod status;
 mod writes;
 
 pub use raft_core::{LogIndex, NodeId, Role, Term};
-pub use rpc::client::{Consistency, Found, GetReply, Member, ScanItem, StatusReply};
+pub use rpc::client::{Consistency, Found, GetReply, KvError, Member, ScanItem, StatusReply};
 
 pub use crate::builder::ClerkBuilder;
 pub use crate::clerk::Clerk;

@@ -43,7 +43,9 @@ pub enum Error {
     },
     /// The session ended between two attempts of one write, so nobody can tell any more whether the first
     /// took effect. No attempt will take effect from here on. The next write opens a new session.
-    #[error("outcome unknown: the session ended before the write was answered, and an attempt may have taken effect")]
+    #[error(
+        "outcome unknown: the session ended before the write was answered, and an attempt may have taken effect"
+    )]
     SessionExpired,
 }
 

@@ -130,7 +130,16 @@ impl Call {
     /// A call that began just now and must end within `timeout`.
     #[must_use]
     pub fn new(effect: Effect, timeout: Duration, policy: RetryPolicy, seed: u64) -> Self {
-        Self { effect, timeout, policy, seed, in_doubt: false, pauses: 0, silences: 0, last: Reason::NoTime }
+        Self {
+            effect,
+            timeout,
+            policy,
+            seed,
+            in_doubt: false,
+            pauses: 0,
+            silences: 0,
+            last: Reason::NoTime,
+        }
     }
 
     /// Whether an earlier attempt may have taken effect.
@@ -162,15 +171,23 @@ impl Call {
                 self.in_doubt |= self.effect == Effect::Write;
                 self.go_on(elapsed, reason, another_left)
             }
-            Failure::Refused { endpoint, error } => self.after_refusal(elapsed, endpoint, error, another_left),
+            Failure::Refused { endpoint, error } => {
+                self.after_refusal(elapsed, endpoint, error, another_left)
+            }
         }
     }
 
     /// How the call ends when its time is up, or when it cannot go on for `reason`.
     #[must_use]
     pub fn give_up(&self, elapsed: Duration, reason: Reason) -> Error {
-        let after = elapsed.min(self.timeout);
-        if self.in_doubt { Error::OutcomeUnknown { after, reason } } else { Error::NotDone { after, reason } }
+        // Milliseconds are what a reader of the message can use.
+        let after =
+            Duration::from_millis(u64::try_from(elapsed.min(self.timeout).as_millis()).unwrap_or(u64::MAX));
+        if self.in_doubt {
+            Error::OutcomeUnknown { after, reason }
+        } else {
+            Error::NotDone { after, reason }
+        }
     }
 
     /// How the call ends when its time is up.
@@ -180,26 +197,29 @@ impl Call {
     }
 
     fn after_refusal(&mut self, elapsed: Duration, endpoint: String, error: KvError, another: bool) -> Next {
-        let reason = Reason::Refused { endpoint, error: error.clone() };
-        match error {
-            KvError::NotLeader { .. } | KvError::ShuttingDown => self.go_on(elapsed, reason, another),
-            KvError::OutcomeUnknown => {
+        let verdict = Verdict::of(&error);
+        let reason = Reason::Refused { endpoint, error };
+        match verdict {
+            Verdict::AskAnother => self.go_on(elapsed, reason, another),
+            Verdict::Doubtful => {
                 self.in_doubt |= self.effect == Effect::Write;
                 self.go_on(elapsed, reason, another)
             }
-            KvError::Busy(_) => self.go_on(elapsed, reason, false),
-            // The servers refuse it before they look at the session, so it tells nothing of earlier attempts.
-            KvError::InvalidArgument(InvalidArgument::Sequence) | KvError::SequenceForgotten => {
-                Next::GiveUp(self.give_up(elapsed, reason))
-            }
-            // An attempt that took effect would have left its answer, and this retry had got that instead.
-            KvError::InvalidArgument(argument) => Next::GiveUp(argument.into()),
-            KvError::SessionExpired if self.in_doubt => Next::GiveUp(Error::SessionExpired),
-            KvError::SessionExpired => match self.go_on(elapsed, reason, false) {
-                Next::Pause(delay) if self.pauses > 1 => Next::NewSession(delay),
-                Next::Pause(_) => Next::NewSession(Duration::ZERO),
-                other => other,
-            },
+            Verdict::Pause => self.go_on(elapsed, reason, false),
+            Verdict::Nonsense => Next::GiveUp(self.give_up(elapsed, reason)),
+            Verdict::Never(argument) => Next::GiveUp(argument.into()),
+            Verdict::SessionEnded if self.in_doubt => Next::GiveUp(Error::SessionExpired),
+            Verdict::SessionEnded => self.new_session(elapsed, reason),
+        }
+    }
+
+    /// The first new session is opened at once. More of them show a cluster that ends sessions as fast as they
+    /// are opened, which haste makes worse.
+    fn new_session(&mut self, elapsed: Duration, reason: Reason) -> Next {
+        match self.go_on(elapsed, reason, false) {
+            Next::Pause(_) if self.pauses <= 1 => Next::NewSession(Duration::ZERO),
+            Next::Pause(pause) => Next::NewSession(pause),
+            other => other,
         }
     }
 
@@ -227,9 +247,42 @@ impl Call {
         let bound = self.policy.first_pause.saturating_mul(1 << self.pauses.min(16));
         let bound = bound.min(self.policy.longest_pause);
         // One generator a pause keeps a call that never fails free of random numbers.
-        let mut jitter = Xoshiro256PlusPlus::seed_from_u64(self.seed ^ u64::from(self.pauses).rotate_left(32));
+        let mut jitter =
+            Xoshiro256PlusPlus::seed_from_u64(self.seed ^ u64::from(self.pauses).rotate_left(32));
         self.pauses += 1;
         bound.mul_f64(jitter.random_range(0.0..=1.0))
+    }
+}
+
+/// What a server's error means for the call.
+enum Verdict {
+    /// Not done here; perhaps elsewhere.
+    AskAnother,
+    /// Done or not.
+    Doubtful,
+    /// Not done; perhaps later.
+    Pause,
+    /// Not done and never will be. This holds for earlier attempts too: one that took effect would have left
+    /// its answer, and this attempt would have got that instead.
+    Never(InvalidArgument),
+    /// Not done by this attempt; nothing is said of earlier ones.
+    SessionEnded,
+    /// Not done by this attempt, for a reason that the clerk never gives.
+    Nonsense,
+}
+
+impl Verdict {
+    fn of(error: &KvError) -> Self {
+        match error {
+            KvError::NotLeader { .. } | KvError::ShuttingDown => Self::AskAnother,
+            KvError::Busy(_) => Self::Pause,
+            KvError::InvalidArgument(InvalidArgument::Sequence) | KvError::SequenceForgotten => {
+                Self::Nonsense
+            }
+            KvError::InvalidArgument(argument) => Self::Never(*argument),
+            KvError::SessionExpired => Self::SessionEnded,
+            KvError::OutcomeUnknown => Self::Doubtful,
+        }
     }
 }
 
@@ -246,15 +299,24 @@ mod tests {
     }
 
     fn refused(error: KvError) -> Failure {
-        Failure::Refused { endpoint: "n1:1".into(), error }
+        Failure::Refused {
+            endpoint: "n1:1".into(),
+            error,
+        }
     }
 
     fn silence() -> Failure {
-        Failure::NoAnswer(Reason::Silent { endpoint: "n1:1".into(), waited: SECOND })
+        Failure::NoAnswer(Reason::Silent {
+            endpoint: "n1:1".into(),
+            waited: SECOND,
+        })
     }
 
     fn unreachable() -> Failure {
-        Failure::NotSent(Reason::Unreachable { endpoint: "n1:1".into(), problem: "n1:1 refused".into() })
+        Failure::NotSent(Reason::Unreachable {
+            endpoint: "n1:1".into(),
+            problem: "n1:1 refused".into(),
+        })
     }
 
     #[test]
@@ -272,11 +334,17 @@ mod tests {
 
     #[test]
     fn silence_lost_connections_and_lost_leadership_leave_a_write_in_doubt() {
-        let lost = Failure::NoAnswer(Reason::ConnectionLost { endpoint: "n1:1".into(), problem: "reset".into() });
+        let lost = Failure::NoAnswer(Reason::ConnectionLost {
+            endpoint: "n1:1".into(),
+            problem: "reset".into(),
+        });
         for failure in [silence(), lost, refused(KvError::OutcomeUnknown)] {
             let mut call = call(Effect::Write);
             assert_eq!(call.after(Duration::ZERO, failure, true), Next::TryAnother);
-            assert!(matches!(call.time_is_up(5 * SECOND), Error::OutcomeUnknown { .. }));
+            assert!(matches!(
+                call.time_is_up(5 * SECOND),
+                Error::OutcomeUnknown { .. }
+            ));
         }
     }
 
@@ -286,7 +354,10 @@ mod tests {
         call.after(Duration::ZERO, silence(), true);
         call.after(SECOND, refused(KvError::NotLeader { leader: None }), true);
         call.after(SECOND, unreachable(), true);
-        assert!(matches!(call.time_is_up(5 * SECOND), Error::OutcomeUnknown { .. }));
+        assert!(matches!(
+            call.time_is_up(5 * SECOND),
+            Error::OutcomeUnknown { .. }
+        ));
     }
 
     #[test]
@@ -300,7 +371,11 @@ mod tests {
     #[test]
     fn a_busy_server_is_given_a_pause_even_if_others_are_left() {
         let mut call = call(Effect::Write);
-        let next = call.after(Duration::ZERO, refused(KvError::Busy(BusyReason::NewLeader)), true);
+        let next = call.after(
+            Duration::ZERO,
+            refused(KvError::Busy(BusyReason::NewLeader)),
+            true,
+        );
         assert!(matches!(next, Next::Pause(_)));
     }
 
@@ -354,7 +429,10 @@ mod tests {
         let mut call = call(Effect::Read);
         let policy = RetryPolicy::default();
         for round in 0..40_u32 {
-            let bound = policy.first_pause.saturating_mul(1 << round.min(16)).min(policy.longest_pause);
+            let bound = policy
+                .first_pause
+                .saturating_mul(1 << round.min(16))
+                .min(policy.longest_pause);
             match call.after(Duration::ZERO, unreachable(), false) {
                 Next::Pause(pause) => assert!(pause <= bound, "round {round}: {pause:?} > {bound:?}"),
                 other => panic!("expected a pause, got {other:?}"),
@@ -368,7 +446,9 @@ mod tests {
     fn the_same_seed_pauses_alike_and_another_seed_differs() {
         let pauses = |seed| {
             let mut call = Call::new(Effect::Read, 5 * SECOND, RetryPolicy::default(), seed);
-            (0..10).map(|_| call.after(Duration::ZERO, unreachable(), false)).collect::<Vec<_>>()
+            (0..10)
+                .map(|_| call.after(Duration::ZERO, unreachable(), false))
+                .collect::<Vec<_>>()
         };
         assert_eq!(pauses(1), pauses(1));
         assert_ne!(pauses(1), pauses(2));

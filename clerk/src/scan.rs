@@ -46,7 +46,11 @@ impl Scan {
     /// ```
     pub fn prefix(prefix: impl AsRef<[u8]>) -> Self {
         let prefix = prefix.as_ref();
-        Self { from: Bytes::copy_from_slice(prefix), to: behind_prefix(prefix), ..Self::default() }
+        Self {
+            from: Bytes::copy_from_slice(prefix),
+            to: behind_prefix(prefix),
+            ..Self::default()
+        }
     }
 
     /// The keys from `from` on, `to` and what follows left out.
@@ -57,7 +61,10 @@ impl Scan {
     /// # assert_ne!(january, Scan::all());
     /// ```
     pub fn range(from: impl AsRef<[u8]>, to: impl AsRef<[u8]>) -> Self {
-        Self { to: Some(Bytes::copy_from_slice(to.as_ref())), ..Self::starting_at(from) }
+        Self {
+            to: Some(Bytes::copy_from_slice(to.as_ref())),
+            ..Self::starting_at(from)
+        }
     }
 
     /// The keys from `from` on.
@@ -68,7 +75,10 @@ impl Scan {
     /// # assert_ne!(rest, Scan::all());
     /// ```
     pub fn starting_at(from: impl AsRef<[u8]>) -> Self {
-        Self { from: Bytes::copy_from_slice(from.as_ref()), ..Self::default() }
+        Self {
+            from: Bytes::copy_from_slice(from.as_ref()),
+            ..Self::default()
+        }
     }
 
     /// The keys before `to`, whatever the range began with.
@@ -79,7 +89,10 @@ impl Scan {
     /// ```
     #[must_use]
     pub fn ending_before(self, to: impl AsRef<[u8]>) -> Self {
-        Self { to: Some(Bytes::copy_from_slice(to.as_ref())), ..self }
+        Self {
+            to: Some(Bytes::copy_from_slice(to.as_ref())),
+            ..self
+        }
     }
 
     /// At most `limit` items in all pages together.
@@ -91,7 +104,10 @@ impl Scan {
     /// ```
     #[must_use]
     pub fn limit(self, limit: u64) -> Self {
-        Self { limit: Some(limit), ..self }
+        Self {
+            limit: Some(limit),
+            ..self
+        }
     }
 
     /// Leaves the values out.
@@ -103,7 +119,10 @@ impl Scan {
     /// ```
     #[must_use]
     pub fn keys_only(self) -> Self {
-        Self { keys_only: true, ..self }
+        Self {
+            keys_only: true,
+            ..self
+        }
     }
 
     /// How fresh each page must be; linearizable if not said.
@@ -146,12 +165,26 @@ impl Scan {
         if limit == Some(0) {
             return None;
         }
-        Some(Self { from: next_key(&last.key)?, limit, ..self.clone() })
+        Some(Self {
+            from: next_key(&last.key)?,
+            limit,
+            ..self.clone()
+        })
     }
 
     pub(crate) fn page(&self, reply: ScanReply) -> Page {
-        let ScanReply { items, more, applied_index, term } = reply;
-        Page { next: self.behind(&items, more), items, applied_index, term }
+        let ScanReply {
+            items,
+            more,
+            applied_index,
+            term,
+        } = reply;
+        Page {
+            next: self.behind(&items, more),
+            items,
+            applied_index,
+            term,
+        }
     }
 }
 
@@ -201,7 +234,10 @@ pub struct Pages {
 
 impl Pages {
     pub(crate) fn new(clerk: Clerk, scan: Scan) -> Self {
-        Self { clerk, rest: Some(scan) }
+        Self {
+            clerk,
+            rest: Some(scan),
+        }
     }
 
     /// Reads the next page; `None` after the last one. After an error the same page is asked for again.
@@ -253,26 +289,37 @@ mod tests {
     use super::*;
 
     fn item(key: &[u8]) -> ScanItem {
-        ScanItem { key: Bytes::copy_from_slice(key), value: Bytes::new(), version: LogIndex(1) }
+        ScanItem {
+            key: Bytes::copy_from_slice(key),
+            value: Bytes::new(),
+            version: LogIndex(1),
+        }
     }
 
     /// What a server does, on a plain map.
     fn serve(keys: &BTreeMap<Vec<u8>, ()>, request: &ScanRequest, page_items: usize) -> ScanReply {
-        let in_range = keys
-            .keys()
-            .filter(|key| key[..] >= request.from[..] && request.to.as_ref().is_none_or(|to| key[..] < to[..]));
+        let in_range = keys.keys().filter(|key| {
+            key[..] >= request.from[..] && request.to.as_ref().is_none_or(|to| key[..] < to[..])
+        });
         let take = page_items.min(request.limit as usize);
         let found: Vec<_> = in_range.take(take + 1).map(|key| item(key)).collect();
         let more = found.len() > take;
         let items = found.into_iter().take(take).collect();
-        ScanReply { items, more, applied_index: LogIndex(1), term: Term(1) }
+        ScanReply {
+            items,
+            more,
+            applied_index: LogIndex(1),
+            term: Term(1),
+        }
     }
 
     fn collect(keys: &BTreeMap<Vec<u8>, ()>, scan: Scan, page_items: usize) -> Vec<Vec<u8>> {
         let mut rest = Some(scan);
         let mut found = Vec::new();
         while let Some(scan) = rest {
-            let Some(request) = scan.request().unwrap() else { break };
+            let Some(request) = scan.request().unwrap() else {
+                break;
+            };
             let page = scan.page(serve(keys, &request, page_items));
             found.extend(page.items.iter().map(|item| item.key.to_vec()));
             rest = page.next;

@@ -41,7 +41,11 @@ impl SessionBook {
     /// An empty book for a session that was just opened.
     #[must_use]
     pub fn new(session: SessionId) -> Self {
-        Self { session, next: 1, outstanding: BTreeSet::new() }
+        Self {
+            session,
+            next: 1,
+            outstanding: BTreeSet::new(),
+        }
     }
 
     /// The session's id.
@@ -70,8 +74,15 @@ impl SessionBook {
     /// When `sequence` is not outstanding: a finished write must not be sent again.
     #[must_use]
     pub fn write_id(&self, sequence: Sequence) -> WriteId {
-        assert!(self.outstanding.contains(&sequence.0), "a finished write must not be sent again");
-        WriteId { session: self.session, sequence, lowest_outstanding: self.lowest_outstanding() }
+        assert!(
+            self.outstanding.contains(&sequence.0),
+            "a finished write must not be sent again"
+        );
+        WriteId {
+            session: self.session,
+            sequence,
+            lowest_outstanding: self.lowest_outstanding(),
+        }
     }
 
     /// Nobody waits for the answer to `sequence` any more, whatever became of the write. Returns whether
@@ -102,7 +113,10 @@ mod tests {
     use super::*;
 
     fn book() -> SessionBook {
-        SessionBook::new(SessionId { opened_at: 3.into(), secret: 9 })
+        SessionBook::new(SessionId {
+            opened_at: 3.into(),
+            secret: 9,
+        })
     }
 
     #[test]

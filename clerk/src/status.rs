@@ -44,11 +44,20 @@ pub(crate) async fn of_all(cluster: &Cluster, limit: Duration) -> Vec<NodeStatus
     let mut found: Vec<NodeStatus> = Vec::new();
     for _ in 0..ROUNDS {
         let servers = lock(&cluster.directory).servers();
-        let new: Vec<_> = servers.into_iter().filter(|(address, _)| asked.insert(address.clone())).collect();
+        let new: Vec<_> = servers
+            .into_iter()
+            .filter(|(address, _)| asked.insert(address.clone()))
+            .collect();
         if new.is_empty() {
             break;
         }
-        found.extend(join_all(new.into_iter().map(|(address, _)| of_one(cluster, address, limit))).await);
+        found.extend(
+            join_all(
+                new.into_iter()
+                    .map(|(address, _)| of_one(cluster, address, limit)),
+            )
+            .await,
+        );
     }
     fill_in_ids(cluster, &mut found);
     found.sort_by_key(|node| (node.id.is_none(), node.id, node.status.is_err()));
@@ -64,17 +73,30 @@ async fn of_one(cluster: &Cluster, address: Address, limit: Duration) -> NodeSta
         let link = cluster.connections.to(&address).await?;
         match link.client().status(rpc::context(limit)).await {
             Ok(Ok(status)) => Ok(status),
-            Ok(Err(error)) => Err(Reason::Refused { endpoint: endpoint.clone(), error }),
-            Err(error) => Err(Reason::ConnectionLost { endpoint: endpoint.clone(), problem: error.to_string() }),
+            Ok(Err(error)) => Err(Reason::Refused {
+                endpoint: endpoint.clone(),
+                error,
+            }),
+            Err(error) => Err(Reason::ConnectionLost {
+                endpoint: endpoint.clone(),
+                problem: error.to_string(),
+            }),
         }
     };
-    let silent = Reason::Silent { endpoint: endpoint.clone(), waited: limit };
+    let silent = Reason::Silent {
+        endpoint: endpoint.clone(),
+        waited: limit,
+    };
     let status = timeout(limit, asking).await.unwrap_or(Err(silent));
     if let Ok(status) = &status {
         cluster.connections.learn(status);
     }
     let status = status.map_err(|reason| Error::NotDone { after: limit, reason });
-    NodeStatus { endpoint, id: status.as_ref().ok().map(|status| status.id), status }
+    NodeStatus {
+        endpoint,
+        id: status.as_ref().ok().map(|status| status.id),
+        status,
+    }
 }
 
 /// The id of a server that did not answer may be known from the others.

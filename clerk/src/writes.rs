@@ -18,7 +18,10 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(id: SessionId) -> Arc<Self> {
-        Arc::new(Self { book: Mutex::new(SessionBook::new(id)), room: Notify::new() })
+        Arc::new(Self {
+            book: Mutex::new(SessionBook::new(id)),
+            room: Notify::new(),
+        })
     }
 
     /// Takes a sequence number, waiting while the servers' window has no room for it.
@@ -29,7 +32,10 @@ impl Session {
             let sequence = lock(&self.book).begin();
             if let Some(sequence) = sequence {
                 drop(room);
-                return Ticket { session: self, sequence };
+                return Ticket {
+                    session: self,
+                    sequence,
+                };
             }
             room.await;
         }
@@ -83,7 +89,10 @@ impl CurrentSession {
     /// Forgets `ended`, unless another call has replaced it already.
     pub(crate) fn forget(&self, ended: &Arc<Session>) {
         let mut current = lock(&self.session);
-        if current.as_ref().is_some_and(|session| Arc::ptr_eq(session, ended)) {
+        if current
+            .as_ref()
+            .is_some_and(|session| Arc::ptr_eq(session, ended))
+        {
             *current = None;
         }
     }
@@ -97,7 +106,10 @@ mod tests {
     use crate::session::SESSION_WINDOW;
 
     fn session() -> Arc<Session> {
-        Session::new(SessionId { opened_at: 1.into(), secret: 2 })
+        Session::new(SessionId {
+            opened_at: 1.into(),
+            secret: 2,
+        })
     }
 
     #[tokio::test]
@@ -121,7 +133,10 @@ mod tests {
         let early = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(early.is_err(), "a ticket beyond the window was given");
         drop(stuck);
-        assert_eq!(waiting.await.unwrap().write_id().sequence, Sequence(SESSION_WINDOW + 1));
+        assert_eq!(
+            waiting.await.unwrap().write_id().sequence,
+            Sequence(SESSION_WINDOW + 1)
+        );
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl World {
         if id.sequence.0 == 0 || id.sequence < id.lowest_outstanding {
             return Err(KvError::InvalidArgument(InvalidArgument::Sequence));
         }
-        let session = self.sessions.get_mut(&id.session).ok_or(KvError::SessionExpired)?;
+        let session = self
+            .sessions
+            .get_mut(&id.session)
+            .ok_or(KvError::SessionExpired)?;
         session.lowest = session.lowest.max(id.lowest_outstanding);
         let lowest = session.lowest;
         session.answers.retain(|sequence, _| *sequence >= lowest);
@@ -117,7 +120,9 @@ impl World {
 
     fn set(&mut self, key: Bytes, value: Bytes) -> Answer {
         if value.len() > MAX_VALUE_BYTES {
-            return Answer::Refused(InvalidArgument::ValueTooLong { len: value.len() as u64 });
+            return Answer::Refused(InvalidArgument::ValueTooLong {
+                len: value.len() as u64,
+            });
         }
         let version = self.next_index();
         self.map.insert(key, Found { value, version });
@@ -125,7 +130,11 @@ impl World {
     }
 
     fn append(&mut self, key: Bytes, value: &Bytes) -> Answer {
-        let mut whole = self.map.get(&key).map(|found| found.value.to_vec()).unwrap_or_default();
+        let mut whole = self
+            .map
+            .get(&key)
+            .map(|found| found.value.to_vec())
+            .unwrap_or_default();
         whole.extend_from_slice(value);
         self.set(key, whole.into())
     }
@@ -144,10 +153,23 @@ impl World {
                 more = true;
                 break;
             }
-            let value = if request.keys_only { Bytes::new() } else { found.value.clone() };
-            items.push(ScanItem { key: key.clone(), value, version: found.version });
+            let value = if request.keys_only {
+                Bytes::new()
+            } else {
+                found.value.clone()
+            };
+            items.push(ScanItem {
+                key: key.clone(),
+                value,
+                version: found.version,
+            });
         }
-        ScanReply { items, more, applied_index: LogIndex(self.index), term: Term(3) }
+        ScanReply {
+            items,
+            more,
+            applied_index: LogIndex(self.index),
+            term: Term(3),
+        }
     }
 }
 
@@ -176,8 +198,14 @@ impl Node {
             let step = world.scripts.get_mut(&self.id).and_then(VecDeque::pop_front);
             if step.is_none() && !anyone && world.leader != Some(self.id) {
                 let leader = world.leader.filter(|_| world.hints);
-                let leader = world.members.iter().find(|member| Some(member.id.0) == leader).cloned();
-                return Err(KvError::NotLeader { leader: world.false_hint.clone().or(leader) });
+                let leader = world
+                    .members
+                    .iter()
+                    .find(|member| Some(member.id.0) == leader)
+                    .cloned();
+                return Err(KvError::NotLeader {
+                    leader: world.false_hint.clone().or(leader),
+                });
             }
             step
         };
@@ -203,8 +231,18 @@ impl Node {
         }
     }
 
-    fn seen(&self, operation: &'static str, write: Option<WriteId>, consistency: Option<Consistency>) -> Seen {
-        Seen { node: self.id, operation, write, consistency }
+    fn seen(
+        &self,
+        operation: &'static str,
+        write: Option<WriteId>,
+        consistency: Option<Consistency>,
+    ) -> Seen {
+        Seen {
+            node: self.id,
+            operation,
+            write,
+            consistency,
+        }
     }
 
     async fn write(
@@ -213,7 +251,11 @@ impl Node {
         id: WriteId,
         execute: impl FnOnce(&mut World) -> Answer,
     ) -> Result<Answer, KvError> {
-        let answer = self.request(self.seen(operation, Some(id), None), |world| world.once(id, execute)).await?;
+        let answer = self
+            .request(self.seen(operation, Some(id), None), |world| {
+                world.once(id, execute)
+            })
+            .await?;
         match answer {
             Answer::Refused(argument) => Err(KvError::InvalidArgument(argument)),
             answer => Ok(answer),
@@ -232,7 +274,10 @@ impl Kv for Node {
     async fn open_session(self, _: Context) -> Result<SessionId, KvError> {
         let seen = self.seen("open_session", None, None);
         self.request(seen, |world| {
-            let id = SessionId { opened_at: world.next_index(), secret: 99 };
+            let id = SessionId {
+                opened_at: world.next_index(),
+                secret: 99,
+            };
             world.sessions.insert(id, Session::default());
             Ok(id)
         })
@@ -240,11 +285,15 @@ impl Kv for Node {
     }
 
     async fn put(self, _: Context, write: WriteId, key: Bytes, value: Bytes) -> Result<LogIndex, KvError> {
-        self.write("put", write, |world| world.set(key, value)).await.map(version)
+        self.write("put", write, |world| world.set(key, value))
+            .await
+            .map(version)
     }
 
     async fn append(self, _: Context, write: WriteId, key: Bytes, value: Bytes) -> Result<LogIndex, KvError> {
-        self.write("append", write, |world| world.append(key, &value)).await.map(version)
+        self.write("append", write, |world| world.append(key, &value))
+            .await
+            .map(version)
     }
 
     async fn delete(self, _: Context, write: WriteId, key: Bytes) -> Result<bool, KvError> {
@@ -262,7 +311,11 @@ impl Kv for Node {
         let seen = self.seen("get", None, Some(consistency));
         self.request(seen, |world| {
             let found = world.map.get(&key).cloned();
-            Ok(GetReply { found, applied_index: LogIndex(world.index), term: Term(3) })
+            Ok(GetReply {
+                found,
+                applied_index: LogIndex(world.index),
+                term: Term(3),
+            })
         })
         .await
     }
@@ -307,15 +360,27 @@ impl Cluster {
     }
 
     pub(crate) async fn named(name: &'static str, nodes: u64) -> Self {
-        let world = World { leader: Some(1), hints: true, page_items: usize::MAX, ..World::default() };
+        let world = World {
+            leader: Some(1),
+            hints: true,
+            page_items: usize::MAX,
+            ..World::default()
+        };
         let world = Arc::new(Mutex::new(world));
         let servers: Arc<Mutex<HashMap<u64, JoinHandle<()>>>> = Arc::default();
         let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
         for id in 1..=nodes {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let client_addr = listener.local_addr().unwrap().to_string();
-            world.lock().unwrap().members.push(Member { id: NodeId(id), client_addr });
-            let node = Node { id, world: Arc::clone(&world), cut: cut.clone() };
+            world.lock().unwrap().members.push(Member {
+                id: NodeId(id),
+                client_addr,
+            });
+            let node = Node {
+                id,
+                world: Arc::clone(&world),
+                cut: cut.clone(),
+            };
             servers.lock().unwrap().insert(id, serve(name, node, listener));
         }
         let cutter = {
@@ -324,12 +389,21 @@ impl Cluster {
                 while let Some(id) = cuts.recv().await {
                     stop_server(&servers, id).await;
                     let listener = listen_again(&world, id).await;
-                    let node = Node { id, world: Arc::clone(&world), cut: cut.clone() };
+                    let node = Node {
+                        id,
+                        world: Arc::clone(&world),
+                        cut: cut.clone(),
+                    };
                     servers.lock().unwrap().insert(id, serve(name, node, listener));
                 }
             })
         };
-        Self { world, servers, cut, cutter }
+        Self {
+            world,
+            servers,
+            cut,
+            cutter,
+        }
     }
 
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
@@ -338,11 +412,21 @@ impl Cluster {
 
     pub(crate) fn endpoint(&self, id: u64) -> String {
         let world = self.world();
-        world.members.iter().find(|member| member.id.0 == id).unwrap().client_addr.clone()
+        world
+            .members
+            .iter()
+            .find(|member| member.id.0 == id)
+            .unwrap()
+            .client_addr
+            .clone()
     }
 
     pub(crate) fn endpoints(&self) -> Vec<String> {
-        self.world().members.iter().map(|member| member.client_addr.clone()).collect()
+        self.world()
+            .members
+            .iter()
+            .map(|member| member.client_addr.clone())
+            .collect()
     }
 
     /// What node `id` does with its next requests.
@@ -373,7 +457,10 @@ impl Cluster {
     pub(crate) async fn wait_until(&self, condition: impl Fn(&World) -> bool) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
         while !condition(&self.world()) {
-            assert!(tokio::time::Instant::now() < deadline, "the condition did not come true");
+            assert!(
+                tokio::time::Instant::now() < deadline,
+                "the condition did not come true"
+            );
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
@@ -387,10 +474,22 @@ impl Drop for Cluster {
 }
 
 fn serve(cluster_id: &str, node: Node, listener: TcpListener) -> JoinHandle<()> {
-    let members = node.world().members.iter().map(|member| member.id).collect::<Vec<_>>();
+    let members = node
+        .world()
+        .members
+        .iter()
+        .map(|member| member.id)
+        .collect::<Vec<_>>();
     let identity = ServerIdentity::new(cluster_id, NodeId(node.id), members).unwrap();
     tokio::spawn(async move {
-        rpc::serve_kv(listener, identity, ServerLimits::default(), node, std::future::pending()).await;
+        rpc::serve_kv(
+            listener,
+            identity,
+            ServerLimits::default(),
+            node,
+            std::future::pending(),
+        )
+        .await;
     })
 }
 
@@ -405,7 +504,13 @@ async fn stop_server(servers: &Mutex<HashMap<u64, JoinHandle<()>>>, id: u64) {
 async fn listen_again(world: &Mutex<World>, id: u64) -> TcpListener {
     let address = {
         let world = world.lock().unwrap();
-        world.members.iter().find(|member| member.id.0 == id).unwrap().client_addr.clone()
+        world
+            .members
+            .iter()
+            .find(|member| member.id.0 == id)
+            .unwrap()
+            .client_addr
+            .clone()
     };
     loop {
         match TcpListener::bind(&address).await {

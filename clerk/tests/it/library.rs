@@ -53,7 +53,10 @@ async fn from_any_one_endpoint_the_leader_is_found_and_remembered() {
             clerk.put("k", "v").await.unwrap();
         }
         let asked = cluster.asked();
-        assert!(asked.iter().filter(|node| **node != 1).count() <= 1, "asked {asked:?}");
+        assert!(
+            asked.iter().filter(|node| **node != 1).count() <= 1,
+            "asked {asked:?}"
+        );
     }
 }
 
@@ -83,7 +86,10 @@ async fn the_clerk_follows_the_leader_when_it_moves() {
 async fn servers_that_name_each_other_do_not_send_the_clerk_in_circles() {
     let cluster = Cluster::start(3).await;
     cluster.lead(None);
-    let wrong = Member { id: NodeId(2), client_addr: cluster.endpoint(2) };
+    let wrong = Member {
+        id: NodeId(2),
+        client_addr: cluster.endpoint(2),
+    };
     cluster.world().false_hint = Some(wrong);
     let clerk = clerk(&cluster);
     let writer = clerk.clone();
@@ -155,9 +161,18 @@ async fn a_write_that_was_sent_and_not_answered_is_an_unknown_outcome() {
     let clerk = hurried(&cluster);
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, [Step::Silence]);
-    cluster.script(2, std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000));
-    cluster.script(3, std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000));
-    cluster.script(1, std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000));
+    cluster.script(
+        2,
+        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
+    );
+    cluster.script(
+        3,
+        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
+    );
+    cluster.script(
+        1,
+        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
+    );
     let error = clerk.put("k", "w").await.unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
     assert!(!error.is_without_effect());
@@ -170,7 +185,14 @@ async fn a_write_that_every_server_refused_is_not_done() {
     clerk.put("k", "v").await.unwrap();
     cluster.lead(None);
     let error = clerk.put("k", "w").await.unwrap_err();
-    let Error::NotDone { reason: Reason::Refused { error: KvError::NotLeader { .. }, .. }, .. } = error else {
+    let Error::NotDone {
+        reason: Reason::Refused {
+            error: KvError::NotLeader { .. },
+            ..
+        },
+        ..
+    } = error
+    else {
         panic!("{error:?}");
     };
     assert_eq!(cluster.world().executed, 1);
@@ -181,7 +203,10 @@ async fn a_busy_cluster_is_asked_again_until_it_has_room() {
     let cluster = Cluster::start(1).await;
     let clerk = clerk(&cluster);
     clerk.put("k", "v").await.unwrap();
-    cluster.script(1, std::iter::repeat_n(Step::Refuse(KvError::Busy(BusyReason::RequestsInFlight)), 5));
+    cluster.script(
+        1,
+        std::iter::repeat_n(Step::Refuse(KvError::Busy(BusyReason::RequestsInFlight)), 5),
+    );
     clerk.put("k", "w").await.unwrap();
     assert_eq!(cluster.world().writes_seen().len(), 7);
 }
@@ -196,11 +221,28 @@ async fn with_nobody_there_calls_end_within_their_timeout_and_say_so() {
     let began = Instant::now();
     let write = clerk.put("k", "v").await.unwrap_err();
     let read = clerk.get("k").await.unwrap_err();
-    assert!(began.elapsed() < Duration::from_secs(10), "the calls took {:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(10),
+        "the calls took {:?}",
+        began.elapsed()
+    );
     for error in [write, read] {
-        assert!(matches!(error, Error::NotDone { reason: Reason::Unreachable { .. }, .. }), "{error:?}");
+        assert!(
+            matches!(
+                error,
+                Error::NotDone {
+                    reason: Reason::Unreachable { .. },
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
     }
-    let error = settings(cluster.endpoints()).timeout(Duration::from_millis(200)).connect().await.unwrap_err();
+    let error = settings(cluster.endpoints())
+        .timeout(Duration::from_millis(200))
+        .connect()
+        .await
+        .unwrap_err();
     assert!(error.is_without_effect());
 }
 
@@ -221,7 +263,16 @@ async fn reads_that_nobody_answers_are_not_done() {
     let clerk = hurried(&cluster);
     cluster.script(1, std::iter::repeat_n(Step::Silence, 1_000));
     let error = clerk.get("k").await.unwrap_err();
-    assert!(matches!(error, Error::NotDone { reason: Reason::Silent { .. }, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::NotDone {
+                reason: Reason::Silent { .. },
+                ..
+            }
+        ),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
@@ -232,9 +283,17 @@ async fn an_ended_session_is_replaced_when_no_attempt_can_have_taken_effect() {
     cluster.world().end_all_sessions();
     clerk.append("k", "b").await.unwrap();
     assert_eq!(clerk.get("k").await.unwrap().as_deref(), Some(&b"ab"[..]));
-    let sessions: Vec<_> = cluster.world().writes_seen().iter().map(|id| id.session).collect();
+    let sessions: Vec<_> = cluster
+        .world()
+        .writes_seen()
+        .iter()
+        .map(|id| id.session)
+        .collect();
     assert_ne!(sessions.first(), sessions.last());
-    assert_eq!(cluster.world().writes_seen().last().unwrap().sequence, Sequence(1));
+    assert_eq!(
+        cluster.world().writes_seen().last().unwrap().sequence,
+        Sequence(1)
+    );
 }
 
 #[tokio::test]
@@ -242,7 +301,13 @@ async fn an_ended_session_is_an_error_when_an_attempt_may_have_taken_effect() {
     let cluster = Cluster::start(3).await;
     let clerk = clerk(&cluster);
     clerk.append("k", "a").await.unwrap();
-    cluster.script(1, [Step::ServeThenSay(KvError::OutcomeUnknown), Step::Refuse(KvError::SessionExpired)]);
+    cluster.script(
+        1,
+        [
+            Step::ServeThenSay(KvError::OutcomeUnknown),
+            Step::Refuse(KvError::SessionExpired),
+        ],
+    );
     assert_eq!(clerk.append("k", "b").await.unwrap_err(), Error::SessionExpired);
     // Nobody repeats the write behind the caller's back, and the next one has a session again.
     clerk.append("k", "c").await.unwrap();
@@ -268,7 +333,12 @@ async fn one_session_serves_all_clones_and_its_window_follows_the_answers() {
     let mut sequences: Vec<_> = world.writes_seen().iter().map(|id| id.sequence.0).collect();
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=500).collect::<Vec<_>>());
-    assert!(world.writes_seen().iter().all(|id| id.sequence.0 - id.lowest_outstanding.0 < 256));
+    assert!(
+        world
+            .writes_seen()
+            .iter()
+            .all(|id| id.sequence.0 - id.lowest_outstanding.0 < 256)
+    );
     assert!(world.writes_seen().iter().any(|id| id.lowest_outstanding.0 > 200));
 }
 
@@ -287,13 +357,19 @@ async fn a_dropped_call_frees_its_sequence_number_and_nobody_uses_it_again() {
     let _ = abandoned.await;
     clerk.put("k", "w").await.unwrap();
     let last = *cluster.world().writes_seen().last().unwrap();
-    assert_eq!((last.sequence, last.lowest_outstanding), (Sequence(3), Sequence(3)));
+    assert_eq!(
+        (last.sequence, last.lowest_outstanding),
+        (Sequence(3), Sequence(3))
+    );
 }
 
 #[tokio::test]
 async fn a_write_that_waits_holds_the_lowest_outstanding_number() {
     let cluster = Cluster::start(1).await;
-    let clerk = settings(cluster.endpoints()).try_timeout(Duration::from_secs(20)).build().unwrap();
+    let clerk = settings(cluster.endpoints())
+        .try_timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, [Step::Silence]);
     let waiting = tokio::spawn({
@@ -303,14 +379,21 @@ async fn a_write_that_waits_holds_the_lowest_outstanding_number() {
     cluster.wait_until(|world| world.writes_seen().len() == 2).await;
     clerk.put("k", "w").await.unwrap();
     let last = *cluster.world().writes_seen().last().unwrap();
-    assert_eq!((last.sequence, last.lowest_outstanding), (Sequence(3), Sequence(2)));
+    assert_eq!(
+        (last.sequence, last.lowest_outstanding),
+        (Sequence(3), Sequence(2))
+    );
     waiting.abort();
 }
 
 #[tokio::test]
 async fn calls_beyond_the_bound_in_flight_wait_for_their_turn() {
     let cluster = Cluster::start(1).await;
-    let clerk = settings(cluster.endpoints()).max_in_flight(2).try_timeout(Duration::from_secs(20)).build().unwrap();
+    let clerk = settings(cluster.endpoints())
+        .max_in_flight(2)
+        .try_timeout(Duration::from_secs(20))
+        .build()
+        .unwrap();
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, [Step::Silence, Step::Silence]);
     let stuck: Vec<_> = (0..2)
@@ -319,9 +402,24 @@ async fn calls_beyond_the_bound_in_flight_wait_for_their_turn() {
             tokio::spawn(async move { clerk.get("k").await })
         })
         .collect();
-    cluster.wait_until(|world| world.seen.iter().filter(|seen| seen.operation == "get").count() == 2).await;
-    let error = clerk.with_timeout(Duration::from_millis(50)).get("k").await.unwrap_err();
-    assert!(matches!(error, Error::NotDone { reason: Reason::TooManyInFlight, .. }), "{error:?}");
+    cluster
+        .wait_until(|world| world.seen.iter().filter(|seen| seen.operation == "get").count() == 2)
+        .await;
+    let error = clerk
+        .with_timeout(Duration::from_millis(50))
+        .get("k")
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::NotDone {
+                reason: Reason::TooManyInFlight,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     stuck[0].abort();
     clerk.get("k").await.unwrap();
     stuck[1].abort();
@@ -342,7 +440,12 @@ async fn arguments_outside_their_limits_are_refused_before_anything_is_sent() {
         clerk.get(&long).await.unwrap_err(),
         clerk.scan(&Scan::prefix(&long)).await.unwrap_err(),
     ];
-    assert!(errors.iter().all(|error| matches!(error, Error::InvalidArgument(_))), "{errors:?}");
+    assert!(
+        errors
+            .iter()
+            .all(|error| matches!(error, Error::InvalidArgument(_))),
+        "{errors:?}"
+    );
     assert!(cluster.asked().is_empty());
     // The longest of each is taken.
     clerk.put(&long[1..], &huge[1..]).await.unwrap();
@@ -355,8 +458,13 @@ async fn an_append_past_the_limit_is_an_invalid_argument_and_the_clerk_goes_on()
     let clerk = clerk(&cluster);
     clerk.put("k", vec![0; 1 << 20]).await.unwrap();
     let error = clerk.append("k", "x").await.unwrap_err();
-    let Error::InvalidArgument(InvalidArgument::Request(argument)) = error else { panic!("{error:?}") };
-    assert_eq!(argument.to_string(), "the value has 1048577 bytes: the limit is 1048576");
+    let Error::InvalidArgument(InvalidArgument::Request(argument)) = error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        argument.to_string(),
+        "the value has 1048577 bytes: the limit is 1048576"
+    );
     clerk.put("k", "short").await.unwrap();
 }
 
@@ -371,10 +479,20 @@ async fn scans_go_through_all_pages_in_order() {
     clerk.put("b", "other").await.unwrap();
     let items = clerk.scan_all(Scan::prefix("a/")).await.unwrap();
     let expected: Vec<_> = (0..50).map(|n| format!("a/{n:02}").into_bytes()).collect();
-    assert_eq!(items.iter().map(|item| &item.key[..]).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        items.iter().map(|item| &item.key[..]).collect::<Vec<_>>(),
+        expected
+    );
     assert_eq!(&items[13].value[..], b"13");
     assert_eq!(clerk.scan_all(Scan::all().limit(9)).await.unwrap().len(), 9);
-    assert_eq!(clerk.scan_all(Scan::range("a/48", "c").keys_only()).await.unwrap().len(), 3);
+    assert_eq!(
+        clerk
+            .scan_all(Scan::range("a/48", "c").keys_only())
+            .await
+            .unwrap()
+            .len(),
+        3
+    );
     assert!(clerk.scan(&Scan::all().limit(0)).await.unwrap().items.is_empty());
     let page = clerk.scan(&Scan::all()).await.unwrap();
     assert_eq!((page.items.len(), page.next.is_some()), (7, true));
@@ -391,7 +509,15 @@ async fn stale_reads_are_answered_without_a_leader_by_any_server() {
         let reply = clerk.get_with("k", Consistency::Stale).await.unwrap();
         assert_eq!(&reply.found.unwrap().value[..], b"v");
     }
-    assert_eq!(clerk.scan(&Scan::all().consistency(Consistency::Stale)).await.unwrap().items.len(), 1);
+    assert_eq!(
+        clerk
+            .scan(&Scan::all().consistency(Consistency::Stale))
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -401,8 +527,14 @@ async fn status_tells_of_all_servers_the_dead_ones_too() {
     clerk.put("k", "v").await.unwrap();
     cluster.stop(3).await;
     let nodes = clerk.status().await;
-    assert_eq!(nodes.iter().map(|node| node.id.unwrap().0).collect::<Vec<_>>(), [1, 2, 3]);
-    assert_eq!(nodes.iter().map(|node| node.endpoint.clone()).collect::<Vec<_>>(), cluster.endpoints());
+    assert_eq!(
+        nodes.iter().map(|node| node.id.unwrap().0).collect::<Vec<_>>(),
+        [1, 2, 3]
+    );
+    assert_eq!(
+        nodes.iter().map(|node| node.endpoint.clone()).collect::<Vec<_>>(),
+        cluster.endpoints()
+    );
     assert_eq!(nodes[0].status.as_ref().unwrap().keys, 1);
     assert!(nodes[1].status.is_ok());
     assert!(nodes[2].status.is_err());
@@ -413,12 +545,17 @@ async fn status_tells_of_all_servers_the_dead_ones_too() {
 async fn servers_of_another_cluster_are_not_asked() {
     let ours = Cluster::named("ours", 1).await;
     let theirs = Cluster::named("theirs", 1).await;
-    let expecting = settings(theirs.endpoints()).cluster_id("ours").timeout(Duration::from_millis(300));
+    let expecting = settings(theirs.endpoints())
+        .cluster_id("ours")
+        .timeout(Duration::from_millis(300));
     let error = expecting.build().unwrap().put("k", "v").await.unwrap_err();
     assert!(error.to_string().contains("another cluster"), "{error}");
 
     // Without an expectation the first that answers decides, for good.
-    let clerk = settings([ours.endpoint(1), theirs.endpoint(1)]).timeout(Duration::from_millis(300)).build().unwrap();
+    let clerk = settings([ours.endpoint(1), theirs.endpoint(1)])
+        .timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
     clerk.put("k", "v").await.unwrap();
     ours.stop(1).await;
     assert!(clerk.put("k", "w").await.is_err());
@@ -452,7 +589,16 @@ fn the_blocking_clerk_does_the_same_on_plain_threads() {
         thread.join().unwrap();
     }
     assert_eq!(clerk.get("k").unwrap().as_deref(), Some(&b"vxxxxxxxx"[..]));
-    assert_eq!(clerk.get_with("k", Consistency::Stale).unwrap().found.unwrap().value.len(), 9);
+    assert_eq!(
+        clerk
+            .get_with("k", Consistency::Stale)
+            .unwrap()
+            .found
+            .unwrap()
+            .value
+            .len(),
+        9
+    );
     assert_eq!(clerk.scan_all(Scan::all()).unwrap().len(), 1);
     assert_eq!(clerk.scan(&Scan::prefix("z")).unwrap().items.len(), 0);
     assert_eq!(clerk.status().unwrap().len(), 3);
@@ -467,6 +613,15 @@ fn the_blocking_clerk_refuses_to_block_an_async_runtime() {
     let clerk = clerk::blocking::Clerk::connect(cluster.endpoints()).unwrap();
     let inside = clerk.clone();
     let error = runtime.block_on(async move { inside.put("k", "v").unwrap_err() });
-    assert!(matches!(error, Error::NotDone { reason: Reason::InsideRuntime, .. }), "{error:?}");
+    assert!(
+        matches!(
+            error,
+            Error::NotDone {
+                reason: Reason::InsideRuntime,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
     clerk.put("k", "v").unwrap();
 }
