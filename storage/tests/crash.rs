@@ -1,4 +1,5 @@
 //! A power loss in the middle of a write leaves the state before or the state after it, never one between.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

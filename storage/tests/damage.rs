@@ -1,4 +1,5 @@
 //! Damage in the database is told, with the index where it lies, and is never a panic or a silent loss.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -79,7 +80,7 @@ fn a_flipped_bit_in_any_record_is_told() {
     make_store(dir.path());
     let mut keys = Vec::new();
     tamper(dir.path(), |database| {
-        keys.extend(database.iter().keys().map(Result::unwrap))
+        keys.extend(database.iter().keys().map(Result::unwrap));
     });
     assert_eq!(keys.len(), usize::try_from(RECORDS).unwrap() + 4);
     for key in keys {
@@ -103,7 +104,7 @@ fn a_flipped_bit_in_any_record_is_told() {
                 assert!(what.contains(std::str::from_utf8(&key).unwrap()), "{what}");
             }
             tamper(dir.path(), |database| {
-                drop(database.insert(&key, intact.unwrap()).unwrap())
+                drop(database.insert(&key, intact.unwrap()).unwrap());
             });
         }
     }
@@ -216,7 +217,7 @@ fn a_record_that_is_not_ours_is_told() {
         let dir = tempfile::tempdir().unwrap();
         make_store(dir.path());
         tamper(dir.path(), |database| {
-            drop(database.insert(key, b"value").unwrap())
+            drop(database.insert(key, b"value").unwrap());
         });
         let (_, what) = damage_in(dir.path());
         assert!(what.contains(key) && what.contains("not ours"), "{key}: {what}");
@@ -233,7 +234,7 @@ fn a_lost_or_flipped_fragment_of_a_large_entry_is_told() {
         drop(store);
         let mut intact = None;
         tamper(dir.path(), |database| {
-            intact = database.remove(log_key(2, fragment)).unwrap()
+            intact = database.remove(log_key(2, fragment)).unwrap();
         });
         let (index, what) = damage_in(dir.path());
         assert_eq!(index, Some(2), "{what}");

@@ -1,4 +1,5 @@
 //! Random writes against the plain model, with restarts in between, on both implementations.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -1,5 +1,6 @@
 //! The devices that the suites run on.
 #![allow(dead_code, reason = "each test program uses its share")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
