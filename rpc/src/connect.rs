@@ -10,7 +10,7 @@ use tarpc::client::{self, RpcError};
 use tarpc::context::{self, Context};
 use thiserror::Error;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 use crate::caller::Caller;
@@ -221,9 +221,11 @@ where
     let greeting = greet(addr, &mut stream, hello);
     let server = within(addr, options.handshake_timeout, greeting).await?;
 
+    // tokio panics on a larger queue.
+    let request_queue = options.request_queue.clamp(1, Semaphore::MAX_PERMITS);
     let mut config = client::Config::default();
     config.max_in_flight_requests = options.max_requests_in_flight.max(1);
-    config.pending_request_buffer = options.request_queue.max(1);
+    config.pending_request_buffer = request_queue;
     let new = client::new(config, Transport::new(stream, CallerFraming::default()));
     let (alive_until_dropped, alive) = watch::channel(());
     let addr = addr.to_owned();
@@ -234,7 +236,7 @@ where
         }
         drop(alive_until_dropped);
     });
-    Ok((Caller::new(new.client), server, alive))
+    Ok((Caller::new(new.client, request_queue), server, alive))
 }
 
 fn check_hello(hello: &Hello) -> Result<(), ConnectError> {

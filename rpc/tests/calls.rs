@@ -28,9 +28,10 @@ fn for_many() -> ServerLimits {
     }
 }
 
-async fn connect_for_many(addr: &str) -> KvConnection {
+async fn connect_for_many(addr: &str, request_queue: usize) -> KvConnection {
     let options = ConnectOptions {
         max_requests_in_flight: MANY,
+        request_queue,
         ..ConnectOptions::default()
     };
     connect_kv(addr, &options).await.unwrap()
@@ -44,19 +45,19 @@ fn numbered_keys() -> Vec<Bytes> {
 
 fn assert_in_order(seen: &[Bytes]) {
     assert_eq!(seen.len(), MANY);
-    let misplaced = numbered_keys()
+    let displaced = numbered_keys()
         .iter()
         .zip(seen)
-        .filter(|(expected, seen)| expected != seen)
-        .count();
-    assert_eq!(misplaced, 0, "requests that started out of order");
+        .position(|(expected, seen)| expected != seen);
+    let around = displaced.map(|at| &seen[at.saturating_sub(2)..(at + 6).min(MANY)]);
+    assert_eq!(around, None, "the first request out of order, and its neighbours");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ten_thousand_calls_in_flight_start_in_the_order_in_which_they_were_made() {
     let service = MapService::default();
     let server = start_kv(service.clone(), for_many()).await;
-    let connection = connect_for_many(&server.addr()).await;
+    let connection = connect_for_many(&server.addr(), MANY).await;
     let keys = numbered_keys();
     let calls = join_all(
         keys.iter()
@@ -81,7 +82,7 @@ async fn handlers_whose_first_act_is_to_await_a_free_resource_get_it_in_order() 
     let service = MapService::default();
     service.gate.add_permits(MANY);
     let server = start_kv(service.clone(), for_many()).await;
-    let connection = connect_for_many(&server.addr()).await;
+    let connection = connect_for_many(&server.addr(), MANY).await;
     let keys = numbered_keys();
     let calls = keys
         .iter()
@@ -94,6 +95,30 @@ async fn handlers_whose_first_act_is_to_await_a_free_resource_get_it_in_order() 
     );
     assert_in_order(&service.passed.lock().unwrap());
     server.stop().await;
+}
+
+/// A full queue hands its next place to a caller that waits. Another caller that comes by before that one
+/// runs must not find a place of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_that_wait_for_a_place_in_the_queue_keep_their_order() {
+    for request_queue in [1, 2, 7, 100, 4_096] {
+        let service = MapService::default();
+        service.gate.add_permits(MANY);
+        let server = start_kv(service.clone(), for_many()).await;
+        let connection = connect_for_many(&server.addr(), request_queue).await;
+        let keys = numbered_keys();
+        let calls = keys
+            .iter()
+            .map(|key| connection.client().get(soon(), key.clone(), Consistency::Stale));
+        assert!(
+            join_all(calls)
+                .await
+                .into_iter()
+                .all(|answer| answer.unwrap().is_ok())
+        );
+        assert_in_order(&service.started.lock().unwrap());
+        server.stop().await;
+    }
 }
 
 #[tokio::test]
