@@ -19,6 +19,9 @@ pub(crate) type MapSnapshot = Snapshot<Bytes, Versioned>;
 
 impl Versioned {
     pub(crate) fn to_found(&self) -> Found {
-        Found { value: self.value.clone(), version: self.version }
+        Found {
+            value: self.value.clone(),
+            version: self.version,
+        }
     }
 }

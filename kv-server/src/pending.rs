@@ -43,7 +43,8 @@ pub struct Pending<W: Waiter<Reply>, R: Waiter<LogIndex>> {
 }
 
 impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
-    /// Nobody waits. At most `capacity` will at once; the state machine has applied up to `last_applied`.
+    /// Nobody waits yet. No more are admitted while `capacity` wait. The state machine has applied the log
+    /// up to `last_applied`.
     #[must_use]
     pub fn new(capacity: usize, last_applied: LogIndex) -> Self {
         Self {
@@ -93,10 +94,14 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
     /// Waits for the entry that was proposed at `index` in `term`. Call it before the entry can be
     /// applied.
     ///
-    /// Without [admission](Self::admission) the waiter ends at once with [`KvError::OutcomeUnknown`]:
-    /// its entry is in the log. So does an earlier waiter at the same index, whose term has ended.
+    /// The capacity is not looked at again: the entry is in the log, so it is too late to refuse. Requests
+    /// that were admitted before others were registered may pass it, so whoever proposes must bound how
+    /// many those can be.
+    ///
+    /// The waiter ends at once with [`KvError::OutcomeUnknown`] after [`shutdown`](Self::shutdown) or when
+    /// `index` is applied already. So does an earlier waiter at the same index, whose term has ended.
     pub fn register(&mut self, index: LogIndex, term: Term, waiter: W) {
-        if self.admission().is_err() || index <= self.last_applied {
+        if self.is_shut_down || index <= self.last_applied {
             return waiter.complete(Err(KvError::OutcomeUnknown));
         }
         if let Some((_, earlier)) = self.writes.insert(index, (term, waiter)) {
@@ -369,11 +374,23 @@ mod tests {
         let busy = KvError::Busy(BusyReason::RequestsInFlight);
         assert_eq!(fixture.pending.admission(), Err(busy.clone()));
         fixture.register_read(3);
-        fixture.register(4, 2, 1);
         assert_eq!(fixture.reads(), [(3, Err(busy))]);
-        assert_eq!(fixture.writes(), [(4, Err(KvError::OutcomeUnknown))]);
         fixture.pending.applied(LogIndex(1), Term(1), Reply::Nothing);
         assert_eq!(fixture.pending.admission(), Ok(()));
+    }
+
+    #[test]
+    fn requests_admitted_together_are_all_answered() {
+        let mut fixture = Fixture::new(1);
+        assert_eq!(fixture.pending.admission(), Ok(()));
+        fixture.register(1, 1, 1);
+        fixture.register(2, 2, 1);
+        fixture.pending.applied(LogIndex(1), Term(1), Reply::Nothing);
+        fixture.pending.applied(LogIndex(2), Term(1), Reply::Nothing);
+        assert_eq!(
+            fixture.writes(),
+            [(1, Ok(Reply::Nothing)), (2, Ok(Reply::Nothing))]
+        );
     }
 
     #[test]
@@ -462,6 +479,7 @@ mod tests {
             let (mut writes, mut reads) = (Vec::new(), Vec::new());
             for (event, name) in events.iter().zip(1..) {
                 match event {
+                    Event::Register { .. } if matches!(fixture.pending.admission(), Err(KvError::Busy(_))) => continue,
                     Event::Register { .. } => writes.push(name),
                     Event::RegisterRead => reads.push(name),
                     _ => {}

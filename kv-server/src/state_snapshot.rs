@@ -228,8 +228,13 @@ fn read_session(input: &mut dyn Read) -> Result<Session, StateError> {
 fn read_keys(input: &mut dyn Read, last_applied: LogIndex) -> Result<SharedMap, StateError> {
     let count = get_u64(input)?;
     let mut failure = None;
-    let keys = (0..count).map_while(|_| read_key(input, last_applied).map_err(|error| failure = Some(error)).ok());
-    let list = List::from_sorted(keys).map_err(|_| StateError::SnapshotDamaged("its keys are out of order"))?;
+    let keys = (0..count).map_while(|_| {
+        read_key(input, last_applied)
+            .map_err(|error| failure = Some(error))
+            .ok()
+    });
+    let list =
+        List::from_sorted(keys).map_err(|_| StateError::SnapshotDamaged("its keys are out of order"))?;
     failure.map_or_else(|| Ok(list.into()), Err)
 }
 

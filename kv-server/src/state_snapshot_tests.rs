@@ -340,7 +340,10 @@ fn an_order_that_no_replica_writes_is_refused() {
         "the state snapshot is damaged: a version lies outside the log"
     );
     let empty = build(&[&[0; 8], &1_u64.to_le_bytes()]);
-    assert_eq!(damage(&keys(&[empty])), "the state snapshot is damaged: a key is empty");
+    assert_eq!(
+        damage(&keys(&[empty])),
+        "the state snapshot is damaged: a key is empty"
+    );
 }
 
 /// One session with an answer to each of `sequences`.
