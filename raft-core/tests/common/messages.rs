@@ -59,12 +59,17 @@ pub(crate) fn append(term: u64, prev: (u64, u64), entries: Vec<Entry>, leader_co
 }
 
 pub(crate) fn matched(term: u64, match_index: u64) -> Message {
+    answer_to_round(term, match_index, 0)
+}
+
+/// The answer to a message of this read round, whose logs matched.
+pub(crate) fn answer_to_round(term: u64, match_index: u64, read_round: u64) -> Message {
     Message::AppendEntriesResponse(AppendEntriesResponse {
         term: Term(term),
         outcome: AppendOutcome::Matched {
             match_index: LogIndex(match_index),
         },
-        read_round: 0,
+        read_round,
     })
 }
 
