@@ -108,6 +108,10 @@ impl Connections {
         }
     }
 
+    pub(crate) fn connect_timeout(&self) -> Duration {
+        self.settings.connect_timeout
+    }
+
     /// A connection to `address`, without regard to how it went before.
     pub(crate) async fn to(self: &Arc<Self>, address: &Address) -> Result<Arc<Link>, Reason> {
         self.dial(address).await

@@ -67,7 +67,12 @@ pub(crate) async fn of_all(cluster: &Cluster, limit: Duration) -> Vec<NodeStatus
 }
 
 async fn of_one(cluster: &Cluster, address: Address, limit: Duration) -> NodeStatus {
-    let limit = limit.min(cluster.policy.try_timeout);
+    // Time to connect, and time to answer.
+    let patience = cluster
+        .connections
+        .connect_timeout()
+        .saturating_add(cluster.policy.try_timeout);
+    let limit = limit.min(patience);
     let endpoint = address.to_string();
     let asking = async {
         let link = cluster.connections.to(&address).await?;

@@ -112,6 +112,12 @@ mod tests {
         })
     }
 
+    /// What must come, and would hang the test if it did not.
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        let outcome = tokio::time::timeout(Duration::from_secs(20), future).await;
+        outcome.expect("it came to nothing within 20 s")
+    }
+
     #[tokio::test]
     async fn a_dropped_ticket_is_not_outstanding_any_more() {
         let session = session();
@@ -127,14 +133,14 @@ mod tests {
         let session = session();
         let stuck = Arc::clone(&session).ticket().await;
         for _ in 1..SESSION_WINDOW {
-            drop(Arc::clone(&session).ticket().await);
+            drop(soon(Arc::clone(&session).ticket()).await);
         }
         let mut waiting = tokio::spawn(Arc::clone(&session).ticket());
         let early = tokio::time::timeout(Duration::from_millis(20), &mut waiting).await;
         assert!(early.is_err(), "a ticket beyond the window was given");
         drop(stuck);
         assert_eq!(
-            waiting.await.unwrap().write_id().sequence,
+            soon(waiting).await.unwrap().write_id().sequence,
             Sequence(SESSION_WINDOW + 1)
         );
     }

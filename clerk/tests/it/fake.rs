@@ -434,6 +434,10 @@ impl Cluster {
         self.world().scripts.entry(id).or_default().extend(steps);
     }
 
+    pub(crate) fn forget_scripts(&self) {
+        self.world().scripts.clear();
+    }
+
     pub(crate) fn lead(&self, leader: Option<u64>) {
         self.world().leader = leader;
     }

@@ -9,12 +9,13 @@ use tokio::net::TcpListener;
 
 use crate::fake::{Cluster, Step};
 
+/// Patient, so that a slow machine is not taken for a silent server.
 fn settings(endpoints: impl IntoIterator<Item = String>) -> ClerkBuilder {
     Clerk::builder()
         .endpoints(endpoints)
-        .timeout(Duration::from_secs(20))
-        .try_timeout(Duration::from_millis(150))
-        .connect_timeout(Duration::from_millis(500))
+        .timeout(Duration::from_secs(30))
+        .try_timeout(Duration::from_secs(30))
+        .connect_timeout(Duration::from_secs(10))
         .backoff(Duration::from_millis(5), Duration::from_millis(50))
         .seed(1)
 }
@@ -23,9 +24,12 @@ fn clerk(cluster: &Cluster) -> Clerk {
     settings(cluster.endpoints()).build().unwrap()
 }
 
-/// For calls that are meant to run out of time.
-fn hurried(cluster: &Cluster) -> Clerk {
-    clerk(cluster).with_timeout(Duration::from_millis(400))
+/// For tests in which servers are silent. An attempt given up too early is sent again, which does no harm.
+fn impatient(cluster: &Cluster) -> Clerk {
+    settings(cluster.endpoints())
+        .try_timeout(Duration::from_millis(150))
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -108,7 +112,10 @@ async fn dead_and_deaf_endpoints_do_not_keep_the_clerk_from_a_live_one() {
         listener.local_addr().unwrap().to_string()
     };
     let endpoints = [deaf.local_addr().unwrap().to_string(), dead, cluster.endpoint(2)];
-    let clerk = settings(endpoints).build().unwrap();
+    let clerk = settings(endpoints)
+        .connect_timeout(Duration::from_secs(2))
+        .build()
+        .unwrap();
     clerk.put("k", "v").await.unwrap();
     cluster.lead(Some(2));
     clerk.put("k", "w").await.unwrap();
@@ -117,7 +124,7 @@ async fn dead_and_deaf_endpoints_do_not_keep_the_clerk_from_a_live_one() {
 #[tokio::test]
 async fn every_attempt_of_a_write_carries_the_same_session_and_sequence() {
     let cluster = Cluster::start(3).await;
-    let clerk = clerk(&cluster);
+    let clerk = impatient(&cluster);
     clerk.put("k", "").await.unwrap();
     cluster.script(
         1,
@@ -139,7 +146,7 @@ async fn every_attempt_of_a_write_carries_the_same_session_and_sequence() {
 #[tokio::test]
 async fn a_write_whose_answer_was_lost_takes_effect_once() {
     let cluster = Cluster::start(3).await;
-    let clerk = clerk(&cluster);
+    let clerk = impatient(&cluster);
     let mishaps = [
         Step::ServeInSilence,
         Step::ServeThenSay(KvError::OutcomeUnknown),
@@ -158,22 +165,20 @@ async fn a_write_whose_answer_was_lost_takes_effect_once() {
 #[tokio::test]
 async fn a_write_that_was_sent_and_not_answered_is_an_unknown_outcome() {
     let cluster = Cluster::start(3).await;
-    let clerk = hurried(&cluster);
+    let clerk = impatient(&cluster);
     clerk.put("k", "v").await.unwrap();
-    cluster.script(1, [Step::Silence]);
-    cluster.script(
-        2,
-        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
-    );
-    cluster.script(
-        3,
-        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
-    );
+    let no_leader = || Step::Refuse(KvError::NotLeader { leader: None });
     cluster.script(
         1,
-        std::iter::repeat_n(Step::Refuse(KvError::NotLeader { leader: None }), 1_000),
+        std::iter::once(Step::Silence).chain(std::iter::repeat_n(no_leader(), 1_000)),
     );
-    let error = clerk.put("k", "w").await.unwrap_err();
+    cluster.script(2, std::iter::repeat_n(no_leader(), 1_000));
+    cluster.script(3, std::iter::repeat_n(no_leader(), 1_000));
+    let error = clerk
+        .with_timeout(Duration::from_secs(2))
+        .put("k", "w")
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::OutcomeUnknown { .. }), "{error}");
     assert!(!error.is_without_effect());
 }
@@ -181,10 +186,14 @@ async fn a_write_that_was_sent_and_not_answered_is_an_unknown_outcome() {
 #[tokio::test]
 async fn a_write_that_every_server_refused_is_not_done() {
     let cluster = Cluster::start(3).await;
-    let clerk = hurried(&cluster);
+    let clerk = clerk(&cluster);
     clerk.put("k", "v").await.unwrap();
     cluster.lead(None);
-    let error = clerk.put("k", "w").await.unwrap_err();
+    let error = clerk
+        .with_timeout(Duration::from_millis(400))
+        .put("k", "w")
+        .await
+        .unwrap_err();
     let Error::NotDone {
         reason: Reason::Refused {
             error: KvError::NotLeader { .. },
@@ -214,7 +223,7 @@ async fn a_busy_cluster_is_asked_again_until_it_has_room() {
 #[tokio::test]
 async fn with_nobody_there_calls_end_within_their_timeout_and_say_so() {
     let cluster = Cluster::start(2).await;
-    let clerk = hurried(&cluster);
+    let clerk = clerk(&cluster).with_timeout(Duration::from_millis(400));
     for id in 1..=2 {
         cluster.stop(id).await;
     }
@@ -249,7 +258,7 @@ async fn with_nobody_there_calls_end_within_their_timeout_and_say_so() {
 #[tokio::test]
 async fn a_silent_leader_is_left_for_its_successor() {
     let cluster = Cluster::start(3).await;
-    let clerk = clerk(&cluster);
+    let clerk = impatient(&cluster);
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, std::iter::repeat_n(Step::Silence, 1_000));
     cluster.lead(Some(2));
@@ -260,7 +269,7 @@ async fn a_silent_leader_is_left_for_its_successor() {
 #[tokio::test]
 async fn reads_that_nobody_answers_are_not_done() {
     let cluster = Cluster::start(1).await;
-    let clerk = hurried(&cluster);
+    let clerk = impatient(&cluster).with_timeout(Duration::from_secs(2));
     cluster.script(1, std::iter::repeat_n(Step::Silence, 1_000));
     let error = clerk.get("k").await.unwrap_err();
     assert!(
@@ -366,10 +375,7 @@ async fn a_dropped_call_frees_its_sequence_number_and_nobody_uses_it_again() {
 #[tokio::test]
 async fn a_write_that_waits_holds_the_lowest_outstanding_number() {
     let cluster = Cluster::start(1).await;
-    let clerk = settings(cluster.endpoints())
-        .try_timeout(Duration::from_secs(20))
-        .build()
-        .unwrap();
+    let clerk = settings(cluster.endpoints()).build().unwrap();
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, [Step::Silence]);
     let waiting = tokio::spawn({
@@ -389,11 +395,7 @@ async fn a_write_that_waits_holds_the_lowest_outstanding_number() {
 #[tokio::test]
 async fn calls_beyond_the_bound_in_flight_wait_for_their_turn() {
     let cluster = Cluster::start(1).await;
-    let clerk = settings(cluster.endpoints())
-        .max_in_flight(2)
-        .try_timeout(Duration::from_secs(20))
-        .build()
-        .unwrap();
+    let clerk = settings(cluster.endpoints()).max_in_flight(2).build().unwrap();
     clerk.put("k", "v").await.unwrap();
     cluster.script(1, [Step::Silence, Step::Silence]);
     let stuck: Vec<_> = (0..2)
@@ -552,13 +554,16 @@ async fn servers_of_another_cluster_are_not_asked() {
     assert!(error.to_string().contains("another cluster"), "{error}");
 
     // Without an expectation the first that answers decides, for good.
-    let clerk = settings([ours.endpoint(1), theirs.endpoint(1)])
-        .timeout(Duration::from_millis(300))
-        .build()
-        .unwrap();
+    let clerk = settings([ours.endpoint(1), theirs.endpoint(1)]).build().unwrap();
     clerk.put("k", "v").await.unwrap();
     ours.stop(1).await;
-    assert!(clerk.put("k", "w").await.is_err());
+    assert!(
+        clerk
+            .with_timeout(Duration::from_millis(300))
+            .put("k", "w")
+            .await
+            .is_err()
+    );
     assert!(theirs.asked().is_empty());
 }
 

@@ -241,18 +241,24 @@ async fn what_is_not_done_ends_in_status_3_and_what_is_unknown_in_4() {
     let cluster = Cluster::start(3).await;
     cluster.lead(None);
     let hurried = ["--timeout", "300ms"];
-    run(&cluster, hurried.into_iter().chain(["put", "k", "v"]))
+    // Enough for the request to be out by then.
+    let steady = ["--timeout", "3s"];
+    run(&cluster, steady.into_iter().chain(["put", "k", "v"]))
         .await
         .fails(3, "the cluster has no leader");
-    run(&cluster, hurried.into_iter().chain(["get", "k"]))
+    run(&cluster, steady.into_iter().chain(["get", "k"]))
         .await
         .fails(3, "not the leader");
 
     cluster.lead(Some(1));
-    cluster.script(1, [Step::Serve, Step::Silence]);
-    let unknown = run(&cluster, hurried.into_iter().chain(["put", "k", "v"])).await;
+    cluster.script(
+        1,
+        std::iter::once(Step::Serve).chain(std::iter::repeat_n(Step::Silence, 1_000)),
+    );
+    let unknown = run(&cluster, steady.into_iter().chain(["put", "k", "v"])).await;
     unknown.fails(4, "outcome unknown");
 
+    cluster.forget_scripts();
     cluster.script(1, [Step::Serve, Step::ServeThenSay(KvError::OutcomeUnknown)]);
     cluster.script(1, [Step::Refuse(KvError::SessionExpired)]);
     run(&cluster, ["put", "k", "v"])
@@ -544,7 +550,7 @@ async fn bench_measures_every_operation_and_prints_the_promised_fields() {
             "--clients",
             "8",
             "--duration",
-            "200ms",
+            "400ms",
             "--keys",
             "20",
             "--value-size",

@@ -59,10 +59,11 @@ pub(crate) async fn run(settings: ClerkBuilder, format: Format, load: Load) -> R
 
 fn connections(load: &Load) -> u32 {
     match load.connections {
-        0 => load
-            .clients
-            .div_ceil(CLIENTS_PER_CONNECTION)
-            .clamp(1, MOST_CHOSEN_CONNECTIONS),
+        0 => {
+            let chosen = load.clients.div_ceil(CLIENTS_PER_CONNECTION);
+            let needed = load.clients.div_ceil(MOST_CLIENTS_PER_CONNECTION);
+            chosen.clamp(1, MOST_CHOSEN_CONNECTIONS).max(needed)
+        }
         chosen => chosen.min(load.clients),
     }
 }
