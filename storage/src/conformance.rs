@@ -1,7 +1,8 @@
 //! What any implementation of [`Storage`] must do, as a suite that any implementation can run.
 //!
-//! [`run`] runs every scenario on a device of its own and reopens the store in between, because what counts is what
-//! a restart finds. [`Model`] is the plain description of the rules, to compare with under random writes.
+//! [`run`] runs every scenario on a device of its own and reopens the store in between, because what counts
+//! is what a restart finds. [`Model`] is the plain description of the rules, to compare with under random
+//! writes.
 //!
 //! ```
 //! use raft_core::{Configuration, NodeId};

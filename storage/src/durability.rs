@@ -1,4 +1,5 @@
-//! What it takes for bytes to survive a power loss: the rule that makes sled durable, and the file operations.
+//! What it takes for bytes to survive a power loss: the rule that makes sled durable, and the file
+//! operations.
 //!
 //! `sled::Db::flush` writes the log to the operating system and asks it to *start* writing the pages out
 //! (`sync_file_range`), which neither waits for the disk's cache nor covers the file's metadata: after a

@@ -79,8 +79,8 @@ pub enum StorageError {
     },
     /// The store was written by a version with another format.
     #[error(
-        "{} has format version {found}, and this program reads version {supported}: start it with the program \
-         that wrote it",
+        "{} has format version {found}, and this program reads version {supported}: start it with the \
+         program that wrote it",
         path.display()
     )]
     UnsupportedVersion {
@@ -120,9 +120,9 @@ pub enum StorageError {
     },
     /// Something in the store is not what was written.
     #[error(
-        "{} is damaged: {what}. What this node promised may be lost, so it must not vote. Check the disk; put \
-         an intact and current copy of the files back, or replace the node under a new id with an empty data \
-         directory",
+        "{} is damaged: {what}. What this node promised may be lost, so it must not vote. Check the disk; \
+         put an intact and current copy of the files back, or replace the node under a new id with an empty \
+         data directory",
         path.display()
     )]
     Damaged {
@@ -145,8 +145,8 @@ pub enum StorageError {
     },
     /// A write failed inside the database. Nothing of it was acknowledged.
     #[error(
-        "could not write to {}: {cause}. Nothing of this write was acknowledged; the node must stop. Check the \
-         disk (is it full, or failing?) and start the node again",
+        "could not write to {}: {cause}. Nothing of this write was acknowledged; the node must stop. Check \
+         the disk (is it full, or failing?) and start the node again",
         path.display()
     )]
     WriteFailed {
@@ -172,8 +172,8 @@ pub enum StorageError {
     },
     /// A snapshot file is not what was written.
     #[error(
-        "the snapshot file for index {index} is damaged: {what}. It must not be used; have the node fetch or cut \
-         another one"
+        "the snapshot file for index {index} is damaged: {what}. It must not be used; have the node fetch or \
+         cut another one"
     )]
     SnapshotDamaged {
         /// The last log index that the snapshot covers.

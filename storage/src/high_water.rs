@@ -1,19 +1,20 @@
 //! A small file beside the database that says how far this node has acknowledged.
 //!
-//! Checksums and chains tell a damaged store; they cannot tell one that is whole and old: sled can open with the end
-//! of its log gone and say nothing, and a directory can be copied back. So the number of the last acknowledged
-//! batch is also kept here. A store that holds less than this says is refused.
+//! Checksums and chains tell a damaged store; they cannot tell one that is whole and old: sled can open with
+//! the end of its log gone and say nothing, and a directory can be copied back. So the number of the last
+//! acknowledged batch is also kept here. A store that holds less than this says is refused.
 //!
 //! # Order and lag
 //!
 //! The number is written after its batch is durable and before the batch is acknowledged, so it is never
-//! ahead of the store. It is synced with every batch that changes the hard state or the snapshot, and with every
-//! [`SYNC_EVERY_BATCHES`]th one; in between it is only handed to the operating system. Hence:
+//! ahead of the store. It is synced with every batch that changes the hard state or the snapshot, and with
+//! every [`SYNC_EVERY_BATCHES`]th one; in between it is only handed to the operating system. Hence:
 //!
 //! - after the process was killed, it covers everything acknowledged;
 //! - after a power loss it covers every vote and term, and all but the last 63 appended batches.
 //!
-//! The lag can only hide a loss in the database that comes together with a power loss. It never leads to a false refusal.
+//! The lag can only hide a loss in the database that comes together with a power loss. It never leads to a
+//! false refusal.
 //!
 //! # Format
 //!

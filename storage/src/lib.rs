@@ -1,9 +1,10 @@
 //! Durable storage for Raft: the state that a server must have on disk before it answers (Raft figure 2), and
 //! its snapshots (Raft §7).
 //!
-//! [`SledStorage`] keeps term, vote, log and the record of the latest snapshot in a [sled](https://docs.rs/sled/0.34.7)
-//! database, and snapshots in files beside it. [`MemoryStorage`] is its twin without a disk, for tests and
-//! simulations. Both implement [`raft_core::Storage`], and the [`conformance`] suite says what that means.
+//! [`SledStorage`] keeps term, vote, log and the record of the latest snapshot in a
+//! [sled](https://docs.rs/sled/0.34.7) database, and snapshots in files beside it. [`MemoryStorage`] is its
+//! twin without a disk, for tests and simulations. Both implement [`raft_core::Storage`], and the
+//! [`conformance`] suite says what that means.
 //!
 //! # Example
 //!
@@ -56,33 +57,36 @@
 //! # What it promises
 //!
 //! - When `write` returns `Ok`, a power loss takes nothing of it back. When it fails, nothing of it may be
-//!   acknowledged, and the store answers every later call with the same error: a failed sync is never tried again.
+//!   acknowledged, and the store answers every later call with the same error: a failed sync is never tried
+//!   again.
 //! - After a crash the store holds the state before or after the write that was under way, never one between.
-//! - What comes back is what was written. Every record and every chunk of a snapshot has a checksum, the log is a chain
-//!   in which no link can be missing, and a file outside the database knows how far it was acknowledged. A store
-//!   that was damaged, emptied or rolled back is refused with a message that says what is wrong and what to
-//!   do: its node might vote twice in a term.
+//! - What comes back is what was written. Every record and every chunk of a snapshot has a checksum, the log
+//!   is a chain in which no link can be missing, and a file outside the database knows how far it was
+//!   acknowledged. A store that was damaged, emptied or rolled back is refused with a message that says what
+//!   is wrong and what to do: its node might vote twice in a term.
 //! - No panic for anything that the files contain.
 //!
 //! # What it does not do
 //!
 //! - It repairs nothing. Raft's answer to a lost disk is another replica.
-//! - It cannot tell a directory that was emptied completely from a new one: emptying it is the operator's word that
-//!   the node is new, and only safe with a new id.
-//! - It does not run on its own thread: `write` blocks until the disk is done. Group commit is up to the caller,
-//!   who passes everything that has queued as one call.
+//! - It cannot tell a directory that was emptied completely from a new one: emptying it is the operator's
+//!   word that the node is new, and only safe with a new id.
+//! - It does not run on its own thread: `write` blocks until the disk is done. Group commit is up to the
+//!   caller, who passes everything that has queued as one call.
 //! - It does not know what is in a command or in a snapshot's payload.
 //!
 //! # Where to read on
 //!
-//! The modules are private and documented in the source: `sled_storage` (the order of every write), `directory`
-//! (creation, lock, marker), `record` and `hard_state` (what the records hold), `restore` (what is verified),
-//! `durability` (why flushing sled is not enough), `high_water`, `snapshot_file` (the format of a snapshot file).
+//! The modules are private and documented in the source: `sled_storage` (the order of every write),
+//! `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
+//! the records hold), `restore` (what is verified), `durability` (why flushing sled is not enough),
+//! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]
 
 mod changes;
 mod codec;
 pub mod conformance;
+mod database;
 mod directory;
 mod durability;
 mod error;

@@ -4,14 +4,16 @@
 //! number, both big endian, so that the order of the keys is the order of the log. An entry too large for one
 //! record is cut into fragments, which share the index and are numbered from 0.
 //!
-//! A record is at most [`MAX_RECORD_BYTES`] long. The reason is sled: an item over a quarter of a segment becomes
-//! a *blob*, a file of its own that sled never syncs, and whose loss would be ours. The items that sled writes are
-//! not only our records: after ten changes to a leaf of its tree it writes the whole leaf, of 16 records and
-//! a few more between splits and merges, as one item. So the segment is chosen ([`SLED_SEGMENT_BYTES`]) such that
-//! a leaf of 24 of the largest records, with their keys, is still no blob.
+//! A record is at most [`MAX_RECORD_BYTES`] long. The reason is sled: an item over a quarter of a segment
+//! becomes a *blob*, a file of its own that sled never syncs, and whose loss would be ours. The items that
+//! sled writes are not only our records: after ten changes to a leaf of its tree it writes the whole leaf,
+//! of 16 records and a few more between splits and merges, as one item. So the segment is chosen
+//! ([`SLED_SEGMENT_BYTES`]) such that a leaf of 24 of the largest records, with their keys, is still no
+//! blob.
 //!
 //! Each record names the serial of the record before it, see [`hard_state`](crate::hard_state). Thus a
-//! missing, repeated, swapped or outdated record breaks the chain even though each record by itself is intact.
+//! missing, repeated, swapped or outdated record breaks the chain even though each record by itself is
+//! intact.
 
 use bytes::{Bytes, BytesMut};
 use raft_core::{Entry, LogIndex};
@@ -291,7 +293,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn any_entries_split_into_records_that_fit_and_join_again(

@@ -211,7 +211,7 @@ impl LogReader {
         }
         let index = key.first_index;
         let what = format!(
-            "the log record at index {index} does not belong behind the one before it: one of the two is outdated"
+            "the log record at index {index} does not follow the one before it: one of the two is outdated"
         );
         Err(at(index, what))
     }

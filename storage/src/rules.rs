@@ -98,7 +98,7 @@ impl LogBounds {
             first <= self.last.next() && self.first <= first && self.snapshot < first,
             || {
                 format!(
-                    "an append at {first} does not follow or lie in the log from {} to {} behind the snapshot at {}",
+                    "an append at {first} is not in or right behind the log from {} to {} (snapshot at {})",
                     self.first, self.last, self.snapshot
                 )
             },

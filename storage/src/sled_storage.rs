@@ -2,8 +2,8 @@
 //!
 //! # The order of every write, and what a crash after each step leaves
 //!
-//! All the writes of one call (hard state, appends with their truncations, snapshot records, compaction) become
-//! changes to records, collected first and committed as one sled batch:
+//! All the writes of one call (hard state, appends with their truncations, snapshot records, compaction)
+//! become changes to records, collected first and committed as one sled batch:
 //!
 //! 1. Changes are collected in memory; snapshot files that the writes name are checked to be in place.
 //!    *Nothing on disk has changed.*
@@ -18,8 +18,8 @@
 //!
 //! For a snapshot the file comes first (written, synced, renamed, directory synced; see
 //! [`snapshot_file`](crate::snapshot_file)), then its record together with the compaction in one batch, then
-//! the removal of the older file. *A crash in between leaves the older snapshot with its log and at most a file
-//! too many.* Creation is described in [`directory`](crate::directory).
+//! the removal of the older file. *A crash in between leaves the older snapshot with its log and at most a
+//! file too many.* Creation is described in [`directory`](crate::directory).
 //!
 //! When any step of a write fails, the store is finished: each later call returns the same error, because
 //! what is on disk is unknown until it has been read back by a new open.
@@ -27,26 +27,19 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use raft_core::{Configuration, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
 use tracing::{info, warn};
 
 use crate::changes::{Changes, State};
+use crate::database::open_tree;
 use crate::directory::{Contents, DataDir};
-use crate::durability::{self, DurableTree, SLED_CONFIG_FILE};
+use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{IDENTITY_KEY, Identity, Root};
 use crate::high_water::HighWater;
-use crate::panics;
-use crate::record::SLED_SEGMENT_BYTES;
 use crate::restore::{self, Loaded};
 use crate::snapshot_file::{FileSnapshots, SnapshotStore};
-
-/// How long to wait for sled to let go of its file. Its background tasks may outlive the database that was
-/// just closed in this process by a moment.
-const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// How a store is run. None of it is kept on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +113,7 @@ impl SledStorage {
     }
 
     fn open_existing(dir: DataDir, identity: &Identity, options: &Options) -> Result<Self, StorageError> {
-        let tree = open_tree(&dir, options)?;
+        let tree = open_tree(&dir, options.cache_bytes)?;
         let (high_water, acknowledged) = HighWater::open(dir.path())?;
         let Loaded { state, restored } = load(&dir, &tree, identity, acknowledged)?;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
@@ -213,7 +206,7 @@ fn create(
     options: &Options,
 ) -> Result<(), StorageError> {
     dir.begin_creation(identity)?;
-    let tree = open_tree(dir, options)?;
+    let tree = open_tree(dir, options.cache_bytes)?;
     let root = Root {
         first_index: LogIndex(1),
         ..Root::default()
@@ -233,65 +226,6 @@ fn create(
     tree.commit(batch)?;
     HighWater::create(dir.path(), state.root.batch)?;
     dir.finish_creation(identity)
-}
-
-/// Opens sled and makes durable what it did to its files in doing so.
-fn open_tree(dir: &DataDir, options: &Options) -> Result<DurableTree, StorageError> {
-    let sled_dir = dir.sled_dir();
-    let db = open_sled(dir, &sled_dir, options)?;
-    let tree = DurableTree::new(&db, &sled_dir)?;
-    tree.sync()?;
-    durability::sync_file(&sled_dir.join(SLED_CONFIG_FILE))?;
-    durability::sync_dir(&sled_dir)?;
-    durability::sync_dir(dir.path())?;
-    Ok(tree)
-}
-
-fn open_sled(dir: &DataDir, sled_dir: &Path, options: &Options) -> Result<sled::Db, StorageError> {
-    let config = sled::Config::new()
-        .path(sled_dir)
-        .cache_capacity(options.cache_bytes)
-        .segment_size(SLED_SEGMENT_BYTES)
-        .flush_every_ms(None);
-    let deadline = Instant::now() + SLED_LOCK_WAIT;
-    loop {
-        let error = match panics::catch(|| config.open()) {
-            Ok(Ok(db)) => return Ok(db),
-            Ok(Err(error)) => error,
-            Err(panic) => return Err(damaged(sled_dir, panic)),
-        };
-        if !is_locked(&error) {
-            return Err(refusal_of(sled_dir, error));
-        }
-        if Instant::now() >= deadline {
-            return Err(StorageError::InUse {
-                path: dir.path().to_path_buf(),
-            });
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
-fn is_locked(error: &sled::Error) -> bool {
-    matches!(error, sled::Error::Io(error) if error.to_string().contains("could not acquire lock"))
-}
-
-fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
-    use std::io::ErrorKind::{InvalidData, UnexpectedEof};
-    match error {
-        sled::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
-            StorageError::io("open the database in", sled_dir, error)
-        }
-        error => damaged(sled_dir, format!("the database cannot be opened ({error})")),
-    }
-}
-
-fn damaged(path: &Path, what: String) -> StorageError {
-    StorageError::Damaged {
-        path: path.to_path_buf(),
-        what,
-        index: None,
-    }
 }
 
 /// Reads the store and compares it with what was acknowledged.

@@ -12,13 +12,13 @@
 //!           | CRC-32 of the trailer so far (4)
 //! ```
 //!
-//! *Meta* is last included index, last included term and configuration. Every chunk but the last holds exactly
-//! [`CHUNK_BYTES`] of payload, and the last at least one byte, so where each chunk starts follows from the
-//! length of the file. The chunk's number is in its checksum, so chunks cannot change places.
+//! *Meta* is last included index, last included term and configuration. Every chunk but the last holds
+//! exactly [`CHUNK_BYTES`] of payload, and the last at least one byte, so where each chunk starts follows
+//! from the length of the file. The chunk's number is in its checksum, so chunks cannot change places.
 //!
 //! The checksum in [`SnapshotMeta`](raft_core::SnapshotMeta) is the CRC-32 of the whole file. Because the
-//! trailer holds the CRC-32 of everything before it, opening a file can verify from the trailer alone that it is the very file
-//! that the meta names; the content is verified chunk by chunk as it is read.
+//! trailer holds the CRC-32 of everything before it, opening a file can verify from the trailer alone that
+//! it is the very file that the meta names; the content is verified chunk by chunk as it is read.
 //!
 //! # Names
 //!
@@ -133,8 +133,8 @@ pub trait SnapshotReader: Send {
     /// [`StorageError::SnapshotDamaged`] when a checksum does not match.
     fn read_chunk(&mut self, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError>;
 
-    /// The payload, as it was written. Reading fails with [`io::ErrorKind::InvalidData`] at the first
-    /// chunk that is damaged, before any byte of it is handed out; the end is only reported once the whole file
+    /// The payload, as it was written. Reading fails with [`io::ErrorKind::InvalidData`] at the first chunk
+    /// that is damaged, before any byte of it is handed out; the end is only reported once the whole file
     /// has been verified.
     fn content(self: Box<Self>) -> Box<dyn io::Read + Send>;
 }

@@ -131,11 +131,11 @@ fn reopen(dir: &Path, name: &str) -> Restored {
     }
 }
 
-/// Which parts of a write reach the disk: every prefix (at most 30 of them), every one alone left out (at most 30),
-/// and some subsets at random.
+/// Which parts of a write reach the disk: every prefix (at most 16 of them), every one alone left out (at
+/// most 30), and some subsets at random.
 fn subsets(sectors: &[usize], rng: &mut TestRng) -> Vec<Vec<usize>> {
     use proptest::prelude::Rng as _;
-    let step = sectors.len().div_ceil(30).max(1);
+    let step = sectors.len().div_ceil(16).max(1);
     let prefixes = (0..sectors.len())
         .step_by(step)
         .chain([sectors.len()])
@@ -149,12 +149,12 @@ fn subsets(sectors: &[usize], rng: &mut TestRng) -> Vec<Vec<usize>> {
             .collect()
     });
     let mut all: Vec<Vec<usize>> = prefixes.chain(all_but_one).collect();
-    for _ in 0..20 {
+    for _ in 0..12 {
         all.push(
             sectors
                 .iter()
                 .copied()
-                .filter(|_| rng.next_u32() % 2 == 0)
+                .filter(|_| rng.next_u32().is_multiple_of(2))
                 .collect(),
         );
     }

@@ -248,8 +248,8 @@ fn a_lost_or_flipped_fragment_of_a_large_entry_is_told() {
     }
 }
 
-/// Below the records: damage in sled's own file. sled may notice, panic, or open without the end of its log, or
-/// without anything; we refuse in all these cases, and otherwise everything is there.
+/// Below the records: damage in sled's own file. sled may notice, panic, or open without the end of its log,
+/// or without anything; we refuse in all these cases, and otherwise everything is there.
 #[test]
 fn a_flipped_byte_in_the_file_of_the_database_never_loses_anything_silently() {
     let origin = tempfile::tempdir().unwrap();

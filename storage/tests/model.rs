@@ -11,7 +11,8 @@ use raft_core::{HardState, LogIndex, NodeId, Storage as _, Term, Write};
 use storage::SnapshotStore;
 use storage::conformance::{Device, Model, command, cut_snapshot, initial_configuration};
 
-/// A write before it is known where the log stands. Positions are fractions of what is possible then, in 256ths.
+/// A write before it is known where the log stands. Positions are fractions of what is possible then, in
+/// 256ths.
 #[derive(Clone, Debug)]
 enum Wish {
     Vote { term: u64, node: Option<u64> },

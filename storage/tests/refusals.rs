@@ -1,4 +1,5 @@
-//! Every reason not to open a directory is told apart, with the path and the fix; nothing is damaged by asking.
+//! Every reason not to open a directory is told apart, with the path and the fix; nothing is damaged by
+//! asking.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;

@@ -55,7 +55,8 @@ impl FileSnapshots {
         &self.dir
     }
 
-    /// Removes every snapshot but `keep`. Only right while nobody else can have finished one, that is at open.
+    /// Removes every snapshot but `keep`. Only right while nobody else can have finished one, that is at
+    /// open.
     pub(crate) fn keep_only(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
         let kept = name_of(keep);
         remove_files(&self.dir, |name| name.ends_with(SNAPSHOT_SUFFIX) && name != kept)
