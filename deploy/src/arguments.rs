@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::report::Format;
 
+/// As many as kv-server takes.
+const MOST_NODES: i64 = kv_server::config::MAX_NODES as i64;
+
 const EXAMPLES: &str = "\
 Examples:
   deploy demo                          see a leader die and nothing get lost, in about 20 seconds
@@ -62,7 +65,7 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 pub(crate) struct UpArguments {
     /// How many nodes [default for a new cluster: 3]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MOST_NODES))]
     pub(crate) nodes: Option<u16>,
     /// Where the cluster lives: its cluster.toml and, for each node, its data, log and pid
     #[arg(long, default_value = "kv-cluster")]
@@ -125,8 +128,8 @@ mod tests {
     }
 
     #[test]
-    fn no_nodes_and_ten_nodes_are_refused() {
-        for count in ["0", "10"] {
+    fn no_nodes_and_more_than_kv_server_takes_are_refused() {
+        for count in ["0", "8"] {
             assert!(Arguments::try_parse_from(["deploy", "up", "--nodes", count]).is_err());
         }
     }

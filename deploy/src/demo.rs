@@ -183,22 +183,19 @@ async fn play(cluster: &mut LocalCluster, reporter: Reporter) -> Result<Summary,
     write_for(BEFORE_KILL, &progress, reporter).await;
 
     let (killed, killed_at) = kill_leader(cluster, reporter).await?;
-    let leader = wait_for_failover(cluster, killed, killed_at, &progress).await?;
-    let failover_ms = milliseconds(progress.longest_gap(killed_at, Instant::now()));
+    let Failover { leader, gap } = wait_for_failover(cluster, killed, killed_at, &progress).await?;
+    let failover_ms = milliseconds(gap);
     reporter.tell(&Event::Failover {
         id: leader.id,
         term: leader.term,
         failover_ms,
     });
     write_for(UNDER_NEW_LEADER, &progress, reporter).await;
-    let restarted_at = Instant::now();
 
     cluster.start_node(killed)?;
     tell_started(cluster, killed, true, reporter);
     write_for(WHILE_CATCHING_UP, &progress, reporter).await;
     let experiences = clients.stop().await?;
-    // Once more, now that everything that followed the kill is known.
-    let failover_ms = failover_ms.max(milliseconds(progress.longest_gap(killed_at, restarted_at)));
     tell_written(&experiences, reporter);
     let nodes_agree = nodes_agree(cluster, reporter).await;
     let flaws = check(&clients::connect(&endpoints).await?, &experiences).await?;
@@ -227,24 +224,39 @@ async fn kill_leader(cluster: &mut LocalCluster, reporter: Reporter) -> Result<(
     Ok((leader.id, killed_at))
 }
 
-/// Waits until another node leads and a write was acknowledged since the old leader died.
+/// Who leads after the kill, and how long no write was acknowledged around it.
+struct Failover {
+    leader: Leader,
+    gap: Duration,
+}
+
+/// Waits until another node leads and has acknowledged a write.
 async fn wait_for_failover(
-    cluster: &mut LocalCluster,
+    cluster: &LocalCluster,
     killed: u64,
     killed_at: Instant,
     progress: &Progress,
-) -> Result<Leader, Error> {
-    while killed_at.elapsed() < LEADER_LIMIT {
-        let leader = cluster.leader().await.filter(|leader| leader.id != killed);
-        if let Some(leader) = leader
-            && progress.any_since(killed_at)
-        {
-            return Ok(leader);
+) -> Result<Failover, Error> {
+    let look = async {
+        let leader = loop {
+            match cluster.leader().await {
+                Some(leader) if leader.id != killed => break leader,
+                _ => sleep(LOOK_EVERY).await,
+            }
+        };
+        // An acknowledgement of the old leader may have been on its way when it died: only one from here on
+        // shows that the gap is over.
+        let seen_at = Instant::now();
+        while !progress.any_since(seen_at) {
+            sleep(LOOK_EVERY).await;
         }
-        sleep(LOOK_EVERY).await;
-    }
+        Failover {
+            leader,
+            gap: progress.longest_gap(killed_at, seen_at),
+        }
+    };
     let what = format!("no write was acknowledged under a new leader after node {killed} was killed");
-    Err(Error::Late {
+    timeout(LEADER_LIMIT, look).await.map_err(|_| Error::Late {
         waited: LEADER_LIMIT,
         what,
     })

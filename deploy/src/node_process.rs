@@ -119,7 +119,7 @@ impl Drop for NodeProcess {
 
 /// Asks `kv-server` whether the configuration in `cluster_dir` can work for node `id`; its refusal is an error.
 pub(crate) fn check_configuration(cluster_dir: &Path, id: u64) -> Result<(), Error> {
-    let output = kv_server_command(cluster_dir, id)?
+    let output = kv_server_command(&[], cluster_dir, id)?
         .arg("--check")
         .stdin(Stdio::null())
         .output()
@@ -138,7 +138,7 @@ pub(crate) fn check_configuration(cluster_dir: &Path, id: u64) -> Result<(), Err
 }
 
 fn node_command(cluster_dir: &Path, id: u64, log: File) -> Result<Command, Error> {
-    let mut command = kv_server_command(cluster_dir, id)?;
+    let mut command = kv_server_command(&["--until-stdin-closes"], cluster_dir, id)?;
     let log_again = log.try_clone().map_err(Error::system("open the log twice"))?;
     // A process group of its own keeps the terminal's Ctrl-C from the node: `deploy` stops it in order.
     command
@@ -149,19 +149,16 @@ fn node_command(cluster_dir: &Path, id: u64, log: File) -> Result<Command, Error
     Ok(command)
 }
 
-/// `deploy node …`: this very program as `kv-server`.
-fn kv_server_command(cluster_dir: &Path, id: u64) -> Result<Command, Error> {
+/// `deploy node OPTIONS -- …`: this very program as `kv-server`.
+fn kv_server_command(options: &[&str], cluster_dir: &Path, id: u64) -> Result<Command, Error> {
     let program = env::current_exe().map_err(Error::system("find this program's own file"))?;
     let mut command = Command::new(program);
-    command.args([
-        "node",
-        "--until-stdin-closes",
-        "--",
-        "--id",
-        &id.to_string(),
-        "--config",
-    ]);
-    command.arg(cluster_dir.join(FILE_NAME)).current_dir(cluster_dir);
+    command
+        .arg("node")
+        .args(options)
+        .args(["--", "--id", &id.to_string(), "--config"])
+        .arg(cluster_dir.join(FILE_NAME))
+        .current_dir(cluster_dir);
     // The cluster is what its file says, whatever the user's environment holds for other servers.
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("KV_SERVER_") {

@@ -1,5 +1,8 @@
 //! Which crate may depend on which. `cargo tree` says what is compiled for each, by any path.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and fail")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say so and fail"
+)]
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,5 +1,8 @@
 //! What the command line says and how it exits when it is not given what it needs. No node runs here.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and fail")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say so and fail"
+)]
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,5 @@
 //! `deploy demo` with real processes.
 
-
 use std::fs;
 use std::path::{Path, PathBuf};
 

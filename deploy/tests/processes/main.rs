@@ -1,5 +1,8 @@
 //! `deploy` with real processes. Every wait has a deadline, and every process that a test starts ends with it.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say so and fail")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say so and fail"
+)]
 
 mod demo;
 mod deploy_process;

@@ -1,6 +1,5 @@
 //! `deploy up` with real processes.
 
-
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
