@@ -1,7 +1,7 @@
 //! The wire contract of the key-value store: what its programs say to each other, and how.
 //!
 //! There are two services. [`client::Kv`] is what servers offer to clients, [`peer::Peer`] is what they offer
-//! to each other: the RPCs of Raft. Both are [tarpc](tarpc) services; this crate adds everything between them and
+//! to each other: the RPCs of Raft. Both are [tarpc] services; this crate adds everything between them and
 //! the socket:
 //!
 //! | module | what it does |
