@@ -229,8 +229,8 @@ impl Model {
         self.terms.truncate(usize::try_from(index).unwrap());
     }
 
-    fn take(&mut self, log: &mut Log, step: Step) {
-        match step {
+    fn take(&mut self, log: &mut Log, step: &Step) {
+        match *step {
             Step::Append { new_term } => {
                 self.terms.push(self.last_term().max(1) + u64::from(new_term));
                 log.append(entry(self.last(), self.last_term()));
@@ -351,7 +351,7 @@ proptest! {
         let mut log = log(&[]);
         let mut model = Model::default();
         for step in steps {
-            model.take(&mut log, step);
+            model.take(&mut log, &step);
             model.check(&log);
         }
     }
