@@ -419,3 +419,6 @@ fn check_continuous(snapshot: &SnapshotMeta, entries: &[Entry]) -> Result<(), Co
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,3 +90,75 @@ impl ReadQueue {
             .map(|id| ReadOutcome::Dropped { id })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ReadOutcome, ReadQueue};
+    use crate::types::{LogIndex, NodeId, ReadId};
+
+    fn confirmed(queue: &mut ReadQueue) -> Vec<ReadOutcome> {
+        queue.confirm().collect()
+    }
+
+    #[test]
+    fn a_round_takes_all_that_wait_at_the_commit_index_of_its_beginning() {
+        let mut queue = ReadQueue::default();
+        assert!(!queue.start_round(LogIndex(5)), "nobody waits");
+        queue.push(ReadId(1));
+        queue.push(ReadId(2));
+        assert!(queue.start_round(LogIndex(5)));
+        let index = LogIndex(5);
+        let expected = [1, 2].map(|id| ReadOutcome::Confirmed {
+            id: ReadId(id),
+            index,
+        });
+        assert_eq!(confirmed(&mut queue), expected);
+        assert_eq!(confirmed(&mut queue), [], "once");
+    }
+
+    #[test]
+    fn there_is_one_round_at_a_time_and_late_comers_wait_for_the_next() {
+        let mut queue = ReadQueue::default();
+        queue.push(ReadId(1));
+        assert!(queue.start_round(LogIndex(1)));
+        queue.push(ReadId(2));
+        assert!(!queue.wants_round());
+        assert!(!queue.start_round(LogIndex(2)));
+        assert_eq!(confirmed(&mut queue).len(), 1);
+        assert!(queue.wants_round());
+        assert!(queue.start_round(LogIndex(2)));
+        assert_eq!(queue.round(), 2);
+    }
+
+    #[test]
+    fn only_the_first_answer_of_each_peer_to_the_present_round_counts() {
+        let mut queue = ReadQueue::default();
+        assert!(!queue.acknowledge(NodeId(2), 0), "no round is under way");
+        queue.push(ReadId(1));
+        queue.start_round(LogIndex(1));
+        assert!(!queue.acknowledge(NodeId(2), 0));
+        assert!(!queue.acknowledge(NodeId(2), 2));
+        assert!(queue.acknowledge(NodeId(2), 1));
+        assert!(!queue.acknowledge(NodeId(2), 1));
+        assert!(queue.is_acknowledged_by(NodeId(2)));
+        confirmed(&mut queue);
+        queue.push(ReadId(2));
+        queue.start_round(LogIndex(1));
+        assert!(
+            !queue.is_acknowledged_by(NodeId(2)),
+            "each round begins with nobody"
+        );
+        assert!(!queue.acknowledge(NodeId(3), 1));
+    }
+
+    #[test]
+    fn lost_leadership_drops_those_in_the_round_and_those_that_wait() {
+        let mut queue = ReadQueue::default();
+        queue.push(ReadId(1));
+        queue.start_round(LogIndex(1));
+        queue.push(ReadId(2));
+        let dropped: Vec<ReadOutcome> = queue.drop_all().collect();
+        assert_eq!(dropped, [1, 2].map(|id| ReadOutcome::Dropped { id: ReadId(id) }));
+        assert_eq!(queue.drop_all().count(), 0);
+    }
+}

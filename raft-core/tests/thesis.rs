@@ -103,7 +103,7 @@ mod section_4_2_3_disruptive_servers {
     fn a_leader_that_reaches_its_followers_ignores_candidates() {
         let mut cluster = led_by_1();
         cluster.with(NodeId(1), |server| {
-            server.receive_from(3, vote_request(3, 9, 9, 9))
+            server.receive_from(3, vote_request(3, 9, 9, 9));
         });
         cluster.settle();
         assert_eq!(cluster.leader(), Some(NodeId(1)));
@@ -166,7 +166,7 @@ mod section_6_4_read_only_queries {
         let mut cluster = led_by_1();
         cluster.propose(1, "x");
         cluster.settle();
-        cluster.servers.remove(&NodeId(1)).unwrap()
+        cluster.servers.remove(&NodeId(1)).expect("it is up")
     }
 
     fn confirmed(server: &mut Server) -> Vec<(u64, u64)> {

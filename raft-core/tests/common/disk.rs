@@ -47,8 +47,8 @@ impl Disk {
     }
 
     pub(crate) fn with_snapshot(mut self, snapshot: SnapshotMeta, file: Vec<u8>) -> Self {
-        self.snapshot = snapshot.clone();
         self.put_file(&snapshot, file);
+        self.snapshot = snapshot;
         self
     }
 

@@ -1,0 +1,358 @@
+//! The log against a plain list of terms, and the corners by hand.
+
+use bytes::Bytes;
+use proptest::prelude::*;
+
+use super::Log;
+use crate::config::ConfigError;
+use crate::configuration::Configuration;
+use crate::storage::Restored;
+use crate::types::{Entry, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+
+fn entry(index: u64, term: u64) -> Entry {
+    Entry {
+        term: Term(term),
+        index: LogIndex(index),
+        payload: Payload::Command(Bytes::new()),
+    }
+}
+
+fn entries(first: u64, terms: &[u64]) -> Vec<Entry> {
+    (first..)
+        .zip(terms)
+        .map(|(index, term)| entry(index, *term))
+        .collect()
+}
+
+fn snapshot(index: u64, term: u64) -> SnapshotMeta {
+    SnapshotMeta {
+        last_included_index: LogIndex(index),
+        last_included_term: Term(term),
+        configuration: Configuration::of_voters([NodeId(1)]),
+        ..SnapshotMeta::default()
+    }
+}
+
+fn restore(snapshot: SnapshotMeta, entries: Vec<Entry>) -> Result<Log, ConfigError> {
+    Log::restore(Restored {
+        snapshot,
+        entries,
+        ..Restored::default()
+    })
+}
+
+fn log(terms: &[u64]) -> Log {
+    restore(snapshot(0, 0), entries(1, terms)).unwrap()
+}
+
+#[test]
+fn a_stored_log_with_a_hole_or_falling_terms_is_refused() {
+    let broken_at = |snapshot, entries| match restore(snapshot, entries) {
+        Err(ConfigError::BrokenLog { index }) => index.get(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        broken_at(snapshot(3, 1), entries(5, &[1])),
+        4,
+        "a hole behind the snapshot"
+    );
+    assert_eq!(
+        broken_at(snapshot(0, 0), vec![entry(1, 1), entry(3, 1)]),
+        2,
+        "a hole"
+    );
+    assert_eq!(broken_at(snapshot(0, 0), entries(1, &[2, 1])), 2, "terms fall");
+    assert_eq!(
+        broken_at(snapshot(3, 2), entries(2, &[1, 1, 1])),
+        3,
+        "another entry in the snapshot"
+    );
+    assert_eq!(
+        broken_at(snapshot(5, 1), entries(2, &[1, 1])),
+        5,
+        "ends before the snapshot"
+    );
+}
+
+#[test]
+fn a_log_without_members_is_refused() {
+    let restored = restore(SnapshotMeta::default(), Vec::new());
+    assert_eq!(restored.err(), Some(ConfigError::NoVoters));
+}
+
+#[test]
+fn a_log_that_begins_before_its_snapshot_is_whole() {
+    let log = restore(snapshot(3, 1), entries(2, &[1, 1, 2])).unwrap();
+    assert_eq!((log.first_index(), log.last_index()), (LogIndex(2), LogIndex(4)));
+    assert_eq!((log.commit_index(), log.handed_out()), (LogIndex(3), LogIndex(3)));
+    assert_eq!(log.term_at(LogIndex(1)), None, "what was before is not known");
+    assert_eq!(log.first_known(), (LogIndex(3), Term(1)));
+}
+
+#[test]
+fn the_later_last_term_is_more_up_to_date_and_then_the_longer_log() {
+    let log = log(&[1, 2, 2]);
+    for ((term, index), expected) in [
+        ((2, 3), true),
+        ((2, 4), true),
+        ((3, 1), true),
+        ((2, 2), false),
+        ((1, 9), false),
+    ] {
+        assert_eq!(
+            log.is_up_to_date(Term(term), LogIndex(index)),
+            expected,
+            "{index}@{term}"
+        );
+    }
+}
+
+#[test]
+fn runs_of_a_term_are_found_from_both_ends() {
+    let log = log(&[1, 1, 3, 3, 3, 6]);
+    assert_eq!(log.first_index_of_term_at(LogIndex(5)), LogIndex(3));
+    assert_eq!(log.last_index_of_term_at_most(Term(3), LogIndex(9)), LogIndex(5));
+    assert_eq!(log.last_index_of_term_at_most(Term(5), LogIndex(9)), LogIndex(5));
+    assert_eq!(log.last_index_of_term_at_most(Term(3), LogIndex(4)), LogIndex(4));
+    assert_eq!(log.last_index_of_term_at_most(Term(0), LogIndex(4)), LogIndex(0));
+}
+
+#[test]
+fn a_cut_takes_durability_back_and_writes_the_new_entries() {
+    let mut log = log(&[1, 1, 1]);
+    assert_eq!(log.merge(entries(2, &[2])), Some(LogIndex(2)));
+    assert_eq!(log.durable_index(), LogIndex(1));
+    assert_eq!(log.take_unwritten(), entries(2, &[2]));
+    assert!(!log.has_unwritten());
+}
+
+#[test]
+fn a_configuration_counts_from_its_entry_on_and_goes_with_it() {
+    let bigger = Configuration::of_voters([NodeId(1), NodeId(2)]);
+    let mut log = log(&[1]);
+    log.append(Entry {
+        payload: Payload::Configuration(bigger.clone()),
+        ..entry(2, 1)
+    });
+    assert_eq!(log.configuration(), &bigger);
+    assert_ne!(log.configuration_at(LogIndex(1)), Some(&bigger));
+    log.merge(entries(2, &[2]));
+    assert_ne!(log.configuration(), &bigger);
+}
+
+#[test]
+fn what_is_committed_is_handed_out_only_when_it_is_durable() {
+    let mut log = log(&[1]);
+    log.append(entry(2, 1));
+    log.commit_to(LogIndex(2));
+    assert_eq!(log.take_committed(1_000), entries(1, &[1]));
+    assert!(!log.has_committed());
+    log.take_unwritten();
+    log.durable_to(LogIndex(2));
+    assert_eq!(log.take_committed(1_000), entries(2, &[1]));
+}
+
+#[test]
+#[should_panic(expected = "is committed and must not be replaced")]
+fn a_committed_entry_cannot_be_replaced() {
+    let mut log = log(&[1, 1]);
+    log.commit_to(LogIndex(2));
+    log.merge(entries(2, &[2]));
+}
+
+#[test]
+#[should_panic(expected = "no gap and no overlap")]
+fn an_entry_that_leaves_a_gap_is_not_taken() {
+    log(&[1]).append(entry(3, 1));
+}
+
+/// Something that may happen to a log; numbers are taken modulo what is possible at the moment.
+#[derive(Clone, Debug)]
+enum Step {
+    Append { new_term: bool },
+    MergeKnown { from: u64, count: u64 },
+    Replace { at: u64, count: u64 },
+    Commit { to: u64 },
+    Persist,
+    HandOut { max_bytes: usize },
+    Compact { index: u64, retained_bytes: usize },
+    Install { ahead: u64, of_new_term: bool },
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let number = 0..12_u64;
+    let bytes = 0..200_usize;
+    let step = prop_oneof![
+        4 => any::<bool>().prop_map(|new_term| Step::Append { new_term }),
+        2 => (number.clone(), number.clone()).prop_map(|(from, count)| Step::MergeKnown { from, count }),
+        2 => (number.clone(), 1..5_u64).prop_map(|(at, count)| Step::Replace { at, count }),
+        2 => number.clone().prop_map(|to| Step::Commit { to }),
+        2 => Just(Step::Persist),
+        2 => bytes.clone().prop_map(|max_bytes| Step::HandOut { max_bytes }),
+        1 => (number, bytes).prop_map(|(index, retained_bytes)| Step::Compact { index, retained_bytes }),
+        1 => (1..6_u64, any::<bool>()).prop_map(|(ahead, of_new_term)| Step::Install { ahead, of_new_term }),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+/// The same log as a list: the term of entry `i` is `terms[i - 1]`. Nothing is ever forgotten.
+#[derive(Debug, Default)]
+struct Model {
+    terms: Vec<u64>,
+    commit: u64,
+    durable: u64,
+    handed_out: u64,
+    snapshot: u64,
+}
+
+impl Model {
+    fn last(&self) -> u64 {
+        self.terms.len() as u64
+    }
+
+    fn last_term(&self) -> u64 {
+        self.terms.last().copied().unwrap_or(0)
+    }
+
+    fn term(&self, index: u64) -> u64 {
+        match usize::try_from(index).unwrap() {
+            0 => 0,
+            index => self.terms[index - 1],
+        }
+    }
+
+    fn entries(&self, from: u64, to: u64) -> Vec<Entry> {
+        (from..=to).map(|index| entry(index, self.term(index))).collect()
+    }
+
+    fn truncate(&mut self, index: u64) {
+        self.terms.truncate(usize::try_from(index).unwrap());
+    }
+
+    fn take(&mut self, log: &mut Log, step: &Step) {
+        match *step {
+            Step::Append { new_term } => {
+                self.terms.push(self.last_term().max(1) + u64::from(new_term));
+                log.append(entry(self.last(), self.last_term()));
+            }
+            Step::MergeKnown { from, count } => {
+                let from = log.first_index().get() + from;
+                let known = self.entries(from, (from + count).min(self.last()));
+                assert_eq!(log.merge(known), None);
+            }
+            Step::Replace { at, count } => self.replace(log, at, count),
+            Step::Commit { to } => {
+                self.commit = (self.commit + to).min(self.last());
+                log.commit_to(LogIndex(self.commit));
+            }
+            Step::Persist => {
+                let unwritten = log.take_unwritten();
+                assert!(
+                    unwritten
+                        .last()
+                        .is_none_or(|entry| entry.index.get() == self.last())
+                );
+                log.durable_to(LogIndex(self.last()));
+                self.durable = self.last();
+            }
+            Step::HandOut { max_bytes } => self.hand_out(log, max_bytes),
+            Step::Compact {
+                index,
+                retained_bytes,
+            } => self.compact(log, index, retained_bytes),
+            Step::Install { ahead, of_new_term } => self.install(log, ahead, of_new_term),
+        }
+    }
+
+    fn replace(&mut self, log: &mut Log, at: u64, count: u64) {
+        let at = (self.commit + 1 + at).min(self.last() + 1);
+        let term = self.last_term() + 1;
+        let cut = (at <= self.last()).then_some(LogIndex(at));
+        self.truncate(at - 1);
+        self.terms.extend((0..count).map(|_| term));
+        self.durable = self.durable.min(at - 1);
+        assert_eq!(log.merge(self.entries(at, self.last())), cut);
+    }
+
+    fn hand_out(&mut self, log: &mut Log, max_bytes: usize) {
+        let to = self.commit.min(self.durable).max(self.handed_out);
+        let room = u64::try_from(max_bytes / Entry::OVERHEAD_BYTES).unwrap().max(1);
+        let to = to.min(self.handed_out + room);
+        assert_eq!(
+            log.take_committed(max_bytes),
+            self.entries(self.handed_out + 1, to)
+        );
+        self.handed_out = to;
+    }
+
+    fn compact(&mut self, log: &mut Log, index: u64, retained_bytes: usize) {
+        let index = (self.snapshot + index).min(self.handed_out);
+        if index <= self.snapshot {
+            return;
+        }
+        let first_before = log.first_index().get();
+        let first = log
+            .compact(snapshot(index, self.term(index)), retained_bytes)
+            .get();
+        let retained = u64::try_from(retained_bytes / Entry::OVERHEAD_BYTES).unwrap();
+        assert_eq!(first, (index + 1).saturating_sub(retained).max(first_before));
+        self.snapshot = index;
+    }
+
+    fn install(&mut self, log: &mut Log, ahead: u64, of_new_term: bool) {
+        let index = self.commit + ahead;
+        let keeps = !of_new_term && index <= self.last();
+        if !keeps {
+            let term = self.last_term() + 1;
+            self.truncate(index - 1);
+            while self.last() < index {
+                self.terms.push(term);
+            }
+            self.durable = self.durable.min(self.commit);
+        }
+        log.take_unwritten(); // as the node does before it installs
+        assert_eq!(log.install(snapshot(index, self.term(index))), keeps);
+        self.commit = index;
+        self.handed_out = index;
+        self.snapshot = index;
+    }
+
+    fn check(&self, log: &Log) {
+        assert_eq!(
+            (log.last_index(), log.last_term()),
+            (LogIndex(self.last()), Term(self.last_term()))
+        );
+        assert_eq!(log.commit_index(), LogIndex(self.commit));
+        assert_eq!(log.durable_index(), LogIndex(self.durable));
+        assert_eq!(log.handed_out(), LogIndex(self.handed_out));
+        let first = log.first_index().get();
+        for index in first..=self.last() {
+            assert_eq!(log.term_at(LogIndex(index)), Some(Term(self.term(index))));
+        }
+        assert_eq!(
+            log.term_at(LogIndex(self.snapshot)),
+            Some(Term(self.term(self.snapshot)))
+        );
+        assert_eq!(log.term_at(LogIndex(self.last() + 1)), None);
+        assert_eq!(
+            log.entries_from(LogIndex(first), usize::MAX),
+            self.entries(first, self.last())
+        );
+        let (index, term) = log.first_known();
+        assert_eq!(log.term_at(index), Some(term));
+        let bytes = (self.last() - self.commit) * Entry::OVERHEAD_BYTES as u64;
+        assert_eq!(log.bytes_after(LogIndex(self.commit)) as u64, bytes);
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_log_is_a_list_of_entries_whatever_happens_to_it(steps in steps()) {
+        let mut log = log(&[]);
+        let mut model = Model::default();
+        for step in steps {
+            model.take(&mut log, &step);
+            model.check(&log);
+        }
+    }
+}
