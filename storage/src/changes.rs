@@ -18,6 +18,11 @@ use crate::record::{self, Content, LogRecord, RecordKey, Run};
 use crate::rules::LogBounds;
 use crate::sealed;
 
+/// How many records a batch removes at most. A compaction can forget hundreds of thousands, which would hold
+/// up the writes behind it for seconds; so the rest goes with the batches after it. Until then restoring
+/// skips them.
+const FORGOTTEN_RECORDS_PER_BATCH: usize = 512;
+
 /// What a record, or the fragments of one entry, hold. Kept in memory for every record of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -99,6 +104,7 @@ impl<'a> Changes<'a> {
 
     /// Seals the batch with a new root.
     pub(crate) fn finish(mut self) -> Result<sled::Batch, StorageError> {
+        self.remove_forgotten();
         self.state.root.batch += 1;
         self.state.root.last_record_serial = self.state.spans.back().map_or(0, |span| span.serial);
         let root: Root = self.state.root;
@@ -218,17 +224,25 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Removes the records that hold only entries before `first_retained`.
+    /// Forgets the entries before `first_retained`. Their records go in [`finish`](Self::finish).
     fn drop_before(&mut self, first_retained: LogIndex) {
-        while let Some(span) = self
-            .state
-            .spans
-            .pop_front_if(|span| span.last_index < first_retained)
-        {
-            self.remove(span);
-        }
         let root = &mut self.state.root;
         root.first_index = root.first_index.max(first_retained);
+    }
+
+    /// Removes records that hold only forgotten entries, oldest first and not too many at once.
+    fn remove_forgotten(&mut self) {
+        let first_index = self.state.root.first_index;
+        for _ in 0..FORGOTTEN_RECORDS_PER_BATCH {
+            match self
+                .state
+                .spans
+                .pop_front_if(|span| span.last_index < first_index)
+            {
+                Some(span) => self.remove(span),
+                None => return,
+            }
+        }
     }
 
     fn remove(&mut self, span: Span) {

@@ -21,6 +21,10 @@
 //! the removal of the older file. *A crash in between leaves the older snapshot with its log and at most a
 //! file too many.* Creation is described in [`directory`](crate::directory).
 //!
+//! A compaction moves the start of the log at once and removes the records before it a few hundred at a time,
+//! in its own batch and the ones after. *A crash in between leaves records that hold only forgotten entries;
+//! they are verified and skipped when the store is opened, and later batches remove them.*
+//!
 //! When any step of a write fails, the store is finished: each later call returns the same error, because
 //! what is on disk is unknown until it has been read back by a new open.
 
@@ -270,9 +274,10 @@ fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::path::Path;
 
-    use raft_core::{Configuration, HardState, NodeId, Storage as _, Term, Write};
+    use raft_core::{Configuration, HardState, LogIndex, NodeId, Storage as _, Term, Write};
 
     use super::{Options, SledStorage};
     use crate::conformance::command;
@@ -341,6 +346,37 @@ mod tests {
         drop(store);
         let (_, recorded) = crate::high_water::HighWater::open(dir.path()).unwrap();
         assert_eq!(recorded, acknowledged);
+    }
+
+    #[test]
+    fn forgotten_records_are_removed_a_few_at_a_time_until_none_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open(dir.path());
+        let appends: Vec<Write> = (1..=1200)
+            .map(|index| Write::Append(vec![command(1, index, 9)]))
+            .collect();
+        store.write(&appends).unwrap();
+        let mut writer = store
+            .snapshots()
+            .create(LogIndex(1200), Term(1), &Configuration::default())
+            .unwrap();
+        writer.write_all(b"state").unwrap();
+        let snapshot = writer.finish().unwrap();
+        let mut left = vec![store.state.spans.len()];
+        store
+            .write(&[Write::Compact {
+                snapshot,
+                first_retained: LogIndex(1200),
+            }])
+            .unwrap();
+        for term in 2..4 {
+            left.push(store.state.spans.len());
+            store.write(&[vote(term)]).unwrap();
+        }
+        left.push(store.state.spans.len());
+        assert_eq!(left, [1200, 688, 176, 1]);
+        drop(store);
+        assert_eq!(open(dir.path()).restore().unwrap().entries, [command(1, 1200, 9)]);
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub(super) fn scenarios<D: Device>() -> Vec<(&'static str, Scenario<D>)> {
             "the log goes on after a compaction of everything",
             compaction_of_everything,
         ),
+        (
+            "a compaction of thousands of records goes on over later writes",
+            compaction_of_many_records,
+        ),
         ("an installed snapshot replaces the whole log", install_replaces),
         (
             "an installed snapshot keeps the suffix when asked to",
@@ -103,6 +107,23 @@ fn compaction_of_everything<D: Device>(session: &mut Session<D>) {
     session.write(&[compact(&snapshot, 11)]);
     session.write(&[vote(2, 2)]);
     session.write(&[append(2, 11..=12)]);
+}
+
+fn compaction_of_many_records<D: Device>(session: &mut Session<D>) {
+    let appends: Vec<Write> = (1..=2000).map(|index| append(1, index..=index)).collect();
+    session.write(&appends);
+    let snapshot = session.cut(2000);
+    session.write(&[compact(&snapshot, 1900)]);
+    session.write(&[append(2, 2001..=2002)]);
+    let snapshot = session.cut(2002);
+    session.write(&[compact(&snapshot, 2003)]);
+    session.write(&[append(3, 2003..=2005)]);
+    session.write(&[append(4, 2004..=2004)]);
+    for _ in 0..4 {
+        session.write(&[vote(4, 1)]);
+    }
+    let snapshot = session.cut(3000);
+    session.write(&[install(&snapshot, false)]);
 }
 
 fn install_replaces<D: Device>(session: &mut Session<D>) {
