@@ -1,0 +1,126 @@
+//! What the program keeps: through kills, restarts, catch-up and orderly stops.
+
+use rpc::client::Consistency;
+
+use crate::support::{Caller, Cluster, DEADLINE, Server, wait_until};
+
+fn start_all(cluster: &Cluster) -> Vec<Server> {
+    (1..=cluster.client_addrs.len())
+        .map(|id| cluster.start(id))
+        .collect()
+}
+
+#[test]
+fn a_cluster_of_one_serves_and_keeps_what_it_acknowledged_through_a_kill() {
+    let cluster = Cluster::of(1);
+    let mut server = cluster.start(1);
+    let mut caller = Caller::new();
+    (0..20).for_each(|number| caller.append(&cluster, "k", &format!("{number},")));
+    server.kill();
+    let _again = cluster.start(1);
+    let expected: String = (0..20).map(|number| format!("{number},")).collect();
+    assert_eq!(caller.get(&cluster, "k"), Some(expected));
+}
+
+#[test]
+fn the_leader_is_killed_and_no_acknowledged_append_is_lost_or_doubled() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    for number in 0..30 {
+        caller.append(&cluster, "k", &format!("{number},"));
+        if number == 10 {
+            let leader = caller.leader(&cluster, 1);
+            servers[leader - 1].kill();
+        }
+    }
+    let expected: String = (0..30).map(|number| format!("{number},")).collect();
+    assert_eq!(caller.get(&cluster, "k"), Some(expected));
+}
+
+#[test]
+fn all_servers_are_killed_and_come_back_with_everything() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    (0..10).for_each(|number| caller.append(&cluster, "k", &format!("{number},")));
+    servers.iter_mut().for_each(Server::kill);
+    let _again = start_all(&cluster);
+    let expected: String = (0..10).map(|number| format!("{number},")).collect();
+    assert_eq!(caller.get(&cluster, "k"), Some(expected));
+}
+
+#[test]
+fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
+    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "first,");
+    let leader = caller.leader(&cluster, 3);
+    let absent = leader % 3 + 1;
+    servers[absent - 1].kill();
+    // More than the log keeps behind a snapshot for followers that are a little behind.
+    let value = "x".repeat(1 << 20);
+    for number in 0..12 {
+        caller.append(&cluster, &format!("large-{number}"), &value);
+    }
+    let addr = cluster.client_addrs[leader - 1];
+    let behind = wait_until("the leader has compacted its log", || {
+        let status = caller.status(addr)?;
+        (status.snapshot_index.get() > 8).then_some(status.snapshot_index)
+    });
+    servers[absent - 1] = cluster.start(absent);
+    let addr = cluster.client_addrs[absent - 1];
+    wait_until("the follower has installed a snapshot and caught up", || {
+        let status = caller.status(addr)?;
+        let value = caller.get_at(addr, "large-11", Consistency::Stale)?.ok()?;
+        (status.snapshot_index >= behind && value.is_some()).then_some(())
+    });
+    assert!(
+        servers[absent - 1]
+            .log()
+            .contains("installs the leader's snapshot")
+    );
+    let first = caller.get_at(addr, "k", Consistency::Stale).unwrap().unwrap();
+    assert_eq!(first.as_deref(), Some("first,"));
+}
+
+#[test]
+fn an_orderly_stop_hands_leadership_over_and_ends_with_status_0() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "v");
+    let leader = caller.leader(&cluster, 3);
+    let stopping = std::time::Instant::now();
+    let status = servers[leader - 1].terminate();
+    assert!(status.success(), "{status}");
+    assert!(stopping.elapsed() < DEADLINE);
+    assert!(servers[leader - 1].log().contains("handed leadership to node"));
+    caller.append(&cluster, "k", "w");
+    assert_eq!(caller.get(&cluster, "k").as_deref(), Some("vw"));
+}
+
+#[test]
+fn without_a_majority_nothing_is_acknowledged_and_with_one_again_it_is() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "v");
+    let leader = caller.leader(&cluster, 3);
+    let others = [leader % 3 + 1, (leader + 1) % 3 + 1];
+    others.iter().for_each(|id| servers[id - 1].kill());
+    let addr = cluster.client_addrs[leader - 1];
+    wait_until("the leader has noticed that it is alone", || {
+        caller.status(addr).filter(|status| status.leader_id.is_none())
+    });
+    assert!(
+        caller
+            .get_at(addr, "k", Consistency::Linearizable)
+            .unwrap()
+            .is_err()
+    );
+    servers[others[0] - 1] = cluster.start(others[0]);
+    caller.append(&cluster, "k", "w");
+    assert_eq!(caller.get(&cluster, "k").as_deref(), Some("vw"));
+}
