@@ -304,6 +304,17 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_that_says_it_does_not_lead_any_more_is_not_asked_first_again() {
+        let mut directory = directory(&["a:1", "b:1"]);
+        directory.leads(&"a:1".into());
+        directory.redirected("a:1", None, NOW);
+        assert_eq!(directory.candidates(Want::Leader, &[], NOW).len(), 2);
+        directory.leads(&"a:1".into());
+        directory.redirected("a:1", Some(&member(2, "b:1")), NOW);
+        assert_eq!(names(&directory.candidates(Want::Leader, &[], NOW)), ["b:1"]);
+    }
+
+    #[test]
     fn a_hint_adds_a_server_that_was_not_known() {
         let mut directory = directory(&["a:1"]);
         directory.redirected("a:1", Some(&member(3, "c:1")), NOW);

@@ -327,11 +327,16 @@ mod tests {
         found
     }
 
+    /// Mostly bytes at the ends of their range, where keys are neighbours.
+    fn byte() -> impl Strategy<Value = u8> {
+        prop_oneof![Just(0), Just(1), Just(255), any::<u8>()]
+    }
+
     proptest! {
         #[test]
         fn all_pages_together_are_the_range_whatever_the_page_size(
-            keys in proptest::collection::btree_map(proptest::collection::vec(any::<u8>(), 1..4), Just(()), 0..40),
-            prefix in proptest::collection::vec(prop_oneof![Just(255_u8), any::<u8>()], 0..3),
+            keys in proptest::collection::btree_map(proptest::collection::vec(byte(), 1..4), Just(()), 0..40),
+            prefix in proptest::collection::vec(byte(), 0..3),
             page_items in 1_usize..6,
             limit in proptest::option::of(0_u64..20),
         ) {

@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
-use rpc::client::{Consistency, KvError};
+use rpc::client::{BusyReason, Consistency, KvError};
 use serde_json::Value;
 
 use crate::fake::{Cluster, Step};
@@ -495,6 +495,17 @@ async fn import_does_lines_with_one_key_in_their_order() {
     run(&cluster, ["scan"])
         .await
         .prints("k0\t2997\nk1\t2998\nk2\t2999\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn import_holds_a_line_back_while_an_earlier_one_with_its_key_is_tried_again() {
+    let cluster = Cluster::start(1).await;
+    let busy = Step::Refuse(KvError::Busy(BusyReason::UncommittedBytes));
+    cluster.script(1, [Step::Serve, busy]);
+    let lines = "{\"key\": \"k\", \"value\": \"first\"}\n{\"key\": \"k\", \"value\": \"second\"}\n";
+    let imported = feed(&cluster, ["import", "-"], lines.into()).await;
+    assert_eq!(imported.status(), 0);
+    run(&cluster, ["get", "k"]).await.prints("second\n");
 }
 
 #[tokio::test(flavor = "multi_thread")]
