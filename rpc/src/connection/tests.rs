@@ -366,6 +366,12 @@ async fn a_stop_lets_requests_in_flight_finish_and_takes_no_more() {
     served.gate.add_permits(2);
     assert_eq!(served.answer().await.0, 1);
     assert_eq!(served.started(), 1);
+    // On a socket, closing over bytes that nobody read would reset the connection under the answer.
+    served
+        .stream
+        .write_all(b"more")
+        .await
+        .expect("the server still listens for the caller to close");
     assert_eq!(served.ending().await.0, Ending::Stopped);
 }
 
