@@ -224,3 +224,23 @@ fn a_write_in_flight_does_not_vouch_for_the_log_behind_an_installed_snapshot() {
     node.persisted(new_write);
     assert_eq!(node.status().durable_index, LogIndex(5));
 }
+
+/// Storage throws the file of the first away when it installs the second, so the state machine must have
+/// been restored from the first by then.
+#[test]
+fn a_second_snapshot_is_installed_only_when_the_state_machine_was_restored_from_the_first() {
+    let (first, second) = (snapshot(5, 1, b"first"), snapshot(9, 1, b"second"));
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, chunk(1, &first, 0, b"first"));
+    server.persist_all();
+    server.receive_from(2, chunk(1, &second, 0, b"second"));
+    server.persist_all();
+    assert_eq!(server.node.snapshot(), &first);
+    assert_eq!(server.unanswered(), 1, "the sender waits");
+    server.apply();
+    server.persist_all();
+    server.apply();
+    assert_eq!(server.node.snapshot(), &second);
+    assert_eq!(server.machine.lines, b"second");
+    assert_eq!(server.unanswered(), 0);
+}
