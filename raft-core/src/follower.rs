@@ -20,6 +20,8 @@ pub(crate) struct IncomingSnapshot {
     next_offset: u64,
     /// All pieces are there and the file is being verified; who waits for the verdict.
     verifying: Option<ReplyTo>,
+    /// The file is what its checksum says.
+    intact: bool,
 }
 
 impl Node {
@@ -194,6 +196,7 @@ impl Node {
             snapshot: request.snapshot.clone(),
             next_offset: 0,
             verifying: None,
+            intact: false,
         });
     }
 
@@ -252,23 +255,42 @@ impl Node {
     /// All pieces of `snapshot` were staged; `intact` tells whether the file is what its checksum says.
     /// If so it becomes the beginning of the log (Raft §7).
     pub fn snapshot_received(&mut self, snapshot: &SnapshotMeta, intact: bool) {
-        let matches =
-            |incoming: &IncomingSnapshot| incoming.snapshot == *snapshot && incoming.verifying.is_some();
-        let Some(incoming) = self.incoming_snapshot.take_if(|incoming| matches(incoming)) else {
+        let Some(incoming) = self
+            .incoming_snapshot
+            .as_mut()
+            .filter(|incoming| incoming.snapshot == *snapshot)
+        else {
             return;
         };
-        let reply_to = incoming
-            .verifying
-            .expect("only a snapshot under verification was taken");
-        let index = snapshot.last_included_index;
-        if !intact {
+        let Some(reply_to) = incoming.verifying else {
+            return;
+        };
+        if intact {
+            incoming.intact = true;
+            self.install_received_snapshot();
+        } else {
+            self.incoming_snapshot = None;
+            let index = snapshot.last_included_index;
             self.reply_snapshot(reply_to, index, SnapshotOutcome::Damaged);
+        }
+    }
+
+    /// Installs the snapshot that has arrived whole, but not while the state machine has yet to be restored
+    /// from the one before: storage may throw that one's file away when this one takes its place.
+    pub(crate) fn install_received_snapshot(&mut self) {
+        if self.applied_index < self.log.snapshot().last_included_index {
             return;
         }
+        let Some(incoming) = self.incoming_snapshot.take_if(|incoming| incoming.intact) else {
+            return;
+        };
+        let index = incoming.snapshot.last_included_index;
         if index > self.log.commit_index() {
-            self.install_snapshot(snapshot.clone());
+            self.install_snapshot(incoming.snapshot);
         }
-        self.reply_installed(reply_to, index);
+        if let Some(reply_to) = incoming.verifying {
+            self.reply_installed(reply_to, index);
+        }
     }
 
     fn install_snapshot(&mut self, snapshot: SnapshotMeta) {

@@ -44,7 +44,7 @@ pub struct Node {
     persisting: VecDeque<PersistInFlight>,
     /// Ticks since the node was built.
     now: Ticks,
-    applied_index: LogIndex,
+    pub(crate) applied_index: LogIndex,
     unapplied: VecDeque<(LogIndex, usize)>,
     unapplied_bytes: usize,
 }
@@ -329,6 +329,7 @@ impl Node {
             let (_, bytes) = self.unapplied.pop_front().expect("the front was just looked at");
             self.unapplied_bytes -= bytes;
         }
+        self.install_received_snapshot();
     }
 
     /// This node cut a snapshot of its applied state; its file is in place. Compacts the log (Raft §7).

@@ -6,6 +6,10 @@
 //!       ▲                               │            ▲                               │
 //!       └───── conflict, unreachable ───┘            └──── installed, or failed ─────┘
 //! ```
+//!
+//! A peer that turns out to have what it needs before its snapshot has arrived goes from `Snapshot` to
+//! `Replicate` at once. No state waits for one message alone: heartbeats go on in all of them, and the answer
+//! to any heartbeat moves a peer on whose messages, or whose answers, were lost.
 
 use std::collections::VecDeque;
 

@@ -8,7 +8,8 @@ use common::messages::{append, chunk, snapshot, vote_request};
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, config, entries, plain_raft, voters};
 use raft_core::{
-    AppendOutcome, Config, LogIndex, Message, NodeId, ProgressState, ReadOutcome, Role, SnapshotOutcome, Term,
+    AppendOutcome, CallId, Config, Envelope, LogIndex, Message, Node, NodeId, ProgressState, ReadOutcome,
+    Role, SnapshotOutcome, Storage, Term,
 };
 
 /// Leader 1 of term 1 sends a heartbeat of its read round 1. It is so late that 1 has meanwhile lost its
@@ -197,4 +198,49 @@ fn a_snapshot_longer_than_it_says_is_damaged() {
         server.sent().last(),
         Some(Message::InstallSnapshotResponse(answer)) if answer.outcome == SnapshotOutcome::Damaged
     ));
+}
+
+/// As with a cut: a write that was under way says nothing about the log that the snapshot brought.
+#[test]
+fn a_write_in_flight_does_not_vouch_for_the_log_behind_an_installed_snapshot() {
+    let restored = Disk::new(voters(3)).restore().unwrap();
+    let mut node = Node::new(config(1), restored).unwrap();
+    let step = |node: &mut Node, message| {
+        node.step(Envelope {
+            from: NodeId(2),
+            to: NodeId(1),
+            call: CallId::ZERO,
+            message,
+        });
+        node.ready().number
+    };
+    let other = snapshot(3, 2, b"x");
+    let old_write = step(&mut node, append(1, (0, 0), entries(1, &[1, 1, 1, 1, 1]), 0));
+    step(&mut node, chunk(2, &other, 0, b"x"));
+    node.snapshot_received(&other, true);
+    let new_write = step(&mut node, append(2, (3, 2), entries(4, &[2, 2]), 0));
+    node.persisted(old_write);
+    assert_eq!(node.status().durable_index, LogIndex(0));
+    node.persisted(new_write);
+    assert_eq!(node.status().durable_index, LogIndex(5));
+}
+
+/// Storage throws the file of the first away when it installs the second, so the state machine must have
+/// been restored from the first by then.
+#[test]
+fn a_second_snapshot_is_installed_only_when_the_state_machine_was_restored_from_the_first() {
+    let (first, second) = (snapshot(5, 1, b"first"), snapshot(9, 1, b"second"));
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, chunk(1, &first, 0, b"first"));
+    server.persist_all();
+    server.receive_from(2, chunk(1, &second, 0, b"second"));
+    server.persist_all();
+    assert_eq!(server.node.snapshot(), &first);
+    assert_eq!(server.unanswered(), 1, "the sender waits");
+    server.apply();
+    server.persist_all();
+    server.apply();
+    assert_eq!(server.node.snapshot(), &second);
+    assert_eq!(server.machine.lines, b"second");
+    assert_eq!(server.unanswered(), 0);
 }

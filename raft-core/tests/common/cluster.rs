@@ -156,8 +156,8 @@ impl Cluster {
         }
     }
 
-    /// Everybody's trust in the last leader runs out, and nothing else happens: the clocks go on for less
-    /// than any election timeout while `id`, whose timeout is to run out first, goes on until it acts.
+    /// The other followers' clocks go on by the shortest election timeout, so that they trust no leader any
+    /// more; then the clock of `id`, until it acts.
     pub(crate) fn time_out(&mut self, id: u64) {
         let others: Vec<NodeId> = self.ids().into_iter().filter(|other| other.get() != id).collect();
         for _ in 0..ELECTION_TIMEOUT_MIN {

@@ -157,6 +157,8 @@ impl Disk {
     fn set_snapshot(&mut self, snapshot: &SnapshotMeta) {
         self.snapshot = snapshot.clone();
         let _ = self.file(snapshot); // panics unless the file is in place
+        let index = snapshot.last_included_index;
+        self.files.retain(|(other, _), _| *other >= index);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    Entry, Envelope, Event, LogIndex, Message, NodeId, Payload, ReadId, ReadOutcome, Role, Term, Write,
+    AppendOutcome, Entry, Envelope, Event, LogIndex, Message, NodeId, Payload, ReadId, ReadOutcome, Role,
+    SnapshotOutcome, Term, Write,
 };
 
 use super::disk::Disk;
@@ -58,7 +59,7 @@ impl Invariants {
             Happening::Sends(envelope) => self.check_message(server, envelope),
             Happening::Persists(writes) => self.check_writes(server, writes),
             Happening::Commits(index) => self.check_commit(server, *index, disks),
-            Happening::Applies(entry) => self.check_applied(entry),
+            Happening::Applies(entry) => self.check_applied(server, entry),
             Happening::Read(outcome) => self.check_read(server.id(), *outcome),
             Happening::Event(_) | Happening::Restores(_) => {}
         }
@@ -95,6 +96,14 @@ impl Invariants {
                 self.check_vote(server, answer.term, envelope.to);
             }
             Message::RequestVote(request) => self.check_vote(server, request.term, id),
+            Message::AppendEntriesResponse(answer) => {
+                if let AppendOutcome::Matched { match_index } = answer.outcome {
+                    check_acknowledged(server, answer.term, match_index);
+                }
+            }
+            Message::InstallSnapshotResponse(answer) if answer.outcome == SnapshotOutcome::Installed => {
+                check_acknowledged(server, answer.term, answer.last_included_index);
+            }
             Message::AppendEntries(request) => assert_eq!(
                 self.leaders.get(&request.term),
                 Some(&id),
@@ -180,7 +189,13 @@ impl Invariants {
     }
 
     /// State machine safety: no two servers apply different entries at one index.
-    fn check_applied(&mut self, entry: &Entry) {
+    fn check_applied(&mut self, server: &Server, entry: &Entry) {
+        assert!(
+            server.disk.holds(entry.index, entry.term),
+            "server {} applies {}, which it could forget in a crash",
+            server.id(),
+            entry.index
+        );
         assert_eq!(
             self.committed.get(&entry.index),
             Some(&entry.term),
@@ -207,4 +222,16 @@ impl Invariants {
             );
         }
     }
+}
+
+/// What is acknowledged is on disk, unless a leader of a later term has replaced it there meanwhile: then it
+/// is not committed, and no acknowledgement makes it so.
+fn check_acknowledged(server: &Server, term: Term, index: LogIndex) {
+    let disk = &server.disk;
+    assert!(
+        disk.last_index() >= index || disk.hard_state().current_term > term,
+        "server {} acknowledges {index} and has only {} on disk",
+        server.id(),
+        disk.last_index()
+    );
 }

@@ -63,8 +63,14 @@ fn term_and_own_vote_are_on_disk_before_anyone_is_asked_and_before_the_vote_coun
         server.tick_election();
     }
     assert_eq!(server.sent(), []);
+    server.receive_from(2, vote(1, true)); // though nobody was asked
+    assert_eq!(
+        server.node.role(),
+        Role::Candidate,
+        "one of three, its own not being durable"
+    );
     server.persist(1);
-    assert_eq!(server.sent().len(), 2);
+    assert_eq!(server.node.role(), Role::Leader);
 }
 
 #[test]

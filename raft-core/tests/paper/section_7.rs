@@ -108,6 +108,33 @@ fn a_snapshot_is_answered_when_it_is_durable_and_nothing_is_applied_in_between()
     assert_eq!(server.machine.lines, b"abc6@1\n");
 }
 
+/// The log holds what comes behind the snapshot, so it could be handed out; the state machine is not there yet.
+#[test]
+fn what_is_behind_a_snapshot_waits_until_the_state_machine_can_be_restored() {
+    let mut server = server_1(disk().with_entries(entries(1, &[1, 1, 1, 1])));
+    server.receive_from(2, chunk(1, &snapshot(2, 1, b"abc"), 0, b"abc"));
+    server.persist(1);
+    server.receive_from(2, append(1, (4, 1), vec![], 4));
+    assert_eq!(server.node.status().commit_index, LogIndex(4));
+    assert!(!server.has_to_apply(), "the snapshot is not durable");
+    server.persist_all();
+    server.apply();
+    server.apply();
+    assert_eq!(server.machine.lines, b"abc3@1\n4@1\n");
+}
+
+#[test]
+fn who_waits_for_the_verdict_on_a_snapshot_that_is_given_up_is_told_to_start_again() {
+    let mut server = server_1(disk());
+    server.receive_from(2, chunk(1, &snapshot(5, 1, b"abc"), 0, b"abc"));
+    assert_eq!(snapshot_answers(&server.sent()), []);
+    server.receive_from(2, chunk(1, &snapshot(9, 1, b"newer"), 0, b"new"));
+    let again = SnapshotOutcome::Continue { next_offset: 0 };
+    assert_eq!(snapshot_answers(&server.sent()), [again]);
+    server.persist_all();
+    assert_eq!(server.unanswered(), 0);
+}
+
 #[test]
 fn the_log_behind_the_snapshots_last_entry_stays_if_that_entry_is_in_the_log() {
     let mut server = server_1(disk().with_entries(entries(1, &[1, 1, 1, 1])));
