@@ -41,7 +41,7 @@ fn a_good_configuration_passes_the_check_and_touches_nothing() {
 fn a_bad_configuration_is_refused_with_its_line_and_the_fix() {
     let cluster = Cluster::with_settings(3, "heartbeat_interval_ms = 300");
     let message = refusal(&cluster, 1, &["--check"]);
-    assert!(message.contains("cluster.toml:4"), "{message}");
+    assert!(message.contains("cluster.toml, line 4"), "{message}");
     assert!(message.contains("fix: "), "{message}");
 }
 
