@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::report::Format;
 
+/// As far as a whole number goes in a TOML file.
+const MOST_BYTES: u64 = i64::MAX as u64;
 /// As many as kv-server takes.
 const MOST_NODES: i64 = kv_server::config::MAX_NODES as i64;
 
@@ -77,7 +79,7 @@ pub(crate) struct UpArguments {
     #[arg(long)]
     pub(crate) fresh: bool,
     /// For a new cluster: cut a snapshot when the log since the last one has grown past this many bytes
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=MOST_BYTES))]
     pub(crate) snapshot_log_bytes: Option<u64>,
 }
 

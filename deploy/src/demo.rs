@@ -199,8 +199,7 @@ async fn play(cluster: &mut LocalCluster, reporter: Reporter) -> Result<Summary,
     tell_written(&experiences, reporter);
     let nodes_agree = nodes_agree(cluster, reporter).await;
     let flaws = check(&clients::connect(&endpoints).await?, &experiences).await?;
-    flaws.iter().for_each(|flaw| reporter.tell(&Event::flaw(flaw)));
-    Ok(summary(&experiences, &flaws, failover_ms, nodes_agree))
+    Ok(conclude(&experiences, &flaws, failover_ms, nodes_agree, reporter))
 }
 
 /// Lets the clients write for `length` and tells from time to time how many writes were acknowledged.
@@ -295,7 +294,7 @@ async fn nodes_agree(cluster: &LocalCluster, reporter: Reporter) -> bool {
     }
 }
 
-/// All that is wrong: what the clients read back, and what the cluster holds now.
+/// What is wrong with what the cluster holds now.
 async fn check(clerk: &Clerk, experiences: &[Experience]) -> Result<Vec<Flaw>, Error> {
     let items = clerk.scan_all(Scan::all()).await.map_err(|source| Error::Clerk {
         action: "cannot read the data back".into(),
@@ -309,25 +308,43 @@ async fn check(clerk: &Clerk, experiences: &[Experience]) -> Result<Vec<Flaw>, E
         .iter()
         .map(|experience| experience.history.clone())
         .collect();
-    let mut flaws = history::judge(&histories, &values);
-    for seen in experiences.iter().flat_map(|experience| &experience.flaws) {
-        // What is still wrong is not counted twice.
-        if !flaws.contains(seen) {
-            flaws.push(seen.clone());
-        }
-    }
-    Ok(flaws)
+    Ok(history::judge(&histories, &values))
 }
 
-fn summary(experiences: &[Experience], flaws: &[Flaw], failover_ms: u64, nodes_agree: bool) -> Summary {
-    let count = |experience: &Experience| experience.history.count(Outcome::Acknowledged);
+/// Tells every flaw and sums up. `flaws` is what is wrong at the end; what the clients read back in between
+/// may have been wrong without a write being lost, so it counts by itself.
+fn conclude(
+    experiences: &[Experience],
+    flaws: &[Flaw],
+    failover_ms: u64,
+    nodes_agree: bool,
+    reporter: Reporter,
+) -> Summary {
+    let read_back: Vec<&Flaw> = experiences
+        .iter()
+        .flat_map(|experience| &experience.flaws)
+        .collect();
+    for flaw in &read_back {
+        reporter.tell(&Event::FlawReadBack {
+            what: flaw.to_string(),
+        });
+    }
+    for flaw in flaws {
+        reporter.tell(&Event::Flaw {
+            what: flaw.to_string(),
+        });
+    }
+    let (lost, duplicated) = (history::count_lost(flaws), history::count_duplicated(flaws));
     Summary {
-        acknowledged: experiences.iter().map(count).sum(),
-        lost: history::count_lost(flaws),
-        duplicated: history::count_duplicated(flaws),
+        acknowledged: experiences
+            .iter()
+            .map(|experience| experience.history.count(Outcome::Acknowledged))
+            .sum(),
+        lost,
+        duplicated,
         failover_ms,
         nodes_agree,
-        other_flaws: flaws.len() - history::count_lost(flaws) - history::count_duplicated(flaws),
+        other_flaws: flaws.len() - lost - duplicated + read_back.len(),
     }
 }
 

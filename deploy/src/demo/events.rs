@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::history::Flaw;
-
 /// One thing that happened.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -59,18 +57,12 @@ pub(crate) enum Event {
         waited_s: u64,
         difference: String,
     },
+    FlawReadBack {
+        what: String,
+    },
     Flaw {
         what: String,
     },
-}
-
-impl Event {
-    /// A check that did not hold.
-    pub(crate) fn flaw(flaw: &Flaw) -> Self {
-        Self::Flaw {
-            what: flaw.to_string(),
-        }
-    }
 }
 
 impl fmt::Display for Event {
@@ -136,6 +128,7 @@ impl fmt::Display for Event {
                     "the nodes do not hold the same data after {waited_s} s: {difference}"
                 )
             }
+            Self::FlawReadBack { what } => write!(f, "CHECK FAILED: a client read back: {what}"),
             Self::Flaw { what } => write!(f, "CHECK FAILED: {what}"),
         }
     }
