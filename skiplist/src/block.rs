@@ -54,6 +54,12 @@ impl<K, V> Block<K, V> {
         self.values.insert(index, value);
     }
 
+    /// Appends an entry whose key is greater than all others.
+    pub(crate) fn push(&mut self, key: K, value: V) {
+        self.keys.push(key);
+        self.values.push(value);
+    }
+
     pub(crate) fn remove(&mut self, index: usize) -> (K, V) {
         (self.keys.remove(index), self.values.remove(index))
     }

@@ -11,6 +11,7 @@ mod history;
 pub mod iter;
 mod list;
 mod load;
+mod page;
 mod search;
 mod shared;
 mod snapshot;
