@@ -1,14 +1,11 @@
-//! A block: a short sorted run of entries, the unit that a tower of links carries.
+//! A block: a short sorted run of entries.
 
-/// How many entries a block holds at most.
-///
-/// Measured with 10^6 random 24-byte keys: 32 makes searches slower (more blocks, so a longer walk over towers), 128
-/// makes inserts slower (more entries to move over). Between them lookups, inserts and scans are all near their best.
+/// How many entries a block holds at most. Fewer make scans slower, more make insertions slower (more to move over).
 pub(crate) const BLOCK_CAPACITY: usize = 64;
 
 /// Sorted keys and, at the same positions, their values.
 ///
-/// Keys and values lie apart so that a binary search walks over keys alone.
+/// Keys and values lie apart so that a search walks over keys alone.
 #[derive(Clone)]
 pub(crate) struct Block<K, V> {
     keys: Vec<K>,

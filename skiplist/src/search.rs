@@ -5,6 +5,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::arena::{BlockId, MAX_HEIGHT, NodeId, Predecessors};
 use crate::list::SkipList;
+use crate::sorted::count_before;
 
 /// A place between entries: before entry `index` of a block. `index` may be the block's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl<K, V> SkipList<K, V> {
     #[inline]
     pub(crate) fn last_block(&self, passes: impl Fn(&K) -> bool) -> BlockId {
         let node = self.descend(&passes, |_, _| {});
-        let slot = self.arena.page(node).fences().partition_point(passes);
+        let slot = count_before(self.arena.page(node).fences(), passes);
         BlockId { node, slot }
     }
 
@@ -70,10 +71,13 @@ impl<K, V> SkipList<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.arena
-            .block(block)
-            .keys()
-            .binary_search_by(|probe| probe.borrow().cmp(key))
+        let keys = self.arena.block(block).keys();
+        let index = count_before(keys, |probe| probe.borrow() < key);
+        if keys.get(index).is_some_and(|found| found.borrow() == key) {
+            Ok(index)
+        } else {
+            Err(index)
+        }
     }
 
     /// Where an entry that the list holds stands.
@@ -108,7 +112,7 @@ impl<K, V> SkipList<K, V> {
     /// The place behind all keys for which `before` holds. It must hold up to some key and for none behind it.
     pub(crate) fn position_after(&self, before: impl Fn(&K) -> bool) -> Position {
         let block = self.last_block(&before);
-        let index = self.arena.block(block).keys().partition_point(before);
+        let index = count_before(self.arena.block(block).keys(), before);
         Position { block, index }
     }
 
