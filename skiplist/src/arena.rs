@@ -1,11 +1,12 @@
 //! The arena: all nodes of a list in one vector, linked by their numbers instead of by pointers.
 
 use crate::block::Block;
+use crate::page::Page;
 
 /// How many levels a tower has at most.
 ///
-/// With p = 1/4 a level holds a quarter of the blocks of the level below, so twelve levels serve 4^12 blocks (some
-/// 500 million entries) in logarithmic time; beyond that the list stays correct and its search slowly grows linear.
+/// With p = 1/4 a level holds a quarter of the nodes of the level below, so twelve levels serve 4^12 nodes, more
+/// entries than fit into memory.
 pub(crate) const MAX_HEIGHT: usize = 12;
 
 /// The number of a node in its arena.
@@ -27,27 +28,40 @@ impl NodeId {
 /// For each level a node: the last one before some key.
 pub(crate) type Predecessors = [NodeId; MAX_HEIGHT];
 
-/// A block of entries and the tower of links over it.
-///
-/// The tower has room for every level. That costs some 40 bytes for each block that is not tall, under a byte an
-/// entry, and saves the search a second memory access at each step.
+/// The number of a block: its node and its place in the node's page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlockId {
+    pub(crate) node: NodeId,
+    pub(crate) slot: usize,
+}
+
+impl BlockId {
+    /// The block before all others. It is always there.
+    pub(crate) const FIRST: Self = Self {
+        node: NodeId::HEAD,
+        slot: 0,
+    };
+}
+
+/// A page of blocks and the tower of links over it.
 #[derive(Clone)]
 struct Node<K, V> {
-    /// A lower bound of the block's keys, set when the node is linked and kept as keys come and go. It repeats a key
-    /// so that a search compares without touching the block. Only the head has none: it starts before every key.
+    /// A lower bound of the page's keys, set when the node is linked and kept as keys come and go. It repeats a key
+    /// so that a search compares without touching the page. Only the head has none: it starts before every key.
     fence: Option<K>,
+    /// Room for every level, whatever the height: next to a page it is nothing, and it saves the search a step.
     next: [NodeId; MAX_HEIGHT],
     height: usize,
-    block: Block<K, V>,
+    page: Page<K, V>,
 }
 
 impl<K, V> Node<K, V> {
-    fn new(fence: Option<K>, height: usize, block: Block<K, V>) -> Self {
+    fn new(fence: Option<K>, height: usize, page: Page<K, V>) -> Self {
         Self {
             fence,
             next: [NodeId::END; MAX_HEIGHT],
             height,
-            block,
+            page,
         }
     }
 }
@@ -63,7 +77,7 @@ impl<K, V> Arena<K, V> {
     /// An arena with nothing but the head.
     pub(crate) fn new() -> Self {
         Self {
-            nodes: vec![Node::new(None, MAX_HEIGHT, Block::default())],
+            nodes: vec![Node::new(None, MAX_HEIGHT, Page::default())],
             free: Vec::new(),
         }
     }
@@ -89,28 +103,53 @@ impl<K, V> Arena<K, V> {
     }
 
     #[inline]
-    pub(crate) fn block(&self, node: NodeId) -> &Block<K, V> {
-        &self.nodes[node.index()].block
+    pub(crate) fn page(&self, node: NodeId) -> &Page<K, V> {
+        &self.nodes[node.index()].page
+    }
+
+    pub(crate) fn page_mut(&mut self, node: NodeId) -> &mut Page<K, V> {
+        &mut self.nodes[node.index()].page
     }
 
     #[inline]
-    pub(crate) fn block_mut(&mut self, node: NodeId) -> &mut Block<K, V> {
-        &mut self.nodes[node.index()].block
+    pub(crate) fn block(&self, block: BlockId) -> &Block<K, V> {
+        self.page(block.node).block(block.slot)
     }
 
-    pub(crate) fn take_block(&mut self, node: NodeId) -> Block<K, V> {
-        std::mem::take(self.block_mut(node))
+    #[inline]
+    pub(crate) fn block_mut(&mut self, block: BlockId) -> &mut Block<K, V> {
+        self.page_mut(block.node).block_mut(block.slot)
     }
 
-    /// Puts a block into the list, behind `predecessors` on each level of its tower.
+    /// The block that follows `block`.
+    pub(crate) fn next_block(&self, block: BlockId) -> Option<BlockId> {
+        let slot = block.slot + 1;
+        if slot < self.page(block.node).len() {
+            return Some(BlockId {
+                node: block.node,
+                slot,
+            });
+        }
+        self.next(block.node, 0).map(|node| BlockId { node, slot: 0 })
+    }
+
+    /// A lower bound of the keys of a block that is not the first of all.
+    pub(crate) fn block_fence(&self, block: BlockId) -> &K {
+        match block.slot.checked_sub(1) {
+            Some(before) => &self.page(block.node).fences()[before],
+            None => self.fence(block.node),
+        }
+    }
+
+    /// Puts a page into the list, behind `predecessors` on each level of its tower.
     pub(crate) fn link(
         &mut self,
         fence: K,
-        block: Block<K, V>,
+        page: Page<K, V>,
         height: usize,
         predecessors: &Predecessors,
     ) -> NodeId {
-        let mut node = Node::new(Some(fence), height, block);
+        let mut node = Node::new(Some(fence), height, page);
         for (level, predecessor) in predecessors.iter().enumerate().take(height) {
             node.next[level] = self.nodes[predecessor.index()].next[level];
         }
@@ -121,8 +160,9 @@ impl<K, V> Arena<K, V> {
         id
     }
 
-    /// Takes `node` out of the list and returns its block; the slot is free for the next node.
-    pub(crate) fn unlink(&mut self, node: NodeId, predecessors: &Predecessors) -> Block<K, V> {
+    /// Takes `node`, which is not the head, out of the list and returns its fence and page; the slot is free for the
+    /// next node.
+    pub(crate) fn unlink(&mut self, node: NodeId, predecessors: &Predecessors) -> (K, Page<K, V>) {
         for (level, predecessor) in predecessors.iter().enumerate().take(self.height(node)) {
             debug_assert_eq!(
                 self.nodes[predecessor.index()].next[level],
@@ -131,13 +171,17 @@ impl<K, V> Arena<K, V> {
             );
             self.nodes[predecessor.index()].next[level] = self.nodes[node.index()].next[level];
         }
-        self.nodes[node.index()].fence = None;
         self.free.push(node);
-        self.take_block(node)
+        let removed = &mut self.nodes[node.index()];
+        let fence = removed
+            .fence
+            .take()
+            .expect("only the head has no fence, and it is never unlinked");
+        (fence, std::mem::take(&mut removed.page))
     }
 
-    /// Blocks in the list, the head's included.
-    pub(crate) fn blocks(&self) -> usize {
+    /// Nodes in the list, the head included.
+    pub(crate) fn nodes(&self) -> usize {
         self.nodes.len() - self.free.len()
     }
 
@@ -154,7 +198,7 @@ impl<K, V> Arena<K, V> {
         let id = u32::try_from(self.nodes.len())
             .ok()
             .filter(|&id| id != NodeId::END.0)
-            .expect("under 2^32 blocks: with over 100 bytes each, more do not fit into memory");
+            .expect("under 2^32 nodes: with over 100 bytes each, more do not fit into memory");
         self.nodes.push(node);
         NodeId(id)
     }

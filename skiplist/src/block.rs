@@ -1,14 +1,11 @@
-//! A block: a short sorted run of entries, the unit that a tower of links carries.
+//! A block: a short sorted run of entries.
 
-/// How many entries a block holds at most.
-///
-/// Measured with 10^6 random 24-byte keys: 32 makes searches slower (more blocks, so a longer walk over towers), 128
-/// makes inserts slower (more entries to move over). Between them lookups, inserts and scans are all near their best.
+/// How many entries a block holds at most. Fewer make scans slower, more make insertions slower (more to move over).
 pub(crate) const BLOCK_CAPACITY: usize = 64;
 
 /// Sorted keys and, at the same positions, their values.
 ///
-/// Keys and values lie apart so that a binary search walks over keys alone.
+/// Keys and values lie apart so that a search walks over keys alone.
 #[derive(Clone)]
 pub(crate) struct Block<K, V> {
     keys: Vec<K>,
@@ -52,6 +49,12 @@ impl<K, V> Block<K, V> {
     pub(crate) fn insert(&mut self, index: usize, key: K, value: V) {
         self.keys.insert(index, key);
         self.values.insert(index, value);
+    }
+
+    /// Appends an entry whose key is greater than all others.
+    pub(crate) fn push(&mut self, key: K, value: V) {
+        self.keys.push(key);
+        self.values.push(value);
     }
 
     pub(crate) fn remove(&mut self, index: usize) -> (K, V) {

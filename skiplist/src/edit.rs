@@ -2,32 +2,38 @@
 
 use std::borrow::Borrow;
 
-use crate::arena::{Arena, NodeId};
+use crate::arena::{Arena, BlockId, NodeId};
 use crate::block::{BLOCK_CAPACITY, Block};
 use crate::list::SkipList;
+use crate::page::PAGE_CAPACITY;
+use crate::search::Position;
 
 /// A block with fewer entries looks for a neighbour to merge with.
-const MERGE_BELOW: usize = BLOCK_CAPACITY / 4;
+const MERGE_BLOCK_BELOW: usize = BLOCK_CAPACITY / 4;
 
 /// Two blocks merge if this many entries or fewer come together. Well under the capacity, so that the next few
 /// insertions do not split the block again.
-const MERGED_AT_MOST: usize = BLOCK_CAPACITY * 3 / 4;
+const MERGED_BLOCK_AT_MOST: usize = BLOCK_CAPACITY * 3 / 4;
+
+/// The same for pages and their blocks.
+const MERGE_PAGE_BELOW: usize = PAGE_CAPACITY / 4;
+const MERGED_PAGE_AT_MOST: usize = PAGE_CAPACITY * 3 / 4;
 
 impl<K: Ord + Clone, V> SkipList<K, V> {
     /// Sets `key` to `value` and returns the value it had, if any. A key that is already there stays the same object.
     ///
     /// # Panics
     ///
-    /// If the list would need 2^32 blocks, which no memory of today holds.
+    /// If the list would need 2^32 nodes, which no memory of today holds.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
-        let node = self.locate(&key);
-        match self.index_in(node, &key) {
+        let block = self.locate(&key);
+        match self.index_in(block, &key) {
             Ok(index) => Some(std::mem::replace(
-                self.arena.block_mut(node).value_mut(index),
+                self.arena.block_mut(block).value_mut(index),
                 value,
             )),
             Err(index) => {
-                self.insert_at(node, index, key, value);
+                self.insert_at(Position { block, index }, key, value);
                 None
             }
         }
@@ -49,12 +55,12 @@ impl<K: Ord + Clone, V> SkipList<K, V> {
         Q: Ord + ?Sized,
     {
         let position = self.find(key)?;
-        Some(self.remove_at(position.node, position.index))
+        Some(self.remove_at(position))
     }
 
     /// Removes and returns the entry with the least key.
     pub fn pop_first(&mut self) -> Option<(K, V)> {
-        (!self.is_empty()).then(|| self.remove_at(NodeId::HEAD, 0))
+        (!self.is_empty()).then(|| self.remove_at(Position::START))
     }
 
     /// Removes all entries and gives their memory back.
@@ -85,58 +91,92 @@ impl<K: Ord + Clone, V> SkipList<K, V> {
         start: Option<&K>,
         choose: impl FnOnce(&mut Block<K, V>) -> Vec<bool>,
     ) -> BlockSweep<K> {
-        let node = start.map_or(NodeId::HEAD, |start| self.locate(start));
+        let id = start.map_or(BlockId::FIRST, |start| self.locate(start));
         // The next block may be merged into this one below. Its fence then still leads behind this block's old keys.
         let next = self
             .arena
-            .next(node, 0)
-            .map(|next| self.arena.fence(next).clone());
-        let block = self.arena.block_mut(node);
+            .next_block(id)
+            .map(|next| self.arena.block_fence(next).clone());
+        let block = self.arena.block_mut(id);
         let visited = block.len();
         let flags = choose(block);
         let removed = block.keep_flagged(&flags);
         if removed > 0 {
             self.len -= removed;
-            self.rebalance(node);
+            self.rebalance(id);
         }
         BlockSweep { next, visited }
     }
 
-    fn remove_at(&mut self, node: NodeId, index: usize) -> (K, V) {
-        let entry = self.arena.block_mut(node).remove(index);
+    fn remove_at(&mut self, position: Position) -> (K, V) {
+        let entry = self.arena.block_mut(position.block).remove(position.index);
         self.len -= 1;
-        self.rebalance(node);
+        self.rebalance(position.block);
         entry
     }
 
-    fn insert_at(&mut self, node: NodeId, index: usize, key: K, value: V) {
-        let full = self.arena.block(node).is_full();
-        let (node, index) = if full {
-            self.split(node, index, &key)
+    fn insert_at(&mut self, position: Position, key: K, value: V) {
+        let full = self.arena.block(position.block).is_full();
+        let Position { block, index } = if full {
+            self.split_block(position, &key)
         } else {
-            (node, index)
+            position
         };
-        self.arena.block_mut(node).insert(index, key, value);
+        self.arena.block_mut(block).insert(index, key, value);
         self.len += 1;
     }
 
-    /// Splits the full block of `node`, into which `key` belongs at `index`. Returns where it belongs now.
+    /// Splits the full block into which `key` belongs at `position`. Returns where it belongs now.
     ///
     /// The block splits in the middle; but if the key goes behind all others, it starts a block of its own. So keys
     /// that come in ascending order leave full blocks behind, not halves.
-    fn split(&mut self, node: NodeId, index: usize, key: &K) -> (NodeId, usize) {
-        let full = self.arena.block(node).len();
-        let appends = index == full && self.arena.next(node, 0).is_none();
+    fn split_block(&mut self, Position { block, index }: Position, key: &K) -> Position {
+        let full = self.arena.block(block).len();
+        let appends = index == full && self.arena.next_block(block).is_none();
         let middle = if appends { full } else { full / 2 };
-        let fence = self.arena.block(node).keys().get(middle).unwrap_or(key).clone();
-        let predecessors = self.predecessors(&fence);
-        let height = self.draw_height();
-        let upper = self.arena.block_mut(node).split_off(middle);
-        let right = self.arena.link(fence, upper, height, &predecessors);
-        if appends || index > middle {
-            (right, index - middle)
+        let fence = self.arena.block(block).keys().get(middle).unwrap_or(key).clone();
+        let block = if self.arena.page(block.node).is_full() {
+            self.split_page(block)
         } else {
-            (node, index)
+            block
+        };
+        let upper = self.arena.block_mut(block).split_off(middle);
+        self.arena
+            .page_mut(block.node)
+            .insert_after(block.slot, fence, upper);
+        if appends || index > middle {
+            let right = BlockId {
+                node: block.node,
+                slot: block.slot + 1,
+            };
+            Position {
+                block: right,
+                index: index - middle,
+            }
+        } else {
+            Position { block, index }
+        }
+    }
+
+    /// Splits the full page that `block` lies in. Returns where the block lies now.
+    ///
+    /// The page splits in the middle; but if the block is the last of all, it alone moves, as in
+    /// [`split_block`](Self::split_block).
+    fn split_page(&mut self, block: BlockId) -> BlockId {
+        let middle = match self.arena.next_block(block) {
+            Some(_) => PAGE_CAPACITY / 2,
+            None => block.slot,
+        };
+        let predecessors = self.predecessors(self.arena.block_fence(BlockId {
+            node: block.node,
+            slot: middle,
+        }));
+        let height = self.draw_height();
+        let (fence, upper) = self.arena.page_mut(block.node).split_off(middle);
+        let right = self.arena.link(fence, upper, height, &predecessors);
+        match block.slot.checked_sub(middle) {
+            Some(slot) => BlockId { node: right, slot },
+            None => block,
         }
     }
 
@@ -146,36 +186,63 @@ impl<K: Ord + Clone, V> SkipList<K, V> {
         height
     }
 
-    /// Merges the block of `node` with a neighbour if both are low enough, and always if it is empty.
+    /// Merges a block that has run low with a neighbour in its page, and the page, if it has run low too, with
+    /// a neighbour.
     ///
-    /// So no block but the head's is ever empty, and of two neighbours at least one holds a fair share: the memory
-    /// that the list takes stays in proportion to its entries.
-    fn rebalance(&mut self, node: NodeId) {
-        if self.arena.block(node).len() >= MERGE_BELOW {
+    /// So no block is ever empty but the only one of an empty list, and of neighbours at least one holds a fair
+    /// share: the memory that the list takes stays in proportion to its entries.
+    fn rebalance(&mut self, BlockId { node, slot }: BlockId) {
+        if self.arena.block(BlockId { node, slot }).len() >= MERGE_BLOCK_BELOW {
             return;
         }
+        if !self.merge_blocks(node, slot) && slot > 0 {
+            self.merge_blocks(node, slot - 1);
+        }
+        if self.arena.page(node).len() < MERGE_PAGE_BELOW {
+            self.rebalance_page(node);
+        }
+    }
+
+    /// Merges the block in `slot` with the next one of its page if there is one and few entries come together.
+    fn merge_blocks(&mut self, node: NodeId, slot: usize) -> bool {
+        let page = self.arena.page_mut(node);
+        if slot + 1 >= page.len() {
+            return false;
+        }
+        let (left, right) = (page.block(slot).len(), page.block(slot + 1).len());
+        let merges = left == 0 || right == 0 || left + right <= MERGED_BLOCK_AT_MOST;
+        if merges {
+            page.absorb_after(slot);
+        }
+        merges
+    }
+
+    fn rebalance_page(&mut self, node: NodeId) {
         if let Some(next) = self.arena.next(node, 0)
-            && self.may_merge(node, next)
+            && self.may_merge_pages(node, next)
         {
-            self.absorb_next(node, next);
+            self.merge_pages(node, next);
         } else if node != NodeId::HEAD {
             let [previous, ..] = self.predecessors(self.arena.fence(node));
-            if self.may_merge(previous, node) {
-                self.absorb_next(previous, node);
+            if self.may_merge_pages(previous, node) {
+                self.merge_pages(previous, node);
             }
         }
     }
 
-    fn may_merge(&self, left: NodeId, right: NodeId) -> bool {
-        let (left, right) = (self.arena.block(left).len(), self.arena.block(right).len());
-        left == 0 || right == 0 || left + right <= MERGED_AT_MOST
+    fn may_merge_pages(&self, left: NodeId, right: NodeId) -> bool {
+        let (left, right) = (self.arena.page(left), self.arena.page(right));
+        left.is_empty() || right.is_empty() || left.len() + right.len() <= MERGED_PAGE_AT_MOST
     }
 
-    /// Moves the entries of `next` into `node`, which stands right before it, and unlinks `next`.
-    fn absorb_next(&mut self, node: NodeId, next: NodeId) {
+    /// Moves the blocks of `next` into the page of `node`, which stands right before it, and unlinks `next`.
+    fn merge_pages(&mut self, node: NodeId, next: NodeId) {
         let predecessors = self.predecessors(self.arena.fence(next));
-        let block = self.arena.unlink(next, &predecessors);
-        self.arena.block_mut(node).append(block);
+        let (fence, page) = self.arena.unlink(next, &predecessors);
+        let seam = self.arena.page(node).len() - 1;
+        self.arena.page_mut(node).append(fence, page);
+        // Across the border between two pages blocks do not merge. Here one has gone.
+        self.merge_blocks(node, seam);
         while self.levels > 1 && self.arena.next(NodeId::HEAD, self.levels - 1).is_none() {
             self.levels -= 1;
         }

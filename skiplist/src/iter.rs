@@ -4,7 +4,7 @@ use std::fmt;
 use std::iter::{FusedIterator, Zip};
 use std::slice;
 
-use crate::arena::{Arena, NodeId};
+use crate::arena::{Arena, BlockId};
 use crate::list::SkipList;
 use crate::search::Position;
 
@@ -15,7 +15,7 @@ pub struct Range<'a, K, V> {
     arena: &'a Arena<K, V>,
     /// What is left of the current block.
     entries: BlockEntries<'a, K, V>,
-    node: NodeId,
+    block: BlockId,
     end: Option<Position>,
 }
 
@@ -26,11 +26,11 @@ impl<'a, K, V> Range<'a, K, V> {
 
     /// The entries from `start` to before `end`, which must not lie before `start`.
     pub(crate) fn between(arena: &'a Arena<K, V>, start: Position, end: Option<Position>) -> Self {
-        let entries = block_entries(arena, start.node, start.index, end);
+        let entries = block_entries(arena, start.block, start.index, end);
         Self {
             arena,
             entries,
-            node: start.node,
+            block: start.block,
             end,
         }
     }
@@ -43,16 +43,16 @@ impl<'a, K, V> Range<'a, K, V> {
 /// The entries of a block from `from` on, up to the end of the range if that lies within.
 fn block_entries<K, V>(
     arena: &Arena<K, V>,
-    node: NodeId,
+    block: BlockId,
     from: usize,
     end: Option<Position>,
 ) -> BlockEntries<'_, K, V> {
-    let block = arena.block(node);
+    let entries = arena.block(block);
     let to = match end {
-        Some(end) if end.node == node => end.index,
-        _ => block.len(),
+        Some(end) if end.block == block => end.index,
+        _ => entries.len(),
     };
-    block.keys()[from..to].iter().zip(&block.values()[from..to])
+    entries.keys()[from..to].iter().zip(&entries.values()[from..to])
 }
 
 impl<'a, K, V> Iterator for Range<'a, K, V> {
@@ -64,11 +64,11 @@ impl<'a, K, V> Iterator for Range<'a, K, V> {
             if let Some(entry) = self.entries.next() {
                 return Some(entry);
             }
-            if self.end.is_some_and(|end| end.node == self.node) {
+            if self.end.is_some_and(|end| end.block == self.block) {
                 return None;
             }
-            self.node = self.arena.next(self.node, 0)?;
-            self.entries = block_entries(self.arena, self.node, 0, self.end);
+            self.block = self.arena.next_block(self.block)?;
+            self.entries = block_entries(self.arena, self.block, 0, self.end);
         }
     }
 
@@ -84,7 +84,7 @@ impl<K, V> Clone for Range<'_, K, V> {
         Self {
             arena: self.arena,
             entries: self.entries.clone(),
-            node: self.node,
+            block: self.block,
             end: self.end,
         }
     }
@@ -194,7 +194,7 @@ impl<K, V> FusedIterator for Values<'_, K, V> {}
 /// The entries of a list that is taken apart, in ascending order; see [`SkipList::into_iter`].
 pub struct IntoIter<K, V> {
     arena: Arena<K, V>,
-    node: NodeId,
+    block: BlockId,
     entries: Zip<std::vec::IntoIter<K>, std::vec::IntoIter<V>>,
     remaining: usize,
 }
@@ -208,8 +208,8 @@ impl<K, V> Iterator for IntoIter<K, V> {
                 self.remaining -= 1;
                 return Some(entry);
             }
-            self.node = self.arena.next(self.node, 0)?;
-            self.entries = self.arena.take_block(self.node).into_entries();
+            self.block = self.arena.next_block(self.block)?;
+            self.entries = std::mem::take(self.arena.block_mut(self.block)).into_entries();
         }
     }
 
@@ -234,10 +234,10 @@ impl<K, V> IntoIterator for SkipList<K, V> {
     type IntoIter = IntoIter<K, V>;
 
     fn into_iter(mut self) -> Self::IntoIter {
-        let entries = self.arena.take_block(NodeId::HEAD).into_entries();
+        let entries = std::mem::take(self.arena.block_mut(BlockId::FIRST)).into_entries();
         IntoIter {
             arena: self.arena,
-            node: NodeId::HEAD,
+            block: BlockId::FIRST,
             entries,
             remaining: self.len,
         }

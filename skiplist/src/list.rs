@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::ops::RangeBounds;
 
-use crate::arena::Arena;
+use crate::arena::{Arena, BlockId};
 use crate::heights::Heights;
 use crate::iter::{Iter, Keys, Range, Values};
 
@@ -53,9 +53,11 @@ pub struct ListStats {
     pub entries: usize,
     /// Blocks that hold them.
     pub blocks: usize,
-    /// Slots of former blocks that the next new blocks use.
+    /// Nodes that hold the blocks.
+    pub nodes: usize,
+    /// Slots of former nodes that the next new nodes use.
     pub free_slots: usize,
-    /// Levels of links over the blocks.
+    /// Levels of links over the nodes.
     pub levels: usize,
 }
 
@@ -101,8 +103,7 @@ impl<K, V> SkipList<K, V> {
     /// The entry with the greatest key.
     #[must_use]
     pub fn last(&self) -> Option<(&K, &V)> {
-        let [tail, ..] = self.tails();
-        let block = self.arena.block(tail);
+        let block = self.arena.block(self.last_block(|_| true));
         block.entry(block.len().checked_sub(1)?)
     }
 
@@ -129,7 +130,9 @@ impl<K, V> SkipList<K, V> {
     pub fn stats(&self) -> ListStats {
         ListStats {
             entries: self.len,
-            blocks: self.arena.blocks(),
+            blocks: std::iter::successors(Some(BlockId::FIRST), |&block| self.arena.next_block(block))
+                .count(),
+            nodes: self.arena.nodes(),
             free_slots: self.arena.free_slots(),
             levels: self.levels,
         }
@@ -153,7 +156,7 @@ impl<K, V> SkipList<K, V> {
         Q: Ord + ?Sized,
     {
         let position = self.find(key)?;
-        self.arena.block(position.node).entry(position.index)
+        self.arena.block(position.block).entry(position.index)
     }
 
     /// The value of `key`, to be changed in place.
@@ -164,7 +167,7 @@ impl<K, V> SkipList<K, V> {
         Q: Ord + ?Sized,
     {
         let position = self.find(key)?;
-        Some(self.arena.block_mut(position.node).value_mut(position.index))
+        Some(self.arena.block_mut(position.block).value_mut(position.index))
     }
 
     /// Whether the list holds `key`.

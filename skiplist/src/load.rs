@@ -1,8 +1,9 @@
 //! Building a list from many entries at once: from sorted ones in linear time, from others by sorting them first.
 
-use crate::arena::{NodeId, Predecessors};
+use crate::arena::{BlockId, Predecessors};
 use crate::block::Block;
 use crate::list::SkipList;
+use crate::page::Page;
 
 /// Why entries were refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,31 +60,31 @@ impl<K: Ord + Clone, V> SkipList<K, V> {
 /// Appends to the end of a list in constant time an entry.
 pub(crate) struct Appender<K, V> {
     list: SkipList<K, V>,
+    /// The last block.
+    last: BlockId,
+    /// The last node of each level.
     tails: Predecessors,
 }
 
 impl<K: Ord + Clone, V> Appender<K, V> {
     pub(crate) fn new(list: SkipList<K, V>) -> Self {
+        let last = list.last_block(|_| true);
         let tails = list.tails();
-        Self { list, tails }
+        Self { list, last, tails }
     }
 
     /// Appends an entry whose key must be greater than the last.
     pub(crate) fn push(&mut self, key: K, value: V) -> Result<(), LoadError> {
-        let [tail, ..] = self.tails;
-        let block = self.list.arena.block(tail);
+        let block = self.list.arena.block(self.last);
         if block.keys().last().is_some_and(|last| *last >= key) {
             return Err(LoadError::NotAscending {
                 position: self.list.len(),
             });
         }
-        let tail = if block.is_full() {
-            self.start_block(key.clone())
-        } else {
-            tail
-        };
-        let block = self.list.arena.block_mut(tail);
-        block.insert(block.len(), key, value);
+        if block.is_full() {
+            self.start_block(key.clone());
+        }
+        self.list.arena.block_mut(self.last).push(key, value);
         self.list.len += 1;
         Ok(())
     }
@@ -92,11 +93,18 @@ impl<K: Ord + Clone, V> Appender<K, V> {
         self.list
     }
 
-    fn start_block(&mut self, fence: K) -> NodeId {
+    fn start_block(&mut self, fence: K) {
+        let BlockId { node, slot } = self.last;
+        let page = self.list.arena.page_mut(node);
+        if !page.is_full() {
+            page.insert_after(slot, fence, Block::default());
+            self.last = BlockId { node, slot: slot + 1 };
+            return;
+        }
         let height = self.list.draw_height();
-        let node = self.list.arena.link(fence, Block::default(), height, &self.tails);
+        let node = self.list.arena.link(fence, Page::default(), height, &self.tails);
         self.tails[..height].fill(node);
-        node
+        self.last = BlockId { node, slot: 0 };
     }
 }
 

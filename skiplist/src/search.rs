@@ -3,19 +3,20 @@
 use std::borrow::Borrow;
 use std::ops::{Bound, RangeBounds};
 
-use crate::arena::{MAX_HEIGHT, NodeId, Predecessors};
+use crate::arena::{BlockId, MAX_HEIGHT, NodeId, Predecessors};
 use crate::list::SkipList;
+use crate::sorted::count_before;
 
-/// A place between entries: before entry `index` of the block of `node`. `index` may be the block's length.
+/// A place between entries: before entry `index` of a block. `index` may be the block's length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
-    pub(crate) node: NodeId,
+    pub(crate) block: BlockId,
     pub(crate) index: usize,
 }
 
 impl Position {
     pub(crate) const START: Self = Self {
-        node: NodeId::HEAD,
+        block: BlockId::FIRST,
         index: 0,
     };
 }
@@ -45,27 +46,38 @@ impl<K, V> SkipList<K, V> {
         node
     }
 
-    /// The node whose block holds `key` if the list does.
+    /// The last block whose fence passes.
     #[inline]
-    pub(crate) fn locate<Q>(&self, key: &Q) -> NodeId
-    where
-        K: Borrow<Q>,
-        Q: Ord + ?Sized,
-    {
-        self.descend(|fence| fence.borrow() <= key, |_, _| {})
+    pub(crate) fn last_block(&self, passes: impl Fn(&K) -> bool) -> BlockId {
+        let node = self.descend(&passes, |_, _| {});
+        let slot = count_before(self.arena.page(node).fences(), passes);
+        BlockId { node, slot }
     }
 
-    /// `key`'s index in the block of `node`, or the index where it would have to stand.
+    /// The block that holds `key` if the list does.
     #[inline]
-    pub(crate) fn index_in<Q>(&self, node: NodeId, key: &Q) -> Result<usize, usize>
+    pub(crate) fn locate<Q>(&self, key: &Q) -> BlockId
     where
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        self.arena
-            .block(node)
-            .keys()
-            .binary_search_by(|probe| probe.borrow().cmp(key))
+        self.last_block(|fence| fence.borrow() <= key)
+    }
+
+    /// `key`'s index in `block`, or the index where it would have to stand.
+    #[inline]
+    pub(crate) fn index_in<Q>(&self, block: BlockId, key: &Q) -> Result<usize, usize>
+    where
+        K: Borrow<Q>,
+        Q: Ord + ?Sized,
+    {
+        let keys = self.arena.block(block).keys();
+        let index = count_before(keys, |probe| probe.borrow() < key);
+        if keys.get(index).is_some_and(|found| found.borrow() == key) {
+            Ok(index)
+        } else {
+            Err(index)
+        }
     }
 
     /// Where an entry that the list holds stands.
@@ -75,9 +87,9 @@ impl<K, V> SkipList<K, V> {
         K: Borrow<Q>,
         Q: Ord + ?Sized,
     {
-        let node = self.locate(key);
-        let index = self.index_in(node, key).ok()?;
-        Some(Position { node, index })
+        let block = self.locate(key);
+        let index = self.index_in(block, key).ok()?;
+        Some(Position { block, index })
     }
 
     /// On each level the last node with a fence below `fence`.
@@ -99,9 +111,9 @@ impl<K, V> SkipList<K, V> {
 
     /// The place behind all keys for which `before` holds. It must hold up to some key and for none behind it.
     pub(crate) fn position_after(&self, before: impl Fn(&K) -> bool) -> Position {
-        let node = self.descend(&before, |_, _| {});
-        let index = self.arena.block(node).keys().partition_point(before);
-        Position { node, index }
+        let block = self.last_block(&before);
+        let index = count_before(self.arena.block(block).keys(), before);
+        Position { block, index }
     }
 
     /// The places where the entries within `bounds` start and end; none if the bounds exclude everything.
