@@ -128,8 +128,7 @@ impl Server {
                 .unwrap()
                 .success()
         );
-        let status = wait_until("the server has ended", || self.child.try_wait().unwrap());
-        status
+        wait_until("the server has ended", || self.child.try_wait().unwrap())
     }
 }
 
