@@ -29,8 +29,11 @@ use crate::state_machine::StateMachine;
 
 /// How long a leader tries to hand over before it goes.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
-/// How long each other step of an orderly stop may take; what is acknowledged is on disk in any case.
-const STOP_STEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the rest of an orderly stop may take. With the hand-over it stays below the five seconds that
+/// service managers are promised.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long requests in flight may still run when the ports close.
+const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
 /// A running server.
 struct Server {
@@ -73,7 +76,13 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
             Err(ServerError::Fatal(failure))
         }
     };
-    server.stop().await;
+    if tokio::time::timeout(STOP_TIMEOUT, server.stop()).await.is_err() {
+        // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
+        tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
+        std::process::exit(i32::from(
+            outcome.map_or_else(|error| error.exit_code(), |()| crate::exit::OK),
+        ));
+    }
     tracing::info!("stopped");
     outcome
 }
@@ -279,15 +288,13 @@ impl Server {
         let _ = self.kv.send(ShutDown).await;
         self.stop_serving.send_replace(true);
         for port in self.serving {
-            let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, port).await;
+            let _ = port.await;
         }
-        let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, self.node.send(StopRaftNode)).await;
-        let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, self.persister.send(StopPersister)).await;
+        let _ = self.node.send(StopRaftNode).await;
+        let _ = self.persister.send(StopPersister).await;
         for thread in self.threads {
             thread.stop();
-            // A thread that hangs on its disk is left behind: the process ends anyway.
-            let joined = actix_rt::task::spawn_blocking(move || thread.join());
-            let _ = tokio::time::timeout(STOP_STEP_TIMEOUT, joined).await;
+            let _ = actix_rt::task::spawn_blocking(move || thread.join()).await;
         }
     }
 }
@@ -368,7 +375,7 @@ fn serve_ports(
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),
-        rpc::ServerLimits::for_peers(),
+        peer_limits(),
         make_peer_service,
         stopped(stop.subscribe()),
     );
@@ -382,11 +389,19 @@ fn serve_ports(
     vec![actix_rt::spawn(peers), actix_rt::spawn(clients)]
 }
 
+fn peer_limits() -> rpc::ServerLimits {
+    rpc::ServerLimits {
+        shutdown_grace: REQUEST_GRACE,
+        ..rpc::ServerLimits::for_peers()
+    }
+}
+
 fn client_limits(config: &Config) -> rpc::ServerLimits {
     rpc::ServerLimits {
         max_connections: config.limits.connections,
         max_connections_per_ip: config.limits.connections_per_address,
         max_requests_in_flight: config.limits.requests_in_flight_per_connection,
+        shutdown_grace: REQUEST_GRACE,
         ..rpc::ServerLimits::default()
     }
 }
