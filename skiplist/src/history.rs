@@ -167,15 +167,16 @@ impl<K: Ord + Clone, V> History<K, V> {
         matches!(self.sweep, Sweep::Passing { .. })
     }
 
-    /// Does one write's share of the sweep. The work is done a whole block at a time, once enough writes have come.
+    /// Does one write's share of the sweep: a whole block once enough writes have come, and never more than one.
     pub(crate) fn sweep_for_one_write(&mut self, epochs: &Epochs) {
         if !self.is_sweeping() {
             return;
         }
-        self.credit += RECLAIMED_PER_WRITE;
+        self.credit = (self.credit + RECLAIMED_PER_WRITE).min(2 * BLOCK_CAPACITY);
         if self.credit >= BLOCK_CAPACITY {
-            self.credit = 0;
-            self.sweep_block(epochs);
+            // A block that is not full leaves credit over, so that the next comes sooner.
+            let visited = self.sweep_block(epochs);
+            self.credit -= visited.clamp(1, self.credit);
         }
     }
 

@@ -121,7 +121,10 @@ fn dropping_a_large_snapshot_does_a_bounded_part_and_later_writes_do_the_rest() 
     let entries = 50_000;
     let (list, value) = filled(entries);
     let snapshot = list.snapshot();
-    list.clear();
+    // In no order, so that the blocks of the history are not full.
+    for i in 0..entries {
+        list.remove(&(i * 7_919 % entries));
+    }
     let kept = list.stats().old_versions;
     assert_eq!(kept, entries as usize);
     drop(snapshot);
@@ -135,7 +138,10 @@ fn dropping_a_large_snapshot_does_a_bounded_part_and_later_writes_do_the_rest() 
     while list.stats().old_versions > 0 {
         list.insert(0, Arc::new(()));
         writes += 1;
-        assert!(writes < entries, "the writes do not reclaim");
+        assert!(
+            writes <= entries / 3,
+            "{writes} writes have not reclaimed what they should"
+        );
     }
     assert_eq!(Arc::strong_count(&value), 1);
 }
