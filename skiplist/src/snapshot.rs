@@ -10,7 +10,7 @@ use crate::epoch::Epoch;
 use crate::shared::Shared;
 
 /// How many entries an iterator looks at before it lets writers in.
-const PAGE: usize = 256;
+const CHUNK: usize = 256;
 
 /// A [`SharedSkipList`](crate::SharedSkipList) exactly as it was when the snapshot was taken.
 ///
@@ -84,7 +84,7 @@ impl<K: Ord + Clone, V: Clone> Snapshot<K, V> {
     pub fn range(&self, bounds: impl RangeBounds<K>) -> SnapshotIter<K, V> {
         SnapshotIter {
             snapshot: self.clone(),
-            page: Vec::new().into_iter(),
+            chunk: Vec::new().into_iter(),
             rest: Some((bounds.start_bound().cloned(), bounds.end_bound().cloned())),
         }
     }
@@ -127,19 +127,19 @@ impl<K: Ord + Clone, V: Clone> IntoIterator for &Snapshot<K, V> {
 /// Entries of a snapshot in ascending order; see [`Snapshot::range`].
 pub struct SnapshotIter<K: Ord + Clone, V: Clone> {
     snapshot: Snapshot<K, V>,
-    page: std::vec::IntoIter<(K, V)>,
+    chunk: std::vec::IntoIter<(K, V)>,
     /// The bounds of what was not fetched yet; none when everything was.
     rest: Option<(Bound<K>, Bound<K>)>,
 }
 
 impl<K: Ord + Clone, V: Clone> SnapshotIter<K, V> {
-    fn fetch_page(&mut self, (start, end): (Bound<K>, Bound<K>)) {
+    fn fetch_chunk(&mut self, (start, end): (Bound<K>, Bound<K>)) {
         let Snapshot { shared, epoch, .. } = &self.snapshot;
-        let page = shared
+        let chunk = shared
             .lock_to_read()
-            .page_at(*epoch, (start.as_ref(), end.as_ref()), PAGE);
-        self.page = page.entries.into_iter();
-        self.rest = page.resume_after.map(|key| (Bound::Excluded(key), end));
+            .chunk_at(*epoch, (start.as_ref(), end.as_ref()), CHUNK);
+        self.chunk = chunk.entries.into_iter();
+        self.rest = chunk.resume_after.map(|key| (Bound::Excluded(key), end));
     }
 }
 
@@ -148,16 +148,16 @@ impl<K: Ord + Clone, V: Clone> Iterator for SnapshotIter<K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(entry) = self.page.next() {
+            if let Some(entry) = self.chunk.next() {
                 return Some(entry);
             }
             let rest = self.rest.take()?;
-            self.fetch_page(rest);
+            self.fetch_chunk(rest);
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.page.len(), Some(self.snapshot.len()))
+        (self.chunk.len(), Some(self.snapshot.len()))
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Versioned<K, V> {
 }
 
 /// Some entries of a snapshot, and the key to go on behind if there may be more.
-pub(crate) struct Page<K, V> {
+pub(crate) struct Chunk<K, V> {
     pub(crate) entries: Vec<(K, V)>,
     pub(crate) resume_after: Option<K>,
 }
@@ -41,7 +41,7 @@ impl<K: Ord + Clone, V: Clone> Versioned<K, V> {
 
     /// What a snapshot of `epoch` sees within `bounds`: the first entries, found by looking at `limit` places or a
     /// few more (the versions of the last key).
-    pub(crate) fn page_at(&self, epoch: Epoch, bounds: (Bound<&K>, Bound<&K>), limit: usize) -> Page<K, V> {
+    pub(crate) fn chunk_at(&self, epoch: Epoch, bounds: (Bound<&K>, Bound<&K>), limit: usize) -> Chunk<K, V> {
         let mut live = self.live.range::<K, _>(bounds).peekable();
         let mut history = self
             .history
@@ -66,13 +66,13 @@ impl<K: Ord + Clone, V: Clone> Versioned<K, V> {
             }
             entries.extend(seen.map(|value| (key.clone(), value.clone())));
             if visited >= limit {
-                return Page {
+                return Chunk {
                     entries,
                     resume_after: Some(key.clone()),
                 };
             }
         }
-        Page {
+        Chunk {
             entries,
             resume_after: None,
         }
