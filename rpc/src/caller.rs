@@ -153,3 +153,60 @@ macro_rules! methods {
 
 methods!(KvRequest, KvResponse: OpenSession, Put, Append, Delete, Get, Scan, Status);
 methods!(PeerRequest, PeerResponse: PreVote, RequestVote, AppendEntries, InstallSnapshot, TimeoutNow);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::{StreamExt, poll};
+    use tarpc::client::{Config, new};
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::client::Consistency;
+    use crate::connect::KvClient;
+    use crate::framing::{CallerFraming, ServerFraming};
+    use crate::transport::Transport;
+
+    #[tokio::test]
+    async fn a_call_that_was_given_a_place_is_not_overtaken_before_it_runs() {
+        let (near, far) = duplex(64 << 10);
+        let mut config = Config::default();
+        config.pending_request_buffer = 2;
+        let channel = new(config, Transport::new(near, CallerFraming::default()));
+        let mut dispatch = pin!(channel.dispatch);
+        let client = KvClient::from(Caller::new(channel.client, 2));
+        let call = |key: &'static str| {
+            client.get(
+                crate::connect::context(Duration::from_secs(30)),
+                key.into(),
+                Consistency::Stale,
+            )
+        };
+        let (mut first, mut second) = (pin!(call("first")), pin!(call("second")));
+        let (mut third, mut fourth) = (pin!(call("third")), pin!(call("fourth")));
+
+        assert!(poll!(first.as_mut()).is_pending());
+        assert!(poll!(second.as_mut()).is_pending());
+        assert!(poll!(third.as_mut()).is_pending(), "the queue is full");
+        // Frees two places: one goes to the third call, which does not run yet, and one goes to nobody.
+        assert!(poll!(dispatch.as_mut()).is_pending());
+        assert!(poll!(fourth.as_mut()).is_pending());
+        assert!(poll!(third.as_mut()).is_pending());
+        assert!(poll!(fourth.as_mut()).is_pending());
+        assert!(poll!(dispatch.as_mut()).is_pending());
+
+        let mut server = Transport::new(far, ServerFraming::<KvRequest, KvResponse>::default());
+        for expected in ["first", "second", "third", "fourth"] {
+            match server.next().await {
+                Some(Ok(tarpc::ClientMessage::Request(request))) => {
+                    assert!(
+                        matches!(request.message, KvRequest::Get { key, .. } if key == expected),
+                        "{expected}"
+                    );
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -376,6 +376,19 @@ async fn a_stop_lets_requests_in_flight_finish_and_takes_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_frame_begun_before_a_stop_does_not_cost_the_requests_in_flight_their_answers() {
+    let mut served = serve_with(limits(), 0);
+    served.send(&frame(1, 60 * SECOND, b"in flight")).await;
+    served.send(&frame(2, 60 * SECOND, b"begun")[..5]).await;
+    sleep(SECOND).await;
+    served.stop.cancel();
+    sleep(30 * SECOND).await;
+    served.gate.add_permits(1);
+    assert_eq!(served.answer().await.0, 1);
+    assert_eq!(served.ending().await.0, Ending::Stopped);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_caller_that_only_ends_its_sending_half_gets_its_answers() {
     let mut served = serve_with(limits(), 0);
     served.send(&frame(1, 60 * SECOND, b"last words")).await;
