@@ -166,3 +166,14 @@ pub enum Reason {
     #[error("the blocking clerk's background thread does not run: {0}")]
     NoBackground(String),
 }
+
+impl Reason {
+    /// How much this says of why a call was not done. The last of the weightiest is told in the end.
+    pub(crate) fn weight(&self) -> u8 {
+        match self {
+            Self::NoTime => 0,
+            Self::Unreachable { .. } => 1,
+            _ => 2,
+        }
+    }
+}

@@ -224,8 +224,8 @@ impl Call {
     }
 
     fn go_on(&mut self, elapsed: Duration, reason: Reason, another_left: bool) -> Next {
-        // Having had no time says less than what was met before.
-        if reason != Reason::NoTime {
+        // A server that answered says more of why nothing was done than one that is away.
+        if reason.weight() >= self.last.weight() {
             self.last = reason;
         }
         if self.remaining(elapsed).is_zero() {

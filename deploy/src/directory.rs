@@ -56,6 +56,15 @@ impl Directory {
         &self.file
     }
 
+    /// Takes back what [`Directory::open`] wrote, if the cluster was to begin here and now and nothing came of it:
+    /// the next attempt is free to choose other ports.
+    pub(crate) fn discard_if_new(&self) {
+        if self.is_new {
+            // A file that cannot be removed is told by the next attempt.
+            let _ = fs::remove_file(self.path.join(FILE_NAME));
+        }
+    }
+
     /// Whether the cluster begins here and now.
     pub(crate) fn is_new(&self) -> bool {
         self.is_new

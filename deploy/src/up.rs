@@ -137,7 +137,7 @@ pub(crate) async fn run(arguments: &UpArguments, reporter: Reporter) -> Result<(
     let directory = Directory::open(arguments)?;
     let file = directory.file();
     check_configuration(directory.path(), file.nodes[0].id)?;
-    ports::check_free(&file.nodes)?;
+    ports::check_free(&file.nodes).inspect_err(|_| directory.discard_if_new())?;
     let mut cluster = LocalCluster::start(directory.path(), file.clone())?;
     tell_start(&cluster, &directory, reporter);
     let watched = tokio::select! {

@@ -48,12 +48,25 @@ pub enum LogError {
 ///
 /// When the filter is not valid, or the process has a log already.
 pub fn init(options: &LogOptions, id: NodeId) -> Result<(), LogError> {
-    let rust_log = std::env::var("RUST_LOG").ok();
+    let filter = chosen_filter(options)?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let is_coloured = std::io::stderr().is_terminal() && !no_color;
-    let filter = filter(options.log.as_deref(), rust_log.as_deref())?;
     let subscriber = subscriber(filter, options.log_format, id, is_coloured, std::io::stderr);
     tracing::subscriber::set_global_default(subscriber).map_err(|_| LogError::AlreadySetUp)
+}
+
+/// Says whether [`init`] would take these options, and changes nothing.
+///
+/// # Errors
+///
+/// When the filter is not valid.
+pub fn check(options: &LogOptions) -> Result<(), LogError> {
+    chosen_filter(options).map(drop)
+}
+
+fn chosen_filter(options: &LogOptions) -> Result<EnvFilter, LogError> {
+    let rust_log = std::env::var("RUST_LOG").ok();
+    filter(options.log.as_deref(), rust_log.as_deref())
 }
 
 fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, LogError> {

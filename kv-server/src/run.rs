@@ -33,6 +33,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(config) => config,
         Err(error) => return refuse(&error, exit::UNUSABLE),
     };
+    if let Err(error) = logging::check(&cli.log) {
+        return refuse(&error, exit::UNUSABLE);
+    }
     if cli.check {
         return report_valid(&cli, &config);
     }

@@ -20,7 +20,7 @@ pub(crate) async fn put(
 ) -> Result<Status, Failure> {
     let (key, value) = (bytes(key)?, value_or_stdin(value)?);
     let version = clerk.put(key, value).await?;
-    written(format, version)
+    written(format, version).map_err(Failure::after_the_write)
 }
 
 pub(crate) async fn append(
@@ -31,7 +31,7 @@ pub(crate) async fn append(
 ) -> Result<Status, Failure> {
     let (key, value) = (bytes(key)?, value_or_stdin(value)?);
     let version = clerk.append(key, value).await?;
-    written(format, version)
+    written(format, version).map_err(Failure::after_the_write)
 }
 
 fn written(format: Format, version: LogIndex) -> Result<Status, Failure> {
@@ -82,9 +82,9 @@ pub(crate) async fn delete(clerk: &Clerk, format: Format, key: OsString) -> Resu
     let key = bytes(key)?;
     let deleted = clerk.delete(&key).await?;
     if is_json(format) {
-        output::print_json(&Deleted { deleted })?;
+        output::print_json(&Deleted { deleted }).map_err(Failure::after_the_write)?;
     } else if deleted {
-        output::print_line("deleted")?;
+        output::print_line("deleted").map_err(Failure::after_the_write)?;
     }
     if deleted {
         Ok(Status::Done)

@@ -66,6 +66,18 @@ impl Failure {
         self
     }
 
+    /// The write is done and only the answer could not be printed. The status must not say "not done".
+    pub(crate) fn after_the_write(self) -> Self {
+        match self {
+            Self::Told { message, hint, .. } => Self::Told {
+                status: Status::Done,
+                message: format!("the write is done, but {message}"),
+                hint,
+            },
+            Self::OutputClosed => Self::OutputClosed,
+        }
+    }
+
     /// Says where it happened, in the input for instance.
     pub(crate) fn at(mut self, place: &str) -> Self {
         if let Self::Told { message, .. } = &mut self {

@@ -2,9 +2,10 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -51,11 +52,13 @@ pub(crate) async fn export(
     file: &Path,
 ) -> Result<Status, Failure> {
     let to_stdout = file == Path::new("-");
+    let partial = (!to_stdout && !is_special(file)).then(|| partial_of(file));
+    let target = partial.as_deref().unwrap_or(file);
     let mut out: Box<dyn Write> = if to_stdout {
         Box::new(output::stdout())
     } else {
-        let created = File::create(file);
-        let created = created.map_err(|error| cannot("create", file, &error))?;
+        let created = File::create(target);
+        let created = created.map_err(|error| cannot("create", target, &error))?;
         Box::new(BufWriter::with_capacity(64 << 10, created))
     };
     let bar = progress_bar(None);
@@ -72,6 +75,9 @@ pub(crate) async fn export(
     }
     bar.finish_and_clear();
     drop(out);
+    if let Some(partial) = &partial {
+        std::fs::rename(partial, file).map_err(|error| cannot("replace", file, &error))?;
+    }
     let summary = Summary::new(count, began.elapsed());
     if to_stdout {
         summary.print(&mut io::stderr().lock(), format, "exported")?;
@@ -79,6 +85,18 @@ pub(crate) async fn export(
         summary.print(&mut output::stdout(), format, "exported")?;
     }
     Ok(Status::Done)
+}
+
+/// A pipe, a terminal, `/dev/null`: written to directly. A regular file is replaced only when the export is
+/// complete, so that one that fails does not cost an older one.
+fn is_special(file: &Path) -> bool {
+    std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file())
+}
+
+fn partial_of(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    PathBuf::from(name)
 }
 
 /// What import and export print in the end.
@@ -312,11 +330,16 @@ fn parse_line(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failure> {
         value: Option<String>,
         value_base64: Option<String>,
     }
-    let parsed: Line = serde_json::from_slice(line).map_err(|error| {
+    let refused = |why: &dyn Display| {
         Failure::usage(format!(
-            "not an object such as {{\"key\": \"k\", \"value\": \"v\"}}: {error}"
+            "not an object such as {{\"key\": \"k\", \"value\": \"v\"}}: {why}"
         ))
-    })?;
+    };
+    // The decoder would take the members of an array for those of an object.
+    if line.trim_ascii_start().first() != Some(&b'{') {
+        return Err(refused(&"it does not begin with a brace"));
+    }
+    let parsed: Line = serde_json::from_slice(line).map_err(|error| refused(&error))?;
     let key = either("key", parsed.key, parsed.key_base64)?;
     let value = either("value", parsed.value, parsed.value_base64)?;
     Ok((key, value))
