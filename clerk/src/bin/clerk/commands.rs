@@ -82,9 +82,9 @@ pub(crate) async fn delete(clerk: &Clerk, format: Format, key: OsString) -> Resu
     let key = bytes(key)?;
     let deleted = clerk.delete(&key).await?;
     if is_json(format) {
-        output::print_json(&Deleted { deleted }).map_err(Failure::after_the_write)?;
+        output::print_json(&Deleted { deleted }).map_err(|error| Failure::from(error).after_the_write())?;
     } else if deleted {
-        output::print_line("deleted").map_err(Failure::after_the_write)?;
+        output::print_line("deleted").map_err(|error| Failure::from(error).after_the_write())?;
     }
     if deleted {
         Ok(Status::Done)
