@@ -8,6 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -108,7 +109,9 @@ pub(crate) fn is_free(address: &str) -> bool {
     TcpListener::bind(address).is_ok()
 }
 
-/// Sends SIGKILL to a process by its id.
+/// Sends SIGKILL to a process by its id. One that has ended already is as dead as it was to be: `deploy` may have
+/// ended it in answer to the death of another.
 pub(crate) fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let killed = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
+    assert!(matches!(killed, Ok(()) | Err(Errno::SRCH)), "{killed:?}");
 }
