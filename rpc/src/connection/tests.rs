@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::codec;
@@ -112,7 +112,10 @@ impl Served {
     async fn ending(self) -> (Ending, Duration) {
         let begin = Instant::now();
         let Self { task, stream, .. } = self;
-        let ending = task.await.unwrap().unwrap();
+        let ending = timeout(1_000_000 * SECOND, task)
+            .await
+            .expect("the connection never ends");
+        let ending = ending.unwrap().unwrap();
         drop(stream);
         (ending, begin.elapsed())
     }
