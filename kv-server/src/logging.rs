@@ -18,8 +18,8 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::cli::{LogFormat, LogOptions};
 
 const DEFAULT_FILTER: &str = "info";
-/// At `info`, tarpc tells every request.
-const QUIET_TARPC: &str = "tarpc=warn";
+/// tarpc tells every request at `info`, and at `error` every deadline that passed, which is a caller's affair.
+const QUIET_TARPC: &str = "tarpc=off";
 
 /// Why logging could not be set up.
 #[derive(Debug, Error)]
@@ -41,7 +41,7 @@ pub enum LogError {
 
 /// Logs everything of this process to stderr, as the node `id`.
 ///
-/// The filter is the one in `options`, else `RUST_LOG`, else `info`; tarpc is kept to warnings unless the
+/// The filter is the one in `options`, else `RUST_LOG`, else `info`; tarpc is left out unless the
 /// filter names it. Colours are for terminals, and not for them either when `NO_COLOR` is set.
 ///
 /// # Errors
@@ -301,10 +301,10 @@ mod tests {
 
     #[test]
     fn tarpc_is_quiet_unless_it_is_named() {
-        assert_eq!(targets_logged(None), ["tarpc-warn", "core-info"]);
+        assert_eq!(targets_logged(None), ["core-info"]);
         assert_eq!(
             targets_logged(Some("info,raft_core=debug")),
-            ["tarpc-warn", "core-debug", "core-info"]
+            ["core-debug", "core-info"]
         );
         assert_eq!(
             targets_logged(Some("warn,tarpc=info")),
@@ -319,10 +319,10 @@ mod tests {
     #[test]
     fn the_option_beats_the_environment_which_beats_the_default() {
         let shown = |asked_for, rust_log| filter(asked_for, rust_log).unwrap().to_string();
-        assert_eq!(shown(Some("debug"), Some("error")), "tarpc=warn,debug");
-        assert_eq!(shown(None, Some("error")), "tarpc=warn,error");
-        assert_eq!(shown(None, None), "tarpc=warn,info");
-        assert_eq!(shown(Some(" "), Some("")), "tarpc=warn,info");
+        assert_eq!(shown(Some("debug"), Some("error")), "tarpc=off,debug");
+        assert_eq!(shown(None, Some("error")), "tarpc=off,error");
+        assert_eq!(shown(None, None), "tarpc=off,info");
+        assert_eq!(shown(Some(" "), Some("")), "tarpc=off,info");
     }
 
     #[test]

@@ -53,10 +53,11 @@ struct Server {
 ///
 /// When it cannot start, or had to stop because its disk failed.
 pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
-    // The ports first: a second server on the same configuration ends here, before it touches the disk.
+    // Signals first: one that comes while the storage is being read stops the server in order, too.
+    let mut signals = Signals::install()?;
+    // The ports before the disk: a second server on the same configuration ends here, before it touches the disk.
     let ports = Ports::bind(&config).await?;
     let opened = Opened::open(&config)?;
-    let mut signals = Signals::install()?;
     let mut server = Server::start(&config, ports, opened)?;
     tracing::info!(
         "node {} of cluster {} serves clients on {} and peers on {}",

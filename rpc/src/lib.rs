@@ -104,6 +104,7 @@ pub mod framing;
 pub mod hello;
 pub mod limits;
 pub mod peer;
+mod refusal_log;
 pub mod server;
 pub mod transport;
 mod watchdog;

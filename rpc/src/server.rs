@@ -22,6 +22,7 @@ use crate::connection::{self, Ending};
 use crate::hello::{Hello, HelloError, Refusal, ServerIdentity, ServiceKind};
 use crate::limits::ServerLimits;
 use crate::peer::Peer;
+use crate::refusal_log::RefusalLog;
 use crate::transport::close_gently;
 
 /// How long to wait before accepting again after the operating system refused, as it does when the process
@@ -80,6 +81,7 @@ struct Port<M> {
     identity: ServerIdentity,
     limits: ServerLimits,
     admission: Admission,
+    refusals: RefusalLog,
     /// Makes a connection's request handler from the caller's id.
     make_handler: M,
     stop: CancellationToken,
@@ -98,6 +100,7 @@ impl<M> Port<M> {
             identity,
             limits,
             admission,
+            refusals: RefusalLog::default(),
             make_handler,
             stop: CancellationToken::new(),
         })
@@ -175,7 +178,7 @@ impl<M> Port<M> {
         let handler = (self.make_handler)(caller_id);
         match connection::serve(stream, handler, &self.limits, self.stop.clone()).await {
             Ok(Ending::CallerLeft | Ending::Stopped) => tracing::debug!(%caller, "a connection ended"),
-            Ok(Ending::Neglected(neglect)) => tracing::debug!(%caller, reason = neglect.describe(), "closed"),
+            Ok(Ending::Neglected(neglect)) => self.refusals.tell(caller, &neglect.describe()),
             Err(error) => {
                 let reason = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::debug!(%caller, %error, reason, "a connection failed");
@@ -193,12 +196,17 @@ impl<M> Port<M> {
         let greeting = timeout(self.limits.handshake_timeout, self.greet(stream, caller));
         match handshake.run(greeting).await {
             Some(Ok(Ok(greeted))) => greeted,
-            Some(Ok(Err(error))) => {
+            // Whoever only looks whether the port is open, as health checks do, is nothing to tell of.
+            Some(Ok(Err(HelloError::Io(error)))) => {
                 tracing::debug!(%caller, %error, "no hello");
                 None
             }
+            Some(Ok(Err(error))) => {
+                self.refusals.tell(caller, &error);
+                None
+            }
             Some(Err(_)) => {
-                tracing::debug!(%caller, "no hello in time");
+                self.refusals.tell(caller, &"no hello in time");
                 None
             }
             None => {
@@ -225,7 +233,7 @@ impl<M> Port<M> {
         match verdict {
             Ok(greeted) => Ok(Some(greeted)),
             Err(refusal) => {
-                tracing::info!(%caller, reason = %refusal, "refused a connection");
+                self.refusals.tell(caller, &refusal);
                 close_gently(stream).await;
                 Ok(None)
             }

@@ -136,7 +136,7 @@ fn other_members_than_the_cluster_was_made_with_are_refused() {
 #[test]
 fn garbage_half_frames_and_silence_on_both_ports_leave_the_server_serving() {
     let cluster = Cluster::of(1);
-    let _server = cluster.start(1);
+    let server = cluster.start(1);
     let mut caller = Caller::new();
     caller.append(&cluster, "k", "v");
     let mut strangers = Vec::new();
@@ -153,6 +153,7 @@ fn garbage_half_frames_and_silence_on_both_ports_leave_the_server_serving() {
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("v"));
     drop(strangers);
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("v"));
+    wait_until("the log tells of a refusal", || server.log().contains("refused a connection").then_some(()));
 }
 
 #[test]
