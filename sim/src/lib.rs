@@ -39,9 +39,12 @@
 
 mod client;
 mod clock;
+mod conversations;
 mod describe;
+mod ending;
 mod faults;
 mod invariants;
+mod messages;
 mod network;
 mod planted_bug;
 mod report;

@@ -93,7 +93,7 @@ impl Scenario {
             nodes: [3, 3, 5, 5, 7][generator.random_range(0..5_usize)],
             clients: generator.random_range(2..=6),
             shared_keys: generator.random_range(1..=3),
-            chaos: generator.random_range(4 * SECOND..=16 * SECOND),
+            chaos: generator.random_range(3 * SECOND..=12 * SECOND),
             fault_interval: generator.random_range(150 * MILLISECOND..=2 * SECOND),
             faults,
             network: NetworkSettings::draw(generator),

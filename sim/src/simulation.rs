@@ -8,27 +8,20 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use storage::MemoryDisk;
 
-use crate::client::{Client, Progress};
+use crate::client::Client;
 use crate::clock::{EventQueue, MILLISECOND, Micros, SECOND};
-use crate::describe::Described;
 use crate::invariants::{Invariants, Violation};
 use crate::network::Network;
 use crate::planted_bug::PlantedBug;
 use crate::report::Totals;
 use crate::scenario::{ELECTION_TICK, ELECTION_TIMEOUT_MAX, HEARTBEAT_INTERVAL, Scenario};
-use crate::server::{Answer, ChunkTag, ClientRequest, Origin, Output, RequestId, Server, TransferTag};
+use crate::server::{Answer, ChunkTag, ClientRequest, Output, RequestId, Server, TransferTag};
 use crate::trace::Trace;
 
-/// How long a call waits for its answer if its connection is silent, as in kv-server.
-const CALL_TIMEOUT: Micros = 5 * SECOND;
-/// The same for a chunk of a snapshot.
-const CHUNK_TIMEOUT: Micros = 20 * SECOND;
 /// How long a peer is left alone that verifies a snapshot, as in kv-server.
 const VERIFY_PAUSE: Micros = 50 * MILLISECOND;
 /// After healing, some operation must be done within this time.
 const PROGRESS_WITHIN: Micros = 10 * ELECTION_TIMEOUT_MAX;
-/// After healing, all nodes must have the same state within this time.
-const AGREEMENT_WITHIN: Micros = 90 * SECOND;
 
 /// One life of a node, from a start to a crash. What was meant for an earlier one is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +62,7 @@ pub(crate) enum Event {
         wake: u64,
     },
     ClientAsks(NodeId, ClientRequest),
-    ClientHears(RequestId, Answer),
+    ClientHears(NodeId, RequestId, Answer),
     Fault,
     Restart(NodeId),
     Heal,
@@ -92,18 +85,18 @@ pub(crate) struct Simulation<'a> {
     pub(crate) scenario: Scenario,
     pub(crate) generator: Pcg64Mcg,
     pub(crate) queue: EventQueue<Event>,
-    trace: Trace<'a>,
+    pub(crate) trace: Trace<'a>,
     pub(crate) network: Network,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
     pub(crate) clients: Vec<Client>,
     /// The wake-up that each client waits for. Earlier ones are void.
-    wakes: Vec<u64>,
-    invariants: Invariants,
+    pub(crate) wakes: Vec<u64>,
+    pub(crate) invariants: Invariants,
     pub(crate) totals: Totals,
     pub(crate) healed_at: Option<Micros>,
     pub(crate) operations_at_heal: u64,
-    may_begin: bool,
-    is_over: bool,
+    pub(crate) may_begin: bool,
+    pub(crate) is_over: bool,
     /// Servers that were given an input and whose outputs are not obeyed yet.
     pub(crate) after_input: Vec<Life>,
     pub(crate) bug: Option<PlantedBug>,
@@ -219,7 +212,7 @@ impl<'a> Simulation<'a> {
                 let life = self.life_of(node);
                 self.input(life, |server| server.receive_client(request));
             }
-            Event::ClientHears(id, answer) => self.client_hears(id, answer)?,
+            Event::ClientHears(from, id, answer) => self.client_hears(from, id, answer)?,
             Event::Fault if self.healed_at.is_some() => {}
             Event::Fault => self.fault(),
             Event::Restart(node) => self.restart(node)?,
@@ -244,7 +237,7 @@ impl<'a> Simulation<'a> {
             .as_mut()
     }
 
-    fn input(&mut self, life: Life, give: impl FnOnce(&mut Server)) {
+    pub(crate) fn input(&mut self, life: Life, give: impl FnOnce(&mut Server)) {
         if let Some(server) = self.server(life) {
             give(server);
             self.after_input.push(life);
@@ -328,10 +321,10 @@ impl<'a> Simulation<'a> {
                     self.queue.schedule(delay, Event::SnapshotWritten(life));
                 }
                 Output::AskAgain(tag) => self.queue.schedule(VERIFY_PAUSE, Event::AskAgain(life, tag)),
-                Output::Answer(id, answer) => self.send_answer(id, &answer),
+                Output::Answer(id, answer) => self.send_answer(life.node, id, &answer),
                 Output::Happened(event) => self.core_event(life, event)?,
                 Output::Applied(batch) => {
-                    let (node, up_to, hash) = (life.node, batch.up_to, batch.state_hash);
+                    let (node, up_to, hash) = (life.node, batch.up_to, batch.state_hash.unwrap_or(0));
                     self.tell(format_args!(
                         "node {node} applied up to {up_to}: state {hash:016x}"
                     ));
@@ -367,217 +360,6 @@ impl<'a> Simulation<'a> {
             CoreEvent::SnapshotInstalled { .. } => self.totals.snapshots_installed += 1,
             _ => {}
         }
-        Ok(())
-    }
-
-    fn send_request(&mut self, from: Life, to: NodeId, message: &Message, chunk: Option<ChunkTag>) {
-        self.tell(format_args!("{} -> {to} {}", from.node, Described(message)));
-        self.totals.messages += 1;
-        let deliveries = self.network.deliveries(&mut self.generator);
-        if deliveries.is_empty() {
-            self.lose(from, to, chunk);
-        }
-        for delay in deliveries {
-            let message = message.clone();
-            self.queue.schedule(
-                delay,
-                Event::Request {
-                    from,
-                    to,
-                    message,
-                    chunk,
-                },
-            );
-        }
-    }
-
-    fn request_arrives(&mut self, from: Life, to: NodeId, message: Message, chunk: Option<ChunkTag>) {
-        let life = self.life_of(to);
-        if !self.network.is_open(from.node, to) || self.server(life).is_none() {
-            return self.lose(from, to, chunk);
-        }
-        let origin = Origin {
-            from: from.node,
-            incarnation: from.incarnation,
-            request: message,
-            chunk,
-        };
-        self.input(life, |server| server.receive_request(origin));
-    }
-
-    fn send_response(&mut self, from: Life, origin: &Origin, message: &Message) -> Result<(), Violation> {
-        self.tell(format_args!(
-            "{} -> {} {}",
-            from.node,
-            origin.from,
-            Described(message)
-        ));
-        self.totals.messages += 1;
-        if let Some(server) = self
-            .machines
-            .get(&from.node)
-            .and_then(|machine| machine.server.as_ref())
-        {
-            self.invariants
-                .durable_promises
-                .leaves(from.node, server.durable(), &origin.request, message)?;
-        }
-        let to = Life {
-            node: origin.from,
-            incarnation: origin.incarnation,
-        };
-        let (from, chunk) = (from.node, origin.chunk);
-        let deliveries = self.network.deliveries(&mut self.generator);
-        if deliveries.is_empty() {
-            self.lose(to, from, chunk);
-        }
-        for delay in deliveries {
-            let message = message.clone();
-            self.queue.schedule(
-                delay,
-                Event::Response {
-                    to,
-                    from,
-                    message,
-                    chunk,
-                },
-            );
-        }
-        Ok(())
-    }
-
-    fn response_arrives(&mut self, to: Life, from: NodeId, message: Message, chunk: Option<ChunkTag>) {
-        if !self.network.is_open(from, to.node) {
-            return self.lose(to, from, chunk);
-        }
-        self.input(to, |server| server.receive_response(from, message, chunk));
-    }
-
-    /// The caller learns at once, when the connection breaks, or only by its timeout.
-    fn lose(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
-        self.totals.drops += 1;
-        let delay = if self.generator.random_ratio(3, 4) {
-            self.generator.random_range(100..=50 * MILLISECOND)
-        } else if chunk.is_some() {
-            CHUNK_TIMEOUT
-        } else {
-            CALL_TIMEOUT
-        };
-        let life = caller;
-        self.queue.schedule(delay, Event::Lost { life, peer, chunk });
-    }
-
-    fn wake_after(&mut self, client: usize, min: Micros, max: Micros) {
-        self.wakes[client] += 1;
-        let wake = self.wakes[client];
-        let delay = self.generator.random_range(min..=max);
-        self.queue.schedule(delay, Event::ClientWakes { client, wake });
-    }
-
-    fn client_wakes(&mut self, client: usize, wake: u64) {
-        if self.wakes[client] != wake {
-            return;
-        }
-        let Self {
-            generator,
-            invariants,
-            may_begin,
-            scenario,
-            ..
-        } = self;
-        let asking = &mut self.clients[client];
-        let Some(request) = asking.next_request(generator, invariants, *may_begin) else {
-            return;
-        };
-        let target = asking.target;
-        // If no answer comes, somebody else is asked next time.
-        asking.target = NodeId(generator.random_range(1..=scenario.nodes));
-        let id = request.id;
-        self.trace.tell(
-            self.queue.now(),
-            format_args!("client {} asks {target}: operation {}", id.client, id.operation),
-        );
-        for delay in self.network.deliveries(&mut self.generator) {
-            self.queue
-                .schedule(delay, Event::ClientAsks(target, request.clone()));
-        }
-        self.wake_after(client, 100 * MILLISECOND, SECOND);
-    }
-
-    fn send_answer(&mut self, id: RequestId, answer: &Answer) {
-        for delay in self.network.deliveries(&mut self.generator) {
-            self.queue.schedule(delay, Event::ClientHears(id, answer.clone()));
-        }
-    }
-
-    fn client_hears(&mut self, id: RequestId, answer: Answer) -> Result<(), Violation> {
-        self.tell(format_args!(
-            "client {} hears of {}: {answer:?}",
-            id.client, id.operation
-        ));
-        let client = usize::try_from(id.client - 1).unwrap_or(usize::MAX);
-        let Some(hearing) = self.clients.get_mut(client) else {
-            return Ok(());
-        };
-        match hearing.answered(id, answer, &mut self.invariants)? {
-            Progress::Ignored => {}
-            Progress::Done => {
-                self.totals.operations += 1;
-                self.wake_after(client, 0, 30 * MILLISECOND);
-            }
-            Progress::Retry => self.wake_after(client, MILLISECOND, 100 * MILLISECOND),
-        }
-        Ok(())
-    }
-
-    fn check_progress(&mut self) -> Result<(), Violation> {
-        self.may_begin = false;
-        if self.totals.operations > self.operations_at_heal {
-            return Ok(());
-        }
-        let what = "no operation was done within ten election timeouts after all faults had ended";
-        Err(Violation::new("liveness", what))
-    }
-
-    /// The run ends when all nodes agree and no client waits.
-    fn check_agreement(&mut self) -> Result<(), Violation> {
-        let target = self.invariants.state_machine_safety.last_applied();
-        let applied = |server: &Server| server.state().last_applied();
-        let agree = self
-            .machines
-            .values()
-            .all(|machine| machine.server.as_ref().map(applied) == Some(target));
-        if agree && self.clients.iter().all(Client::is_idle) {
-            self.is_over = true;
-            self.tell(format_args!("all nodes have applied everything up to {target}"));
-            return self.check_final_states();
-        }
-        if self.queue.now() > self.scenario.chaos + AGREEMENT_WITHIN {
-            let applied: Vec<_> = self
-                .machines
-                .values()
-                .map(|machine| machine.server.as_ref().map(|server| server.status()))
-                .collect();
-            let what = format!("the nodes do not agree long after all faults had ended: {applied:?}");
-            return Err(Violation::new("liveness", what));
-        }
-        self.queue.schedule(100 * MILLISECOND, Event::CheckAgreement);
-        Ok(())
-    }
-
-    fn check_final_states(&mut self) -> Result<(), Violation> {
-        for server in self
-            .machines
-            .values()
-            .filter_map(|machine| machine.server.as_ref())
-        {
-            let reader = server.state().reader();
-            self.invariants.exactly_once.check_all(|key| {
-                let found = reader.get(key, raft_core::Term::ZERO).found;
-                found.map(|found| found.value).unwrap_or_default()
-            })?;
-        }
-        self.totals.promises = self.invariants.durable_promises.checked;
         Ok(())
     }
 }

@@ -38,14 +38,14 @@ impl Token {
 /// The appends that were sent, and those that were acknowledged, by key and in order.
 #[derive(Debug, Default)]
 pub(crate) struct ExactlyOnce {
-    sent: BTreeSet<(Bytes, Token)>,
+    sent: BTreeMap<Bytes, BTreeSet<Token>>,
     acknowledged: BTreeMap<Bytes, Vec<Token>>,
 }
 
 impl ExactlyOnce {
     /// A client begins to append `token` to `key`.
     pub(crate) fn sent(&mut self, key: Bytes, token: Token) {
-        self.sent.insert((key, token));
+        self.sent.entry(key).or_default().insert(token);
     }
 
     /// The client was told that it is done.
@@ -72,8 +72,7 @@ impl ExactlyOnce {
 
     /// At the end, every acknowledged append must show in `value_of` its key.
     pub(crate) fn check_all(&self, mut value_of: impl FnMut(&Bytes) -> Bytes) -> Result<(), Violation> {
-        let keys: BTreeSet<&Bytes> = self.sent.iter().map(|(key, _)| key).collect();
-        for key in keys {
+        for key in self.sent.keys() {
             let value = value_of(key);
             self.check(key, &value)?;
             if let Some(token) = self.lacking(key, &value, usize::MAX) {
@@ -84,11 +83,12 @@ impl ExactlyOnce {
     }
 
     fn tokens_of(&self, key: &Bytes, value: &Bytes) -> Result<BTreeSet<Token>, Violation> {
+        let sent = self.sent.get(key);
         let mut tokens = BTreeSet::new();
         let mut last_of = BTreeMap::new();
         let text = String::from_utf8_lossy(value);
         for part in text.split_terminator(';') {
-            let token = Token::parse(part).filter(|token| self.sent.contains(&(key.clone(), *token)));
+            let token = Token::parse(part).filter(|token| sent.is_some_and(|sent| sent.contains(token)));
             let Some(token) = token else {
                 return Err(self.violation(key, &format!("holds {part:?}, which nobody sent")));
             };
@@ -106,7 +106,7 @@ impl ExactlyOnce {
     }
 
     fn violation(&self, key: &Bytes, what: &str) -> Violation {
-        let sent = self.sent.iter().filter(|(sent_to, _)| sent_to == key).count();
+        let sent = self.sent.get(key).map_or(0, BTreeSet::len);
         Violation::new(
             NAME,
             format!(

@@ -12,6 +12,9 @@ use super::{Output, Server};
 use crate::invariants::Violation;
 use crate::invariants::state_machine_safety::AppliedBatch;
 
+/// Nodes compare their states at the multiples of this index, beside where snapshots stand.
+const HASHED_EVERY: u64 = 8;
+
 /// What the applier owns.
 pub(super) struct Applier {
     pub(super) state: StateMachine,
@@ -124,8 +127,10 @@ impl Server {
                 self.applier.configuration = configuration.clone();
             }
         }
-        self.report_applied(entries, applied);
-        if self.applier.log_bytes >= self.applier.snapshot_log_bytes && self.applier.cutting.is_none() {
+        let cuts_snapshot =
+            self.applier.log_bytes >= self.applier.snapshot_log_bytes && self.applier.cutting.is_none();
+        self.report_applied(entries, applied, cuts_snapshot);
+        if cuts_snapshot {
             self.applier.log_bytes = 0;
             self.applier.cutting = Some((self.applier.state.snapshot(), self.applier.configuration.clone()));
             self.outputs.push(Output::SnapshotBegun);
@@ -137,15 +142,16 @@ impl Server {
         self.applier.state.install(state);
         self.applier.configuration = snapshot.configuration;
         self.applier.log_bytes = 0;
-        self.report_applied(Vec::new(), Vec::new());
+        self.report_applied(Vec::new(), Vec::new(), true);
     }
 
-    fn report_applied(&mut self, entries: Vec<Entry>, applied: Vec<Applied>) {
+    fn report_applied(&mut self, entries: Vec<Entry>, applied: Vec<Applied>, with_hash: bool) {
         let up_to = self.applier.state.last_applied();
+        let with_hash = with_hash || up_to.get().is_multiple_of(HASHED_EVERY);
         self.outputs.push(Output::Applied(AppliedBatch {
             entries,
             up_to,
-            state_hash: self.applier.state.state_hash(),
+            state_hash: with_hash.then(|| self.applier.state.state_hash()),
         }));
         for Applied { index, term, reply } in applied {
             self.pending.applied(index, term, reply);
