@@ -33,16 +33,33 @@ impl Simulation<'_> {
             return self.check_final_states();
         }
         if self.queue.now() > self.scenario.chaos + AGREEMENT_WITHIN {
-            let applied: Vec<_> = self
-                .machines
-                .values()
-                .map(|machine| machine.server.as_ref().map(|server| server.status()))
-                .collect();
-            let what = format!("the nodes do not agree long after all faults had ended: {applied:?}");
+            let what = format!(
+                "the nodes do not agree long after all faults had ended: {}",
+                self.standing()
+            );
             return Err(Violation::new("liveness", what));
         }
         self.queue.schedule(100 * MILLISECOND, Event::CheckAgreement);
         Ok(())
+    }
+
+    /// Where every node is, in short.
+    fn standing(&self) -> String {
+        let of = |server: &Server| {
+            let status = server.status();
+            let (role, term) = (status.soft_state.role, status.soft_state.term);
+            let (applied, last) = (status.applied_index, status.last_log_index);
+            format!(
+                "{} is {role} of term {term}, applied {applied} of {last}",
+                server.id()
+            )
+        };
+        let standing: Vec<String> = self
+            .machines
+            .values()
+            .filter_map(|machine| machine.server.as_ref().map(of))
+            .collect();
+        standing.join("; ")
     }
 
     fn check_final_states(&mut self) -> Result<(), Violation> {

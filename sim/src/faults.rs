@@ -62,15 +62,22 @@ impl Simulation<'_> {
         let Some(machine) = self.machines.get_mut(&node) else {
             return;
         };
-        if machine.server.take().is_none() {
+        let Some(server) = machine.server.take() else {
             return;
-        }
+        };
         machine.disk.crash();
         if loses_disk {
             machine.disk = storage::MemoryDisk::new();
         }
         self.totals.crashes += 1;
         self.tell(format_args!("node {node} crashes"));
+        for origin in server.into_unanswered() {
+            let caller = Life {
+                node: origin.from,
+                incarnation: origin.incarnation,
+            };
+            self.lose(caller, node, origin.chunk);
+        }
         let down_time = self.generator.random_range(50 * MILLISECOND..=DOWN_TIME_MAX);
         self.queue.schedule(down_time, Event::Restart(node));
     }

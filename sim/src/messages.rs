@@ -122,7 +122,7 @@ impl Simulation<'_> {
     }
 
     /// The caller learns at once, when the connection breaks, or only by its timeout.
-    fn lose(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+    pub(crate) fn lose(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
         self.totals.drops += 1;
         let delay = if self.generator.random_ratio(3, 4) {
             self.generator.random_range(100..=50 * MILLISECOND)

@@ -149,6 +149,11 @@ impl Server {
         &self.disk.durable
     }
 
+    /// The power goes out. Who waits for an answer will get none.
+    pub(crate) fn into_unanswered(self) -> impl Iterator<Item = Origin> {
+        self.calls.into_values()
+    }
+
     /// What the inputs so far led to.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
         let answers = self.answers.borrow_mut().drain(..).collect::<Vec<_>>();
