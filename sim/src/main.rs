@@ -1,2 +1,53 @@
-//! Placeholder.
-fn main() {}
+//! The `sim` program: runs seeds, and replays one.
+#![forbid(unsafe_code)]
+
+mod arguments;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::arguments::Arguments;
+use crate::output::Printer;
+
+/// The exit status when a seed fails.
+const CHECK_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let mut printer = Printer::new(arguments.output);
+    let passed = match (arguments.seed, arguments.seeds) {
+        (Some(seed), _) => replay(seed, &mut printer),
+        (None, seeds) => run_all(arguments.first_seed, seeds.unwrap_or(0), &mut printer),
+    };
+    if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(CHECK_FAILED)
+    }
+}
+
+/// Tells one run line by line. Whether it passed.
+fn replay(seed: u64, printer: &mut Printer) -> bool {
+    let report = sim::run_traced(seed, &mut |now_us, line| printer.line_of_trace(now_us, line));
+    printer.replayed(&report);
+    report.verdict == sim::Verdict::Passed
+}
+
+/// Runs `seeds` seeds from `first` on and prints totals. Whether all passed.
+fn run_all(first: u64, seeds: u64, printer: &mut Printer) -> bool {
+    let mut totals = sim::Totals::default();
+    let mut failed = 0;
+    for number in 0..seeds {
+        let report = sim::run(first.wrapping_add(number));
+        totals += report.totals;
+        if report.verdict != sim::Verdict::Passed {
+            failed += 1;
+            printer.failed(&report);
+        }
+        printer.progress(number + 1, seeds, failed);
+    }
+    printer.totals(first, seeds, failed, &totals);
+    failed == 0
+}

@@ -1,0 +1,82 @@
+//! The end of a run: a healed cluster goes on, agrees, and has lost nothing.
+
+use crate::client::Client;
+use crate::clock::{MILLISECOND, Micros, SECOND};
+use crate::invariants::Violation;
+use crate::server::Server;
+use crate::simulation::{Event, Simulation};
+
+/// After healing, all nodes must have the same state within this time.
+const AGREEMENT_WITHIN: Micros = 90 * SECOND;
+
+impl Simulation<'_> {
+    pub(crate) fn check_progress(&mut self) -> Result<(), Violation> {
+        self.may_begin = false;
+        if self.totals.operations > self.operations_at_heal {
+            return Ok(());
+        }
+        let what = "no operation was done within ten election timeouts after all faults had ended";
+        Err(Violation::new("liveness", what))
+    }
+
+    /// The run ends when all nodes agree and no client waits.
+    pub(crate) fn check_agreement(&mut self) -> Result<(), Violation> {
+        let target = self.invariants.state_machine_safety.last_applied();
+        let applied = |server: &Server| server.state().last_applied();
+        let agree = self
+            .machines
+            .values()
+            .all(|machine| machine.server.as_ref().map(applied) == Some(target));
+        if agree && self.clients.iter().all(Client::is_idle) {
+            self.is_over = true;
+            self.tell(format_args!("all nodes have applied everything up to {target}"));
+            return self.check_final_states();
+        }
+        if self.queue.now() > self.scenario.chaos + AGREEMENT_WITHIN {
+            let what = format!(
+                "the nodes do not agree long after all faults had ended: {}",
+                self.standing()
+            );
+            return Err(Violation::new("liveness", what));
+        }
+        self.queue.schedule(100 * MILLISECOND, Event::CheckAgreement);
+        Ok(())
+    }
+
+    /// Where every node is, in short.
+    fn standing(&self) -> String {
+        let of = |server: &Server| {
+            let status = server.status();
+            let (role, term) = (status.soft_state.role, status.soft_state.term);
+            let (applied, last) = (status.applied_index, status.last_log_index);
+            format!(
+                "{} is {role} of term {term}, applied {applied} of {last}",
+                server.id()
+            )
+        };
+        let standing: Vec<String> = self
+            .machines
+            .values()
+            .filter_map(|machine| machine.server.as_ref().map(of))
+            .collect();
+        standing.join("; ")
+    }
+
+    fn check_final_states(&mut self) -> Result<(), Violation> {
+        for server in self
+            .machines
+            .values()
+            .filter_map(|machine| machine.server.as_ref())
+        {
+            let (state, reader) = (server.state(), server.state().reader());
+            let safety = &mut self.invariants.state_machine_safety;
+            safety.has_state(server.id(), state.last_applied(), state.state_hash())?;
+            self.invariants.exactly_once.check_all(|key| {
+                let found = reader.get(key, raft_core::Term::ZERO).found;
+                found.map(|found| found.value).unwrap_or_default()
+            })?;
+        }
+        self.totals.promises = self.invariants.durable_promises.checked;
+        Ok(())
+    }
+}

@@ -1,0 +1,153 @@
+//! What the program prints: the trace, verdicts and totals on stdout, progress on stderr if it is a terminal.
+
+use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _, stderr, stdout};
+
+use serde_json::json;
+use sim::{Report, Totals, Verdict};
+
+use crate::arguments::Format;
+
+const MICROS_PER_SECOND: u64 = 1_000_000;
+const SECONDS_PER_HOUR: f64 = 3_600.0;
+
+/// Prints in one format. A reader that goes away (`| head`) is no error.
+#[derive(Debug)]
+pub(crate) struct Printer {
+    format: Format,
+    out: BufWriter<Stdout>,
+    shows_progress: bool,
+}
+
+impl Printer {
+    pub(crate) fn new(format: Format) -> Self {
+        Self {
+            format,
+            out: BufWriter::new(stdout()),
+            shows_progress: stderr().is_terminal(),
+        }
+    }
+
+    fn print(&mut self, line: &str) {
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    /// One line of a trace.
+    pub(crate) fn line_of_trace(&mut self, now_us: u64, line: &str) {
+        match self.format {
+            Format::Text => {
+                let (seconds, micros) = (now_us / MICROS_PER_SECOND, now_us % MICROS_PER_SECOND);
+                self.print(&format!("{seconds:4}.{micros:06} {line}"));
+            }
+            Format::Json => self.print(&json!({ "at_us": now_us, "what": line }).to_string()),
+        }
+    }
+
+    /// The end of a replay.
+    pub(crate) fn replayed(&mut self, report: &Report) {
+        let trace_hash = format!("{:016x}", report.trace_hash);
+        match self.format {
+            Format::Text => {
+                self.print(&summary(&report.totals));
+                let verdict = verdict(report);
+                self.print(&format!(
+                    "seed {}: {verdict}, trace hash {trace_hash}",
+                    report.seed
+                ));
+            }
+            Format::Json => {
+                let line =
+                    json!({ "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report) });
+                self.print(&line.to_string());
+            }
+        }
+    }
+
+    /// A seed failed: what did not hold, and how to see it again.
+    pub(crate) fn failed(&mut self, report: &Report) {
+        let replay = replay_command(report.seed);
+        match self.format {
+            Format::Text => {
+                self.print(&format!("seed {}: {}", report.seed, verdict(report)));
+                self.print(&format!("  replay it with: {replay}"));
+            }
+            Format::Json => {
+                let trace_hash = format!("{:016x}", report.trace_hash);
+                let line = json!({
+                    "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report), "replay": replay,
+                });
+                self.print(&line.to_string());
+            }
+        }
+        // A failure should be seen while the rest runs.
+        let _ = self.out.flush();
+    }
+
+    /// So many seeds have run.
+    pub(crate) fn progress(&self, done: u64, of: u64, failed: u64) {
+        if self.shows_progress {
+            let end = if done == of { "\n" } else { "" };
+            let _ = write!(stderr(), "\r{done} of {of} seeds, {failed} failed{end}");
+        }
+    }
+
+    /// The end of many runs.
+    pub(crate) fn totals(&mut self, first_seed: u64, seeds: u64, failed: u64, totals: &Totals) {
+        match self.format {
+            Format::Text => {
+                self.print(&format!(
+                    "{seeds} seeds from {first_seed}: {} passed, {failed} failed",
+                    seeds - failed
+                ));
+                self.print(&summary(totals));
+            }
+            Format::Json => {
+                let line = json!({
+                    "first_seed": first_seed,
+                    "seeds": seeds,
+                    "failed": failed,
+                    "simulated_hours": hours(totals),
+                    "messages": totals.messages,
+                    "drops": totals.drops,
+                    "crashes": totals.crashes,
+                    "elections": totals.elections,
+                    "snapshots_cut": totals.snapshots_cut,
+                    "snapshots_installed": totals.snapshots_installed,
+                    "operations": totals.operations,
+                    "promises_checked": totals.promises,
+                });
+                self.print(&line.to_string());
+            }
+        }
+    }
+}
+
+fn verdict(report: &Report) -> String {
+    match &report.verdict {
+        Verdict::Passed => "passed".to_owned(),
+        Verdict::Failed(violation) => format!("failed: {violation}"),
+    }
+}
+
+fn replay_command(seed: u64) -> String {
+    format!("cargo run --release -p sim -- --seed {seed}")
+}
+
+fn hours(totals: &Totals) -> f64 {
+    std::time::Duration::from_micros(totals.simulated_us).as_secs_f64() / SECONDS_PER_HOUR
+}
+
+fn summary(totals: &Totals) -> String {
+    format!(
+        "{:.2} simulated hours, {} messages, {} drops, {} crashes, {} elections, {} snapshots cut, \
+         {} installed, {} operations, {} promises checked",
+        hours(totals),
+        totals.messages,
+        totals.drops,
+        totals.crashes,
+        totals.elections,
+        totals.snapshots_cut,
+        totals.snapshots_installed,
+        totals.operations,
+        totals.promises
+    )
+}

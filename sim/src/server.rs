@@ -1,0 +1,270 @@
+//! One node: the plain structs of kv-server, put together as its actors put them together.
+//!
+//! A server draws nothing at random and knows no time. Every input leaves [`Output`]s behind, and the
+//! simulation decides when the next step of the disk, the applier or the network comes.
+
+mod applier;
+mod disk;
+mod front;
+mod transfers;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use kv_server::driver::{Actions, Driver};
+use kv_server::pending::Pending;
+use kv_server::state_machine::StateMachine;
+use raft_core::{
+    CallId, Configuration, Envelope, Event, Message, Node, NodeId, ReadId, Restored, SnapshotToSend,
+    SoftState, Status, Storage,
+};
+use storage::{Identity, MemoryDisk, MemoryStorage};
+
+use crate::invariants::Violation;
+use crate::invariants::state_machine_safety::AppliedBatch;
+use crate::planted_bug::PlantedBug;
+use crate::scenario::Scenario;
+use applier::Applier;
+use disk::Disk;
+pub(crate) use front::{Answer, ClientRequest, Question, RequestId};
+use front::{ReadWaiter, WriteWaiter};
+use transfers::Transfers;
+pub(crate) use transfers::{ChunkTag, TransferTag};
+
+/// Requests of clients that may wait at once.
+const PENDING_CAPACITY: usize = 1_000;
+
+/// Where a request came from, so that its response finds the way back.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) from: NodeId,
+    /// Which life of that node asked.
+    pub(crate) incarnation: u64,
+    pub(crate) request: Message,
+    pub(crate) chunk: Option<ChunkTag>,
+}
+
+/// What a server wants done.
+#[derive(Debug)]
+pub(crate) enum Output {
+    Request {
+        to: NodeId,
+        message: Message,
+        chunk: Option<ChunkTag>,
+    },
+    Response {
+        origin: Box<Origin>,
+        message: Message,
+    },
+    /// Call [`Server::disk_writes`] after a while.
+    DiskBusy,
+    /// Call [`Server::disk_reports`] after a while.
+    DiskWritten,
+    /// Call [`Server::apply_next`] after a while.
+    ApplySoon,
+    /// Call [`Server::snapshot_written`] after a while.
+    SnapshotBegun,
+    /// Call [`Server::ask_again`] after a pause.
+    AskAgain(TransferTag),
+    Answer(RequestId, Answer),
+    Happened(Event),
+    Applied(AppliedBatch),
+}
+
+/// A running node.
+pub(crate) struct Server {
+    driver: Driver,
+    disk: Disk,
+    applier: Applier,
+    transfers: Transfers,
+    pending: Pending<WriteWaiter, ReadWaiter>,
+    answers: Rc<RefCell<Vec<(RequestId, Answer)>>>,
+    soft_state: SoftState,
+    last_read: ReadId,
+    calls: BTreeMap<CallId, Origin>,
+    last_call: CallId,
+    outputs: Vec<Output>,
+    bug: Option<PlantedBug>,
+}
+
+impl Server {
+    /// Starts node `id` from what is on `disk`.
+    ///
+    /// # Errors
+    ///
+    /// When the node would refuse to start.
+    pub(crate) fn start(
+        id: NodeId,
+        disk: &MemoryDisk,
+        scenario: &Scenario,
+        seed: u64,
+        bug: Option<PlantedBug>,
+    ) -> Result<Self, Violation> {
+        let refused =
+            |reason: &dyn std::fmt::Display| Violation::new("recovery", format!("node {id}: {reason}"));
+        let identity = Identity {
+            cluster_id: "sim".to_owned(),
+            node_id: id,
+        };
+        let initial = Configuration::of_voters(scenario.node_ids());
+        let mut storage = MemoryStorage::open(disk, &identity, &initial).map_err(|error| refused(&error))?;
+        let restored: Restored = storage.restore().map_err(|error| refused(&error))?;
+        let snapshots = storage.snapshots();
+        let state = applier::load(snapshots.as_ref(), &restored.snapshot).map_err(|error| refused(&error))?;
+        let config = scenario.core_config(id, seed);
+        let node = Node::new(config, restored.clone()).map_err(|error| refused(&error))?;
+        let mut server = Self {
+            pending: Pending::new(PENDING_CAPACITY, state.last_applied()),
+            soft_state: node.soft_state(),
+            driver: Driver::new(node),
+            applier: Applier::new(state, &restored.snapshot, scenario.snapshot_log_bytes),
+            transfers: Transfers::new(scenario.snapshot_chunk_bytes),
+            disk: Disk::new(storage, snapshots, restored),
+            answers: Rc::default(),
+            last_read: ReadId::ZERO,
+            calls: BTreeMap::new(),
+            last_call: CallId::ZERO,
+            outputs: Vec::new(),
+            bug,
+        };
+        server.flush();
+        Ok(server)
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.driver.node().id()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.driver.node().status()
+    }
+
+    pub(crate) fn state(&self) -> &StateMachine {
+        &self.applier.state
+    }
+
+    /// What is on stable storage.
+    pub(crate) fn durable(&self) -> &Restored {
+        &self.disk.durable
+    }
+
+    /// The power goes out. Who waits for an answer will get none.
+    pub(crate) fn into_unanswered(self) -> impl Iterator<Item = Origin> {
+        self.calls.into_values()
+    }
+
+    /// What the inputs so far led to.
+    pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
+        let answers = self.answers.borrow_mut().drain(..).collect::<Vec<_>>();
+        self.outputs
+            .extend(answers.into_iter().map(|(id, answer)| Output::Answer(id, answer)));
+        std::mem::take(&mut self.outputs)
+    }
+
+    pub(crate) fn tick_election(&mut self) {
+        self.driver.node_mut().tick_election();
+        self.flush();
+    }
+
+    pub(crate) fn tick_heartbeat(&mut self) {
+        self.driver.node_mut().tick_heartbeat();
+        self.flush();
+    }
+
+    /// A peer's request arrives, as a call of its own.
+    pub(crate) fn receive_request(&mut self, origin: Origin) {
+        self.last_call = self.last_call.next();
+        let call = self.last_call;
+        let (from, message) = (origin.from, origin.request.clone());
+        self.calls.insert(call, origin);
+        self.step(from, call, message);
+    }
+
+    /// The response to a request of this node arrives.
+    pub(crate) fn receive_response(&mut self, from: NodeId, message: Message, chunk: Option<ChunkTag>) {
+        let answer = match &message {
+            Message::InstallSnapshotResponse(response) => Some(*response),
+            _ => None,
+        };
+        self.step(from, CallId::ZERO, message);
+        if let (Some(answer), Some(chunk)) = (answer, chunk) {
+            self.chunk_answered(chunk, answer.last_included_index, answer.outcome);
+        }
+    }
+
+    /// A request to `peer` or its response got lost, and the connection with it.
+    pub(crate) fn request_lost(&mut self, peer: NodeId, chunk: Option<ChunkTag>) {
+        match chunk {
+            Some(chunk) => self.chunk_lost(chunk),
+            None => self.driver.node_mut().peer_unreachable(peer),
+        }
+        self.flush();
+    }
+
+    /// An operator asks the leader to hand over.
+    pub(crate) fn step_aside(&mut self) -> Option<NodeId> {
+        let target = self.driver.node_mut().transfer_leadership();
+        self.flush();
+        target
+    }
+
+    fn step(&mut self, from: NodeId, call: CallId, message: Message) {
+        let to = self.id();
+        self.driver.node_mut().step(Envelope {
+            from,
+            to,
+            call,
+            message,
+        });
+        self.flush();
+    }
+
+    /// Takes what the core has to say and puts every part of it where it belongs.
+    fn flush(&mut self) {
+        while let Some(actions) = self.driver.poll() {
+            self.act(actions);
+        }
+    }
+
+    /// In the order that [`Actions`] asks for.
+    fn act(&mut self, actions: Actions) {
+        self.outputs
+            .extend(actions.events.into_iter().map(Output::Happened));
+        if let Some(job) = actions.persist {
+            let number = job.number;
+            self.persist(job);
+            if self.bug == Some(PlantedBug::PromiseBeforePersist) {
+                self.driver.persisted(number);
+            }
+        }
+        if let Some(soft_state) = actions.soft_state {
+            self.leadership_changed(soft_state);
+        }
+        for envelope in actions.send {
+            self.send(envelope);
+        }
+        for SnapshotToSend { to, term, snapshot } in actions.snapshots_to_send {
+            self.stream_snapshot(to, term, snapshot);
+        }
+        if let Some(snapshot) = actions.restore {
+            self.restore(snapshot);
+        }
+        self.queue_entries(actions.apply);
+        self.reads_decided(actions.reads);
+    }
+
+    /// A response goes to the call that waits for it, a request to its peer.
+    fn send(&mut self, envelope: Envelope) {
+        let Envelope {
+            to, call, message, ..
+        } = envelope;
+        if call == CallId::ZERO {
+            let chunk = None;
+            self.outputs.push(Output::Request { to, message, chunk });
+        } else if let Some(origin) = self.calls.remove(&call) {
+            let origin = Box::new(origin);
+            self.outputs.push(Output::Response { origin, message });
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What the `KvServer` actor does around [`Pending`](kv_server::pending::Pending): admit requests, hand them
+//! to the core, answer.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use kv_server::pending::Waiter;
+use kv_server::state_machine::Reply;
+use raft_core::{LogIndex, ProposeError, ReadOutcome, Role, SoftState, Term};
+use rpc::client::{BusyReason, KvError, Member};
+
+use super::Server;
+use crate::planted_bug::PlantedBug;
+
+/// Names one request of a client, so that its answer finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RequestId {
+    pub(crate) client: u64,
+    /// Which of the client's operations. Attempts of one write share it.
+    pub(crate) operation: u64,
+}
+
+/// A request on its way to a server.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientRequest {
+    pub(crate) id: RequestId,
+    pub(crate) question: Question,
+}
+
+/// What a client asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// An encoded command for the log.
+    Command(Bytes),
+    /// A linearizable read by read index.
+    Read(Bytes),
+}
+
+/// What a server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Applied(Reply),
+    /// The value read; a missing key counts as empty.
+    Value(Bytes),
+    Refused(KvError),
+}
+
+type Answers = Rc<RefCell<Vec<(RequestId, Answer)>>>;
+
+/// Waits for the entry that a command became.
+#[derive(Debug)]
+pub(super) struct WriteWaiter {
+    id: RequestId,
+    answers: Answers,
+}
+
+impl Waiter<Reply> for WriteWaiter {
+    fn complete(self, result: Result<Reply, KvError>) {
+        let answer = result.map_or_else(Answer::Refused, Answer::Applied);
+        self.answers.borrow_mut().push((self.id, answer));
+    }
+}
+
+/// Waits until the state is fresh enough, and reads it then.
+pub(super) struct ReadWaiter {
+    id: RequestId,
+    read: Box<dyn FnOnce() -> Bytes>,
+    answers: Answers,
+}
+
+impl Waiter<LogIndex> for ReadWaiter {
+    fn complete(self, result: Result<LogIndex, KvError>) {
+        let answer = match result {
+            Ok(_) => Answer::Value((self.read)()),
+            Err(error) => Answer::Refused(error),
+        };
+        self.answers.borrow_mut().push((self.id, answer));
+    }
+}
+
+impl Server {
+    /// A client's request arrives.
+    pub(crate) fn receive_client(&mut self, ClientRequest { id, question }: ClientRequest) {
+        let answers = Rc::clone(&self.answers);
+        match question {
+            Question::Command(command) => self.submit(command, WriteWaiter { id, answers }),
+            Question::Read(key) => {
+                let reader = self.applier.state.reader();
+                let read = move || {
+                    let found = reader.get(&key, Term::ZERO).found;
+                    found.map(|found| found.value).unwrap_or_default()
+                };
+                let read = Box::new(read);
+                self.read(ReadWaiter { id, read, answers });
+            }
+        }
+        self.flush();
+    }
+
+    fn submit(&mut self, command: Bytes, waiter: WriteWaiter) {
+        if let Err(error) = self.admit() {
+            return waiter.complete(Err(error));
+        }
+        match self.driver.node_mut().propose(command) {
+            Ok((term, index)) => self.pending.register(index, term, waiter),
+            Err(error) => waiter.complete(Err(self.refusal(error))),
+        }
+    }
+
+    fn read(&mut self, waiter: ReadWaiter) {
+        if self.bug == Some(PlantedBug::ReadWithoutReadIndex) {
+            return waiter.complete(Ok(self.applier.state.last_applied()));
+        }
+        if let Err(error) = self.admit() {
+            return waiter.complete(Err(error));
+        }
+        self.last_read = self.last_read.next();
+        self.pending.register_read(self.last_read, waiter);
+        if self.driver.node_mut().read_index(self.last_read).is_err() {
+            self.pending.dropped(self.last_read);
+        }
+    }
+
+    fn admit(&self) -> Result<(), KvError> {
+        self.pending.admission()?;
+        if self.soft_state.role == Role::Leader {
+            Ok(())
+        } else {
+            Err(self.not_leader())
+        }
+    }
+
+    fn not_leader(&self) -> KvError {
+        let leader = self.leader();
+        KvError::NotLeader { leader }
+    }
+
+    fn leader(&self) -> Option<Member> {
+        self.soft_state.leader_id.map(|id| Member {
+            id,
+            client_addr: String::new(),
+        })
+    }
+
+    fn refusal(&self, error: ProposeError) -> KvError {
+        match error {
+            ProposeError::NotLeader { .. } => self.not_leader(),
+            ProposeError::TooManyUncommittedBytes => KvError::Busy(BusyReason::UncommittedBytes),
+            ProposeError::LeadershipTransfer => KvError::Busy(BusyReason::LeadershipTransfer),
+        }
+    }
+
+    pub(super) fn leadership_changed(&mut self, soft_state: SoftState) {
+        let led_in = |state: SoftState| (state.role == Role::Leader).then_some(state.term);
+        let before = std::mem::replace(&mut self.soft_state, soft_state);
+        self.pending.set_leader(self.leader());
+        if led_in(before).is_some() && led_in(before) != led_in(soft_state) {
+            self.pending.leadership_lost();
+        }
+    }
+
+    pub(super) fn reads_decided(&mut self, outcomes: Vec<ReadOutcome>) {
+        for outcome in outcomes {
+            match outcome {
+                ReadOutcome::Confirmed { id, index } => self.pending.confirmed(id, index),
+                ReadOutcome::Dropped { id } => self.pending.dropped(id),
+            }
+        }
+    }
+}

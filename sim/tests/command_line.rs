@@ -1,0 +1,74 @@
+//! The program from outside: what it prints and how it exits.
+
+use std::process::{Command, Output};
+
+fn sim(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("the output is text")
+}
+
+#[test]
+fn a_replay_ends_with_a_line_of_json_that_another_process_repeats() {
+    let (first, second) = (
+        sim(&["--seed", "3", "--output", "json"]),
+        sim(&["--seed", "3", "--output", "json"]),
+    );
+    assert!(first.status.success());
+    assert_eq!(first.stdout, second.stdout);
+    let text = stdout(&first);
+    let last = text.lines().last().expect("there is a last line");
+    let verdict: serde_json::Value = serde_json::from_str(last).expect("it is JSON");
+    assert_eq!(verdict["seed"], 3);
+    assert_eq!(verdict["verdict"], "passed");
+    let hash = format!("{:016x}", sim::run(3).trace_hash);
+    assert_eq!(verdict["trace_hash"], hash.as_str());
+    assert!(
+        text.lines()
+            .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+    );
+}
+
+#[test]
+fn many_seeds_end_with_totals() {
+    let output = sim(&["--seeds", "2", "--first-seed", "8"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stdout(&output);
+    assert!(text.contains("2 seeds from 8: 2 passed, 0 failed"), "{text}");
+    assert!(text.contains("simulated hours"), "{text}");
+}
+
+#[test]
+fn wrong_usage_is_told_on_stderr_with_status_2() {
+    for arguments in [
+        &[][..],
+        &["--seeds", "0"],
+        &["--seed", "1", "--seeds", "2"],
+        &["--seed", "1", "--first-seed", "2"],
+        &["--seed", "x"],
+    ] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.starts_with("error: "), "{error}");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn help_has_examples_and_version_a_version() {
+    let help = stdout(&sim(&["--help"]));
+    assert!(
+        help.contains("Examples:") && help.contains("--first-seed"),
+        "{help}"
+    );
+    assert_eq!(
+        stdout(&sim(&["--version"])),
+        format!("sim {}\n", env!("CARGO_PKG_VERSION"))
+    );
+}
