@@ -153,7 +153,9 @@ fn garbage_half_frames_and_silence_on_both_ports_leave_the_server_serving() {
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("v"));
     drop(strangers);
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("v"));
-    wait_until("the log tells of a refusal", || server.log().contains("refused a connection").then_some(()));
+    wait_until("the log tells of a refusal", || {
+        server.log().contains("refused a connection").then_some(())
+    });
 }
 
 #[test]
