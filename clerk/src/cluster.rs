@@ -212,9 +212,8 @@ impl Cluster {
             }
             Err(_) => Err(candidates
                 .first()
-                .map_or(Reason::NoTime, |endpoint| Reason::Unreachable {
+                .map_or(Reason::NoTime, |endpoint| Reason::NotConnectedInTime {
                     endpoint: endpoint.to_string(),
-                    problem: format!("no connection to {endpoint} before the time was up"),
                 })),
         }
     }

@@ -126,6 +126,12 @@ pub enum Reason {
         /// What the connection attempt met; names the server.
         problem: String,
     },
+    /// The call's time was up before there was a connection: nothing was sent.
+    #[error("no connection to {endpoint} before the time was up")]
+    NotConnectedInTime {
+        /// Whom the attempt wanted.
+        endpoint: String,
+    },
     /// The server answered that it did not do it, or does not know.
     #[error("{endpoint} answered: {error}")]
     Refused {
@@ -172,8 +178,9 @@ impl Reason {
     pub(crate) fn weight(&self) -> u8 {
         match self {
             Self::NoTime => 0,
-            Self::Unreachable { .. } => 1,
-            _ => 2,
+            Self::NotConnectedInTime { .. } => 1,
+            Self::Unreachable { .. } => 2,
+            _ => 3,
         }
     }
 }

@@ -128,7 +128,7 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
             Some("look at the key before you write again: the write may have taken effect")
         }
         Error::NotDone { reason, .. } => Some(match reason {
-            Reason::Unreachable { .. } => {
+            Reason::Unreachable { .. } | Reason::NotConnectedInTime { .. } => {
                 "is the cluster running? --endpoints or CLERK_ENDPOINTS name its servers"
             }
             Reason::Refused {
