@@ -561,7 +561,7 @@ async fn bench_measures_every_operation_and_prints_the_promised_fields() {
             "--clients",
             "8",
             "--duration",
-            "400ms",
+            "2s",
             "--keys",
             "20",
             "--value-size",
