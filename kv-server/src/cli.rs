@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   kv-server --config cluster.toml --id 1
   kv-server --config cluster.toml --id 1 --check
+  kv-server --config cluster.toml --id 1 --join    # its disk was lost and is empty now
   kv-server --config cluster.toml --id 1 --data-dir /var/lib/kv-server --log info,raft_core=debug
 
 A cluster file, the same on every node:
@@ -35,6 +36,9 @@ pub struct Cli {
     /// Which node of the cluster file this is
     #[arg(long, env = "KV_SERVER_ID", value_name = "N")]
     pub id: u64,
+    /// Take the place of this node's lost data: on an empty data directory, in a running cluster
+    #[arg(long)]
+    pub join: bool,
     /// Validate the configuration and exit
     #[arg(long)]
     pub check: bool,
@@ -166,7 +170,7 @@ mod tests {
             .filter(|argument| argument.get_env().is_none())
             .map(|argument| argument.get_id().as_str())
             .collect();
-        assert_eq!(without, ["check"]);
+        assert_eq!(without, ["join", "check"]);
     }
 
     #[test]

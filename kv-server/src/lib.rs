@@ -81,6 +81,7 @@ pub mod group_commit;
 mod limits;
 pub mod logging;
 mod map;
+mod not_taken;
 mod peer_service;
 pub mod pending;
 pub mod replication;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Recipient};
-use raft_core::{Configuration, Node, NodeId, Restored, Role, SoftState, Storage, Ticks};
+use raft_core::{Configuration, Incarnation, Node, NodeId, Restored, Role, SoftState, Storage, Ticks};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rpc::client::Member;
@@ -22,6 +22,7 @@ use crate::actors::{
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::driver::Driver;
+use crate::not_taken::RefusalReporter;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
 use crate::shutdown::{StopReceiver, StopSender, stop_channel};
@@ -127,6 +128,7 @@ impl Opened {
         let initial = Configuration::of_voters(config.nodes.keys().copied());
         let mut options = storage::Options::default();
         options.cache_bytes = config.storage.cache_bytes;
+        options.join = config.join;
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
@@ -155,11 +157,12 @@ fn election_tick(config: &Config) -> Duration {
     (config.raft.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-fn core_config(config: &Config) -> raft_core::Config {
+fn core_config(config: &Config, incarnation: Incarnation) -> raft_core::Config {
     let tick = election_tick(config);
     let ticks =
         |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
     raft_core::Config {
+        incarnation,
         seed: rand::random(),
         election_timeout_min: ticks(config.raft.election_timeout_min),
         election_timeout_max: ticks(config.raft.election_timeout_max),
@@ -210,7 +213,7 @@ impl Server {
             state,
         } = opened;
         let snapshot = restored.snapshot.clone();
-        let node = Node::new(core_config(config), restored)?;
+        let node = Node::new(core_config(config, storage.incarnation()), restored)?;
         check_members(config, &node)?;
         let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
@@ -247,6 +250,7 @@ impl Server {
                 reads: kv.clone().recipient(),
                 leadership: kv.clone().recipient(),
                 replicators: start_replicators(&parts, ctx),
+                refusals: RefusalReporter::new(config, parts.stop.clone()),
             };
             started = Some((persister, kv));
             RaftNode::new(Driver::new(node), links, soft_state_sender)

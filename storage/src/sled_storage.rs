@@ -32,15 +32,17 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use raft_core::{Configuration, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
+use raft_core::{
+    Configuration, HardState, Incarnation, LogIndex, Restored, SnapshotMeta, Standing, Storage, Write,
+};
 use tracing::{info, warn};
 
 use crate::changes::{Changes, State};
 use crate::database::open_tree;
-use crate::directory::{Contents, DataDir};
+use crate::directory::{Contents, DataDir, StoreId};
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::{IDENTITY_KEY, Identity, Root};
+use crate::hard_state::{IDENTITY_KEY, Identity, Owner, Root};
 use crate::high_water::HighWater;
 use crate::restore::{self, Loaded};
 use crate::snapshot_file::{FileSnapshots, SnapshotStore};
@@ -51,12 +53,17 @@ use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 pub struct Options {
     /// Memory that sled may use for its page cache, in bytes. Default: 32 MiB.
     pub cache_bytes: u64,
+    /// The store is to take the place of one that was lost: it joins a cluster that knows this node by other
+    /// data. Only for a directory that is missing or empty, or whose store never held anything; on one that
+    /// was created with it, it changes nothing. Default: false.
+    pub join: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * 1024 * 1024,
+            join: false,
         }
     }
 }
@@ -69,7 +76,7 @@ pub struct SledStorage {
     restored: Option<Restored>,
     high_water: HighWater,
     snapshots: Arc<FileSnapshots>,
-    identity: Identity,
+    owner: Owner,
     failure: Option<StorageError>,
     dir: DataDir,
 }
@@ -78,7 +85,7 @@ impl fmt::Debug for SledStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledStorage")
             .field("dir", &self.dir.path())
-            .field("identity", &self.identity)
+            .field("owner", &self.owner)
             .field("root", &self.state.root)
             .field("failure", &self.failure)
             .finish_non_exhaustive()
@@ -103,11 +110,44 @@ impl SledStorage {
         options: &Options,
     ) -> Result<Self, StorageError> {
         let dir = DataDir::claim(dir)?;
-        if dir.contents(identity)? == Contents::Fresh {
-            create(&dir, identity, initial, options)?;
-            info!(path = %dir.path().display(), "created a fresh store");
+        let Contents::Store(store) = dir.contents(identity)? else {
+            return Self::create(dir, identity, initial, options);
+        };
+        let opened = Self::open_existing(dir, identity, store, options)?;
+        if !options.join || store.joins {
+            return Ok(opened);
         }
-        Self::open_existing(dir, identity, options)
+        if !opened.is_unused() {
+            let path = opened.dir.path().to_path_buf();
+            return Err(StorageError::JoinsWithData { path });
+        }
+        // It was started without being told to join, and nothing came of it. The new store is another one.
+        let Self { tree, dir, .. } = opened;
+        drop(tree);
+        Self::create(dir, identity, initial, options)
+    }
+
+    fn create(
+        dir: DataDir,
+        identity: &Identity,
+        initial: &Configuration,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let store = create(&dir, identity, initial, options)?;
+        info!(path = %dir.path().display(), incarnation = store.incarnation.get(), "created a fresh store");
+        Self::open_existing(dir, identity, store, options)
+    }
+
+    /// Which store this is: a number that was drawn at random when it was created. To be handed to
+    /// `raft_core::Config`.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.owner.incarnation
+    }
+
+    /// Whether its log never held an entry.
+    fn is_unused(&self) -> bool {
+        self.state.root.last_index == LogIndex::ZERO
     }
 
     /// The snapshot files of this store.
@@ -116,10 +156,19 @@ impl SledStorage {
         Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>
     }
 
-    fn open_existing(dir: DataDir, identity: &Identity, options: &Options) -> Result<Self, StorageError> {
+    fn open_existing(
+        dir: DataDir,
+        identity: &Identity,
+        store: StoreId,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let owner = Owner {
+            identity: identity.clone(),
+            incarnation: store.incarnation,
+        };
         let tree = open_tree(&dir, options.cache_bytes)?;
         let (high_water, acknowledged) = HighWater::open(dir.path())?;
-        let Loaded { state, restored } = load(&dir, &tree, identity, acknowledged)?;
+        let Loaded { state, restored } = load(&dir, &tree, &owner, acknowledged)?;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
         check_snapshot_file(&snapshots, &state.snapshot)?;
         snapshots.keep_only(&state.snapshot)?;
@@ -136,7 +185,7 @@ impl SledStorage {
             restored: Some(restored),
             high_water,
             snapshots,
-            identity: identity.clone(),
+            owner,
             failure: None,
             dir,
         })
@@ -178,7 +227,7 @@ impl Storage for SledStorage {
         if let Some(restored) = self.restored.take() {
             return Ok(restored);
         }
-        let loaded = load(&self.dir, &self.tree, &self.identity, self.state.root.batch)?;
+        let loaded = load(&self.dir, &self.tree, &self.owner, self.state.root.batch)?;
         Ok(loaded.restored)
     }
 
@@ -208,8 +257,9 @@ fn create(
     identity: &Identity,
     initial: &Configuration,
     options: &Options,
-) -> Result<(), StorageError> {
-    dir.begin_creation(identity)?;
+) -> Result<StoreId, StorageError> {
+    let store = StoreId::draw(options.join);
+    dir.begin_creation(identity, store)?;
     let tree = open_tree(dir, options.cache_bytes)?;
     let root = Root {
         first_index: LogIndex(1),
@@ -220,8 +270,19 @@ fn create(
         ..State::default()
     };
     let mut changes = Changes::new(&tree, &mut state);
-    changes.put_small(IDENTITY_KEY, identity)?;
-    changes.set_hard_state(HardState::default())?;
+    let owner = Owner {
+        identity: identity.clone(),
+        incarnation: store.incarnation,
+    };
+    changes.put_small(IDENTITY_KEY, &owner)?;
+    changes.set_hard_state(HardState {
+        standing: if store.joins {
+            Standing::Joining
+        } else {
+            Standing::Founder
+        },
+        ..HardState::default()
+    })?;
     changes.set_snapshot(&SnapshotMeta {
         configuration: initial.clone(),
         ..SnapshotMeta::default()
@@ -229,16 +290,12 @@ fn create(
     let batch = changes.finish()?;
     tree.commit(batch)?;
     HighWater::create(dir.path(), state.root.batch)?;
-    dir.finish_creation(identity)
+    dir.finish_creation(identity, store)?;
+    Ok(store)
 }
 
 /// Reads the store and compares it with what was acknowledged.
-fn load(
-    dir: &DataDir,
-    tree: &DurableTree,
-    identity: &Identity,
-    acknowledged: u64,
-) -> Result<Loaded, StorageError> {
+fn load(dir: &DataDir, tree: &DurableTree, owner: &Owner, acknowledged: u64) -> Result<Loaded, StorageError> {
     if tree.is_empty() {
         let missing = "everything in its database".to_owned();
         return Err(StorageError::ContentsLost {
@@ -246,7 +303,7 @@ fn load(
             missing,
         });
     }
-    let loaded = restore::load(tree, identity)?;
+    let loaded = restore::load(tree, owner)?;
     let found = loaded.state.root.batch;
     if found < acknowledged {
         return Err(StorageError::RolledBack {
@@ -297,6 +354,7 @@ mod tests {
         Write::HardState(HardState {
             current_term: Term(term),
             voted_for: None,
+            ..HardState::default()
         })
     }
 

@@ -16,6 +16,7 @@ fn vote(term: u64) -> Write {
     Write::HardState(HardState {
         current_term: Term(term),
         voted_for: Some(NodeId(1)),
+        ..HardState::default()
     })
 }
 
@@ -167,10 +168,7 @@ fn a_store_without_its_marker_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
     fs::remove_file(dir.path().join("raft-storage")).unwrap();
-    assert_tells(
-        &refusal(dir.path()),
-        &["raft-storage", "lost", "replaced under a new id"],
-    );
+    assert_tells(&refusal(dir.path()), &["raft-storage", "lost", "--join"]);
 }
 
 #[test]
@@ -191,7 +189,7 @@ fn every_lost_part_is_named() {
                 matches!(error, StorageError::ContentsLost { .. }),
                 "{part}: {error:?}"
             );
-            assert_tells(&error, &[part, "must not vote", "new id"]);
+            assert_tells(&error, &[part, "must not vote", "--join"]);
         }
     }
 }
@@ -289,13 +287,13 @@ fn a_marker_of_another_format_version_is_refused() {
             error,
             StorageError::UnsupportedVersion {
                 found: 9,
-                supported: 1,
+                supported: 2,
                 ..
             }
         ),
         "{error:?}"
     );
-    assert_tells(&error, &["version 9", "version 1"]);
+    assert_tells(&error, &["version 9", "version 2"]);
 }
 
 #[test]

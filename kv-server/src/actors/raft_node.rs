@@ -18,6 +18,7 @@ use super::persister::{Persist, Persisted};
 use super::replicator::{Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
+use crate::not_taken::RefusalReporter;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
@@ -40,6 +41,8 @@ pub(crate) struct Links {
     pub(crate) leadership: Recipient<LeadershipChanged>,
     /// One replicator a peer.
     pub(crate) replicators: BTreeMap<NodeId, Addr<Replicator>>,
+    /// Stops the server when the cluster does not take this node.
+    pub(crate) refusals: RefusalReporter,
 }
 
 /// The actor around the core. Its handlers are synchronous: no transition is ever half done when the next
@@ -173,6 +176,9 @@ impl RaftNode {
             .events
             .iter()
             .for_each(|event| tracing::info!(target: "raft_core", "{event}"));
+        if let Some(refusal) = actions.refusal {
+            self.links.refusals.report(refusal);
+        }
         if let Some(job) = actions.persist {
             self.links.persister.do_send(Persist(job));
         }
