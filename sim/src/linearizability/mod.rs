@@ -45,6 +45,7 @@ mod bits;
 mod configurations;
 mod history;
 mod limits;
+mod needs;
 mod partition;
 mod register;
 mod values;
