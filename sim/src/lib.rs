@@ -44,6 +44,7 @@ mod describe;
 mod ending;
 mod faults;
 mod invariants;
+pub mod linearizability;
 mod messages;
 mod network;
 mod planted_bug;
