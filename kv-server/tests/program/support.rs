@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,13 @@ use rpc::{ConnectOptions, KvConnection};
 
 /// Generous: a loaded machine must not fail a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A loopback address of its own: no other test, and no outgoing connection, can take a port of it while a
+/// server is down.
+pub(crate) fn own_address() -> Ipv4Addr {
+    let [first, second, third, _] = rand::random::<u32>().to_be_bytes();
+    Ipv4Addr::new(127, first, second, third.clamp(2, 254))
+}
 
 /// A cluster file with `nodes` nodes on free ports, in a directory of its own.
 pub(crate) struct Cluster {
@@ -28,9 +35,10 @@ impl Cluster {
     /// `settings` stand in the `[raft]` section.
     pub(crate) fn with_settings(nodes: usize, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let address = own_address();
         // All are bound at once, so that no two are the same.
         let bound: Vec<_> = (0..2 * nodes)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .map(|_| TcpListener::bind((address, 0)).unwrap())
             .collect();
         let ports: Vec<_> = bound.iter().map(|port| port.local_addr().unwrap()).collect();
         let (raft_addrs, client_addrs) = ports.split_at(nodes);
