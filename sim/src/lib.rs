@@ -45,6 +45,7 @@ mod ending;
 mod faults;
 mod history;
 mod invariants;
+pub mod linearizability;
 mod machine;
 mod messages;
 mod network;
