@@ -78,6 +78,10 @@
 //!   caller, who passes everything that has queued as one call.
 //! - It does not know what is in a command or in a snapshot's payload.
 //!
+//! # Looking into a store
+//!
+//! [`inspect`] reads the directory of a stopped node without changing it, and goes on behind damage.
+//!
 //! # Where to read on
 //!
 //! The modules are private and documented in the source: `sled_storage` (the order of every write),
@@ -97,6 +101,7 @@ mod durability;
 mod error;
 mod hard_state;
 mod high_water;
+pub mod inspect;
 mod journal;
 mod journaled;
 mod memory;
