@@ -149,11 +149,11 @@ impl Node {
             .unwrap_or_default()
     }
 
-    fn peer(&self, peer: NodeId) -> Option<&Progress> {
+    pub(crate) fn peer(&self, peer: NodeId) -> Option<&Progress> {
         self.leader().and_then(|leader| leader.peers.get(&peer))
     }
 
-    fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+    pub(crate) fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
         self.leader_mut().and_then(|leader| leader.peers.get_mut(&peer))
     }
 
@@ -480,6 +480,15 @@ impl Node {
     /// proposals are taken meanwhile; given up after an election timeout. Returns the peer, or `None` if
     /// this node is not the leader, a hand-over is already under way, or nobody could take over.
     pub fn transfer_leadership(&mut self) -> Option<NodeId> {
+        self.transfer_leadership_if(|_| true)
+    }
+
+    /// The same, to `target` and nobody else.
+    pub fn transfer_leadership_to(&mut self, target: NodeId) -> Option<NodeId> {
+        self.transfer_leadership_if(|peer| peer == target)
+    }
+
+    fn transfer_leadership_if(&mut self, may_take_over: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let configuration = self.log.configuration().clone();
         let leader = self.leader_mut()?;
         if leader.transfer.is_some() {
@@ -488,9 +497,8 @@ impl Node {
         let target = leader
             .peers
             .iter()
-            .filter(|(peer, progress)| {
-                configuration.is_voter(**peer) && progress.counts && progress.recently_active
-            })
+            .filter(|(peer, progress)| configuration.is_voter(**peer) && progress.recently_active)
+            .filter(|(peer, progress)| progress.counts && may_take_over(**peer))
             .max_by_key(|(_, progress)| progress.match_index)
             .map(|(peer, _)| *peer)?;
         leader.transfer = Some(Transfer {

@@ -47,6 +47,8 @@ pub(crate) struct Progress {
     /// Whether that store's word counts. Taken for granted until the first answer, by which nothing is
     /// acknowledged.
     pub(crate) counts: bool,
+    /// For a store that is to be registered: an entry that was appended after it was first heard of.
+    pub(crate) proof_index: Option<LogIndex>,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
 }
@@ -68,6 +70,7 @@ impl Progress {
             recently_active: true,
             incarnation: None,
             counts: true,
+            proof_index: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }

@@ -19,8 +19,8 @@
 //!    founding registry counts at once, and who comes later only after rule 3.
 //! 3. **Registration.** A store that the founding registry does not name (a [`Newcomer`](Standing::Newcomer),
 //!    or one that an operator made to replace a lost one: [`Joining`](Standing::Joining)) receives the log and
-//!    has no standing: it grants no votes, does not stand for election, and its answers say so. The leader
-//!    appends a configuration that names it in place of its node's old store. From there on the old store does
+//!    has no standing: it grants no votes, does not stand for election, and its answers say so. When it has
+//!    caught up, the leader appends a configuration that names it in place of its node's old store. From there on the old store does
 //!    not count, and the new one not yet: so the entry is committed by a majority *without* that node. When
 //!    the new store knows its own registration to be committed it becomes a [`Member`](Standing::Member),
 //!    durably, with its vote in the present term given to the present leader.
@@ -308,14 +308,33 @@ impl Node {
         };
         progress.is_of(sender.incarnation, counts, next_index);
         if !is_registered {
-            self.propose_registration(from, sender.incarnation);
+            self.approach_registration(from, sender.incarnation);
         }
         true
     }
 
-    /// One registration at a time: the next is proposed when the one before is committed.
+    /// Registers a store once it has caught up with an entry that was appended after it was first heard of. So
+    /// it is alive, and not a late message of one that is gone; and nobody waits for a store that has all of
+    /// the log yet to fetch. One registration at a time: the next when the one before is committed.
+    fn approach_registration(&mut self, peer: NodeId, incarnation: Incarnation) {
+        if self.accepting_leader().is_err() {
+            return;
+        }
+        let Some(progress) = self.peer(peer) else { return };
+        match progress.proof_index {
+            None => {
+                let index = self.append_as_leader(Payload::Noop);
+                if let Some(progress) = self.peer_mut(peer) {
+                    progress.proof_index = Some(index);
+                }
+            }
+            Some(index) if progress.match_index >= index => self.propose_registration(peer, incarnation),
+            Some(_) => {}
+        }
+    }
+
     fn propose_registration(&mut self, peer: NodeId, incarnation: Incarnation) {
-        if self.log.configuration_index() > self.log.commit_index() || self.accepting_leader().is_err() {
+        if self.log.configuration_index() > self.log.commit_index() {
             return;
         }
         let configuration = self.log.configuration().clone();

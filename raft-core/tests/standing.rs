@@ -486,6 +486,48 @@ mod joining {
     }
 
     #[test]
+    fn a_late_message_of_a_joiner_that_is_gone_registers_nobody() {
+        let mut cluster = founded(3);
+        write(&mut cluster, "x");
+        let (leader, follower) = (leader(&cluster), followers(&cluster)[0]);
+        let late = AppendEntriesResponse {
+            term: cluster.term(leader),
+            outcome: AppendOutcome::Matched {
+                match_index: cluster.commit_index(leader),
+            },
+            read_round: 0,
+            sender: Sender {
+                incarnation: Incarnation(77),
+                standing: Standing::Joining,
+                knows_receiver_as: None,
+            },
+        };
+        for _ in 0..3 {
+            cluster.with(NodeId(leader), |server| {
+                server.receive_from(follower, Message::AppendEntriesResponse(late));
+            });
+        }
+        cluster.pass(ELECTION_TIMEOUT_MIN);
+        assert_eq!(
+            registered(&cluster, leader, follower),
+            Some(Incarnation(follower))
+        );
+        assert_eq!(cluster.refusal(follower), None);
+    }
+
+    #[test]
+    fn a_leader_that_lost_its_disk_joins_like_any_other() {
+        let mut cluster = founded(3);
+        write(&mut cluster, "x");
+        let lost = leader(&cluster);
+        cluster.start_wiped(lost, Standing::Joining);
+        cluster.pass(A_WHILE);
+        assert_eq!(cluster.server(lost).node.standing(), Standing::Member);
+        assert_ne!(leader(&cluster), lost);
+        assert_eq!(cluster.lines(lost), ["x"]);
+    }
+
+    #[test]
     fn a_snapshot_brings_the_registry() {
         let mut cluster = founded(3);
         for number in 0..5 {

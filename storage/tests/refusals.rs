@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{copy_dir, identity, open};
-use raft_core::{HardState, NodeId, Storage as _, Term, Write};
+use raft_core::{HardState, NodeId, Standing, Storage as _, Term, Write};
 use storage::conformance::{command, cut_snapshot, initial_configuration};
 use storage::{Identity, Options, SledStorage, StorageError};
 
@@ -173,7 +173,11 @@ fn a_store_without_its_marker_is_refused() {
 
 #[test]
 fn every_lost_part_is_named() {
-    for part in ["sled", "sled/db", "sled/conf", "snapshots", "high-water"] {
+    let journal = ["journal", "journal/0", "journal/1"];
+    for part in ["sled", "sled/db", "sled/conf", "snapshots", "high-water"]
+        .into_iter()
+        .chain(journal)
+    {
         let dir = tempfile::tempdir().unwrap();
         make_store(dir.path());
         let path = dir.path().join(part);
@@ -221,28 +225,57 @@ fn a_database_emptied_behind_our_back_is_contents_lost() {
     assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
 }
 
+/// Puts an older copy of `part` back after `newer` was written.
+fn roll_back(dir: &Path, part: &str, newer: impl FnOnce(&mut SledStorage)) {
+    let copy = tempfile::tempdir().unwrap();
+    let (current, old) = (dir.join(part), copy.path().join("old"));
+    copy_dir(&current, &old);
+    newer(&mut open(dir).unwrap());
+    fs::remove_dir_all(&current).unwrap();
+    copy_dir(&old, &current);
+}
+
 #[test]
-fn a_database_rolled_back_to_an_older_copy_is_refused() {
+fn a_database_rolled_back_to_an_older_copy_is_brought_up_by_the_journal_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
-    let copy = tempfile::tempdir().unwrap();
-    copy_dir(&dir.path().join("sled"), copy.path());
-    open(dir.path()).unwrap().write(&[vote(2)]).unwrap();
-    fs::remove_dir_all(dir.path().join("sled")).unwrap();
-    copy_dir(copy.path(), &dir.path().join("sled"));
+    roll_back(dir.path(), "sled", |store| {
+        store.write(&[vote(2)]).unwrap();
+        store.checkpoint().unwrap();
+    });
+    let restored = open(dir.path()).unwrap().restore().unwrap();
+    assert_eq!(restored.hard_state.current_term, Term(2));
+    roll_back(dir.path(), "sled", |store| {
+        for term in 3..6 {
+            store.write(&[vote(term)]).unwrap();
+            store.checkpoint().unwrap();
+        }
+    });
     let error = refusal(dir.path());
     assert!(
-        matches!(
-            error,
-            StorageError::RolledBack {
-                acknowledged: 4,
-                found: 3,
-                ..
-            }
-        ),
+        matches!(error, StorageError::RolledBack { found: 4, .. }),
         "{error:?}"
     );
-    assert_tells(&error, &["batch 3", "batch 4", "must not vote"]);
+    assert_tells(&error, &["batch 4", "batch 6", "must not vote"]);
+}
+
+#[test]
+fn a_journal_rolled_back_to_an_older_copy_is_refused() {
+    for checkpoints in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        make_store(dir.path());
+        roll_back(dir.path(), "journal", |store| {
+            for term in 2..5 {
+                store.write(&[vote(term)]).unwrap();
+                if checkpoints {
+                    store.checkpoint().unwrap();
+                }
+            }
+        });
+        let error = refusal(dir.path());
+        assert!(matches!(error, StorageError::RolledBack { .. }), "{error:?}");
+        assert_tells(&error, &["journal", "batch 6", "must not vote"]);
+    }
 }
 
 #[test]
@@ -340,4 +373,74 @@ fn an_existing_store_keeps_its_configuration() {
         store.restore().unwrap().snapshot.configuration,
         initial_configuration()
     );
+}
+
+fn open_to_join(dir: &Path) -> Result<SledStorage, StorageError> {
+    let mut options = Options::default();
+    options.join = true;
+    SledStorage::open(dir, &identity(), &initial_configuration(), &options)
+}
+
+fn standing(store: &mut SledStorage) -> Standing {
+    store.restore().unwrap().hard_state.standing
+}
+
+#[test]
+fn a_store_made_to_join_stays_one_until_a_write_says_otherwise_with_the_flag_or_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_to_join(dir.path()).unwrap();
+    let incarnation = store.incarnation();
+    assert_eq!(standing(&mut store), Standing::Joining);
+    drop(store);
+    let mut store = open(dir.path()).unwrap();
+    assert_eq!(standing(&mut store), Standing::Joining);
+    let member = HardState {
+        standing: Standing::Member,
+        ..HardState::default()
+    };
+    store
+        .write(&[Write::HardState(member), Write::Append(vec![command(1, 1, 10)])])
+        .unwrap();
+    drop(store);
+    let mut store = open_to_join(dir.path()).unwrap();
+    assert_eq!(standing(&mut store), Standing::Member);
+    assert_eq!(store.incarnation(), incarnation);
+}
+
+#[test]
+fn a_store_that_held_nothing_can_be_made_to_join_and_is_another_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut founder = open(dir.path()).unwrap();
+    assert_eq!(standing(&mut founder), Standing::Founder);
+    founder.write(&[vote(3)]).unwrap();
+    let incarnation = founder.incarnation();
+    drop(founder);
+    let mut joining = open_to_join(dir.path()).unwrap();
+    assert_eq!(standing(&mut joining), Standing::Joining);
+    assert_ne!(joining.incarnation(), incarnation);
+    assert_eq!(joining.restore().unwrap().hard_state.voted_for, None);
+}
+
+#[test]
+fn a_store_with_data_is_not_made_to_join() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let error = open_to_join(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::JoinsWithData { .. }), "{error:?}");
+    assert_tells(&error, &[&dir.path().display().to_string(), "--join", "empty"]);
+    assert!(open(dir.path()).is_ok(), "and nothing happened to it");
+}
+
+#[test]
+fn the_database_of_another_store_of_the_same_node_is_refused() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_store(one.path());
+    make_store(two.path());
+    for part in ["sled", "journal"] {
+        let mixed = tempfile::tempdir().unwrap();
+        copy_dir(one.path(), mixed.path());
+        fs::remove_dir_all(mixed.path().join(part)).unwrap();
+        copy_dir(&two.path().join(part), &mixed.path().join(part));
+        assert_tells(&refusal(mixed.path()), &["store"]);
+    }
 }

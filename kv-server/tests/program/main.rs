@@ -5,6 +5,9 @@
     reason = "a test ends at the first thing that is not as expected"
 )]
 
+mod full_disk;
+mod inspect;
+mod lost_disk;
 mod refusals;
 mod serving;
 mod support;
