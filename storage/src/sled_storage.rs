@@ -497,11 +497,11 @@ mod tests {
     /// Opens the store in `dir`, with `hook` called before each batch that goes into sled, and appends until
     /// that fails. Yields the failed store, the failure, and the last index that was acknowledged.
     fn append_until_failure(dir: &Path, hook: Hook) -> (SledStorage, StorageError, u64) {
-        drop(open_impatient(dir).unwrap());
+        let owner = open_impatient(dir).unwrap().owner.clone();
         let claimed = Arc::new(DataDir::claim(dir).unwrap());
         let mut tree = open_within_bounds(&claimed, &impatient()).unwrap();
         tree.set_hook(hook);
-        let mut store = SledStorage::open_over(tree, claimed, &identity(), &impatient()).unwrap();
+        let mut store = SledStorage::open_over(tree, claimed, owner, &impatient()).unwrap();
         for index in 1..10_000 {
             if let Err(failure) = store.write(&[Write::Append(vec![command(1, index, 5000)])]) {
                 return (store, failure, index - 1);
