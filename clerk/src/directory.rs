@@ -72,13 +72,17 @@ impl Directory {
         }
     }
 
+    /// The leader, if one is known that was not asked before in this round.
+    pub(crate) fn leader_besides(&self, asked: &[Address]) -> Option<Address> {
+        self.leader.clone().filter(|leader| !asked.contains(leader))
+    }
+
     /// Whom to ask next, best first: the leader alone if one is known, else every server, except those
     /// asked before in this round and those that could not be reached lately. Servers that cannot be
     /// reached are asked all the same if a round would be empty without them.
     pub(crate) fn candidates(&mut self, want: Want, asked: &[Address], now: Duration) -> Vec<Address> {
         if want == Want::Leader
-            && let Some(leader) = self.leader.clone()
-            && !asked.contains(&leader)
+            && let Some(leader) = self.leader_besides(asked)
         {
             return vec![leader];
         }

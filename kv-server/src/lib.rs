@@ -78,6 +78,8 @@ pub mod config;
 pub mod driver;
 mod exit;
 pub mod group_commit;
+mod intake;
+mod lease_clock;
 mod limits;
 pub mod logging;
 mod map;

@@ -1,5 +1,7 @@
 //! The `Peer` service: hands a peer's request to the node and waits for the node's response.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use raft_core::{
     AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, Message, NodeId,
@@ -15,14 +17,18 @@ use crate::actors::{PeerRequest, RaftNode};
 #[derive(Clone, Debug)]
 pub(crate) struct PeerService {
     from: NodeId,
-    node: Addr<RaftNode>,
+    /// Shared, because a service is cloned for every request and an address is dear to clone.
+    node: Arc<Addr<RaftNode>>,
 }
 
 impl PeerService {
     /// Serves `from`, whose identity the connection settled.
     #[must_use]
     pub(crate) fn new(from: NodeId, node: Addr<RaftNode>) -> Self {
-        Self { from, node }
+        Self {
+            from,
+            node: Arc::new(node),
+        }
     }
 
     /// The request reaches the node's mailbox before this first waits, so requests keep the order in which

@@ -22,6 +22,8 @@ use crate::actors::{
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::driver::Driver;
+use crate::intake::Intake;
+use crate::lease_clock::LeaseClock;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
 use crate::shutdown::{StopReceiver, StopSender, stop_channel};
@@ -166,6 +168,9 @@ fn core_config(config: &Config) -> raft_core::Config {
         max_uncommitted_bytes: config.raft.max_uncommitted_bytes,
         max_inflight_bytes: config.raft.max_inflight_bytes,
         max_inflight_messages: config.raft.max_inflight_messages,
+        // Also where this node's own leases are off: another node's may be on.
+        silent_start: true,
+        lease_reads: config.raft.lease_reads,
         ..raft_core::Config::new(config.id)
     }
 }
@@ -222,10 +227,12 @@ impl Server {
             stop,
             persister_thread: &persister_thread,
         };
+        let intake = Intake::default();
+        let lease_clock = LeaseClock::new(election_tick(config));
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
-            let kv = start_kv_server(&parts, ctx, &state);
+            let kv = start_kv_server(&parts, ctx, &state, intake.clone());
             let settings = ApplierSettings {
                 snapshot_log_bytes: config.raft.snapshot_log_bytes,
                 snapshot,
@@ -249,12 +256,12 @@ impl Server {
                 replicators: start_replicators(&parts, ctx),
             };
             started = Some((persister, kv));
-            RaftNode::new(Driver::new(node), links, soft_state_sender)
+            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock)
         });
         let (persister, kv) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
         let (stop_serving, _) = watch::channel(false);
-        let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
+        let service = ClientService::new(intake, kv.clone(), node.clone(), reader, about(config));
         let serving = serve_ports(config, identity, ports, &stop_serving, &node, service);
         let threads = vec![ticker_thread, persister_thread];
         Ok(Self {
@@ -322,12 +329,18 @@ fn start_persister(
     Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
 }
 
-fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMachine) -> Addr<KvServer> {
+fn start_kv_server(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    state: &StateMachine,
+    intake: Intake,
+) -> Addr<KvServer> {
     let node = ctx.address();
     KvServer::new(
         members(parts.config),
         parts.config.limits.requests_in_flight,
         state.last_applied(),
+        intake,
         node.clone().recipient(),
         node.recipient(),
     )

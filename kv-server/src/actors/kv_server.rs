@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use actix::prelude::SendError;
 use actix::{Actor, Context, Handler, Message, Recipient};
-use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, ProposeError, ReadId, ReadOutcome, Role, SoftState, Term};
 use rpc::client::{BusyReason, KvError, Member};
 use tokio::sync::oneshot;
 
 use super::FatalOnPanic;
-use super::raft_node::{Propose, ReadIndex};
+use super::raft_node::{Proposal, Propose, ReadIndex};
+use crate::intake::{Intake, Request};
 use crate::pending::{Pending, Waiter};
 use crate::state_machine::{Applied, Reply};
 
@@ -21,6 +22,11 @@ pub(crate) struct KvServer {
     pending: Pending<EntryWaiter, ReadWaiter>,
     soft_state: SoftState,
     last_read: ReadId,
+    intake: Intake,
+    /// Empty but for its memory, between two looks into the intake.
+    taken: Vec<Request>,
+    /// Proposals that the node has not answered yet.
+    proposing: usize,
     proposals: Recipient<Propose>,
     reads: Recipient<ReadIndex>,
     _fatal: FatalOnPanic,
@@ -50,28 +56,18 @@ impl Waiter<LogIndex> for ReadWaiter {
     }
 }
 
-/// A command for the log, already checked and encoded.
+/// Requests wait in the intake.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct Submit {
-    /// The encoded command.
-    pub(crate) command: Bytes,
-    /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
-    pub(crate) reply: oneshot::Sender<Result<Reply, KvError>>,
-}
+pub(crate) struct Drain;
 
-/// Asks when the state machine is fresh enough for a linearizable read.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct ReadBarrier {
-    /// Gets the term when it is.
-    pub(crate) reply: oneshot::Sender<Result<Term, KvError>>,
-}
-
-/// What became of a [`Propose`].
+/// What became of a [`Propose`], proposal by proposal.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Proposed {
+pub(crate) struct Proposed(pub(crate) Vec<ProposalOutcome>);
+
+/// What became of one proposal.
+pub(crate) struct ProposalOutcome {
     /// Where the entry stands, or why there is none.
     pub(crate) outcome: Result<(Term, LogIndex), ProposeError>,
     /// Who waits for it.
@@ -104,12 +100,13 @@ pub(crate) struct EntriesApplied {
 pub(crate) struct ShutDown;
 
 impl KvServer {
-    /// Serves the cluster of `members`; at most `capacity` requests wait at once.
+    /// Serves the requests in `intake` for the cluster of `members`; at most `capacity` wait at once.
     #[must_use]
     pub(crate) fn new(
         members: Vec<Member>,
         capacity: usize,
         last_applied: LogIndex,
+        intake: Intake,
         proposals: Recipient<Propose>,
         reads: Recipient<ReadIndex>,
     ) -> Self {
@@ -122,6 +119,9 @@ impl KvServer {
                 leader_id: None,
             },
             last_read: ReadId::ZERO,
+            intake,
+            taken: Vec::new(),
+            proposing: 0,
             proposals,
             reads,
             _fatal: FatalOnPanic::of("the KV server"),
@@ -135,8 +135,9 @@ impl KvServer {
             .cloned()
     }
 
-    fn admit(&self) -> Result<(), KvError> {
-        self.pending.admission()?;
+    /// Whether a request may come in beside `on_the_way` others that are not registered yet.
+    fn admit(&self, on_the_way: usize) -> Result<(), KvError> {
+        self.pending.admission_beside(on_the_way)?;
         if self.soft_state.role == Role::Leader {
             Ok(())
         } else {
@@ -159,56 +160,83 @@ impl KvServer {
 
 impl Actor for KvServer {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(crate::limits::KV_SERVER_MAILBOX);
-    }
 }
 
-impl Handler<Submit> for KvServer {
-    type Result = ();
-
-    fn handle(&mut self, Submit { command, reply }: Submit, _: &mut Self::Context) {
-        let waiter = EntryWaiter(reply);
-        if let Err(error) = self.admit() {
-            return waiter.complete(Err(error));
+impl KvServer {
+    /// Hands commands to the node, all in one message.
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        if proposals.is_empty() {
+            return;
         }
-        if let Err(actix::prelude::SendError::Full(refused) | actix::prelude::SendError::Closed(refused)) =
-            self.proposals.try_send(Propose { command, waiter })
+        self.proposing += proposals.len();
+        if let Err(SendError::Full(refused) | SendError::Closed(refused)) =
+            self.proposals.try_send(Propose(proposals))
         {
-            refused
-                .waiter
-                .complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            self.proposing -= refused.0.len();
+            for Proposal { waiter, .. } in refused.0 {
+                waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            }
         }
     }
-}
 
-impl Handler<ReadBarrier> for KvServer {
-    type Result = ();
-
-    fn handle(&mut self, ReadBarrier { reply }: ReadBarrier, _: &mut Self::Context) {
-        let waiter = ReadWaiter {
-            term: self.soft_state.term,
-            reply,
-        };
-        if let Err(error) = self.admit() {
-            return waiter.complete(Err(error));
+    /// Asks for one read index for reads that came together.
+    fn read(&mut self, waiters: Vec<ReadWaiter>, lease: bool) {
+        if waiters.is_empty() {
+            return;
         }
         self.last_read = self.last_read.next();
-        match self.reads.try_send(ReadIndex(self.last_read)) {
-            Ok(()) => self.pending.register_read(self.last_read, waiter),
-            Err(_) => waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight))),
+        let id = self.last_read;
+        if self.reads.try_send(ReadIndex { id, lease }).is_ok() {
+            self.pending.register_reads(self.last_read, waiters);
+        } else {
+            for waiter in waiters {
+                waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            }
         }
+    }
+}
+
+impl Handler<Drain> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.intake.take(&mut taken);
+        let (mut proposals, mut reads, mut lease_reads) = (Vec::new(), Vec::new(), Vec::new());
+        for request in taken.drain(..) {
+            let admitted = self.admit(self.proposing + proposals.len() + reads.len() + lease_reads.len());
+            match (request, admitted) {
+                (Request::Submit { command, reply }, Ok(())) => {
+                    let waiter = EntryWaiter(reply);
+                    proposals.push(Proposal { command, waiter });
+                }
+                (Request::Submit { reply, .. }, Err(error)) => EntryWaiter(reply).complete(Err(error)),
+                (Request::Read { reply, lease }, Ok(())) => {
+                    let term = self.soft_state.term;
+                    let of_its_kind = if lease { &mut lease_reads } else { &mut reads };
+                    of_its_kind.push(ReadWaiter { term, reply });
+                }
+                // The caller may have given up.
+                (Request::Read { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
+            }
+        }
+        self.taken = taken;
+        self.propose(proposals);
+        self.read(lease_reads, true);
+        self.read(reads, false);
     }
 }
 
 impl Handler<Proposed> for KvServer {
     type Result = ();
 
-    fn handle(&mut self, Proposed { outcome, waiter }: Proposed, _: &mut Self::Context) {
-        match outcome {
-            Ok((term, index)) => self.pending.register(index, term, waiter),
-            Err(error) => waiter.complete(Err(self.refusal(error))),
+    fn handle(&mut self, Proposed(outcomes): Proposed, _: &mut Self::Context) {
+        self.proposing -= outcomes.len();
+        for ProposalOutcome { outcome, waiter } in outcomes {
+            match outcome {
+                Ok((term, index)) => self.pending.register(index, term, waiter),
+                Err(error) => waiter.complete(Err(self.refusal(error))),
+            }
         }
     }
 }

@@ -18,6 +18,10 @@ use clerk::Clerk;
 use failure::{Failure, Status};
 use tokio::runtime;
 
+/// The allocator that the servers have, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

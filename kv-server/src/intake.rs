@@ -1,0 +1,118 @@
+//! Where connections leave their requests for the KV server.
+//!
+//! A message to an actor costs some allocations and queue operations, and a busy connection reads hundreds of
+//! requests at a time. So requests wait in a queue of their own, and only the first of them sends a message:
+//! the KV server then takes all that came meanwhile. One alone waits for nobody.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use raft_core::Term;
+use rpc::client::{BusyReason, KvError};
+use tokio::sync::oneshot;
+
+use crate::limits::KV_SERVER_INTAKE;
+use crate::state_machine::Reply;
+
+/// What a client wants of the KV server.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// A command for the log.
+    Submit {
+        /// The encoded command, already checked.
+        command: Bytes,
+        /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
+        reply: oneshot::Sender<Result<Reply, KvError>>,
+    },
+    /// When is the state machine fresh enough for a linearizable read?
+    Read {
+        /// Whether the leader's lease will do, if it holds one.
+        lease: bool,
+        /// Gets the term when it is.
+        reply: oneshot::Sender<Result<Term, KvError>>,
+    },
+}
+
+/// The requests that wait for the KV server. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Intake(Arc<Mutex<Vec<Request>>>);
+
+impl Intake {
+    /// Leaves a request, and calls `wake` if the KV server does not know yet that one waits. `wake` says
+    /// whether the KV server is there.
+    ///
+    /// # Errors
+    ///
+    /// [`KvError::Busy`] when too many wait, [`KvError::ShuttingDown`] when the KV server is gone. The request
+    /// was not taken.
+    pub(crate) fn push(&self, request: Request, wake: impl FnOnce() -> bool) -> Result<(), KvError> {
+        let mut waiting = self.lock();
+        if waiting.len() >= KV_SERVER_INTAKE {
+            return Err(KvError::Busy(BusyReason::RequestsInFlight));
+        }
+        // Under the lock, so that nobody counts on a wake-up that did not happen.
+        if waiting.is_empty() && !wake() {
+            return Err(KvError::ShuttingDown);
+        }
+        waiting.push(request);
+        Ok(())
+    }
+
+    /// Moves all that wait into `taken`, which must be empty and lends its memory to those that come next.
+    pub(crate) fn take(&self, taken: &mut Vec<Request>) {
+        debug_assert!(taken.is_empty(), "what was taken before would wait again");
+        std::mem::swap(&mut *self.lock(), taken);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Request>> {
+        // A push or a swap cannot fail halfway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read() -> Request {
+        let (reply, _) = oneshot::channel();
+        Request::Read { lease: false, reply }
+    }
+
+    #[test]
+    fn only_the_first_that_waits_wakes_the_server() {
+        let intake = Intake::default();
+        let mut taken = Vec::new();
+        for round in 0..3 {
+            let mut woken = 0;
+            for _ in 0..4 {
+                let wake = || {
+                    woken += 1;
+                    true
+                };
+                assert_eq!(intake.push(read(), wake), Ok(()));
+            }
+            intake.take(&mut taken);
+            assert_eq!((woken, taken.drain(..).count()), (1, 4), "round {round}");
+        }
+    }
+
+    #[test]
+    fn without_a_server_nothing_is_taken_in() {
+        let intake = Intake::default();
+        assert_eq!(intake.push(read(), || false), Err(KvError::ShuttingDown));
+        let mut taken = Vec::new();
+        intake.take(&mut taken);
+        assert!(taken.is_empty());
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let intake = Intake::default();
+        for _ in 0..KV_SERVER_INTAKE {
+            assert_eq!(intake.push(read(), || true), Ok(()));
+        }
+        let busy = KvError::Busy(BusyReason::RequestsInFlight);
+        assert_eq!(intake.push(read(), || true), Err(busy));
+    }
+}
