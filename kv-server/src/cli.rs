@@ -87,6 +87,12 @@ pub struct Overrides {
         default_missing_value = "true"
     )]
     pub lease_reads: Option<bool>,
+    /// Take no new data while less is free on the disk; 0 to never mind [default: 128 MiB or a quarter]
+    #[arg(long, env = "KV_SERVER_MIN_FREE_BYTES", value_name = "BYTES")]
+    pub min_free_bytes: Option<u64>,
+    /// Stop when the disk has not finished a write after this long [default: 30000]
+    #[arg(long, env = "KV_SERVER_STALL_TIMEOUT_MS", value_name = "MS")]
+    pub stall_timeout_ms: Option<u64>,
 }
 
 /// What to log, and how.
@@ -151,6 +157,8 @@ mod tests {
             "--max-inflight-bytes=6",
             "--max-inflight-messages=7",
             "--lease-reads",
+            "--min-free-bytes=8",
+            "--stall-timeout-ms=9",
             "--log-format=json",
         ])
         .unwrap();
@@ -167,8 +175,10 @@ mod tests {
             overrides.max_uncommitted_bytes,
             overrides.max_inflight_bytes,
             overrides.max_inflight_messages,
+            overrides.min_free_bytes,
+            overrides.stall_timeout_ms,
         ];
-        assert_eq!(numbers, [1, 4, 5, 6, 7].map(Some));
+        assert_eq!(numbers, [1, 4, 5, 6, 7, 8, 9].map(Some));
         assert_eq!(overrides.lease_reads, Some(true));
         let off = parse(&["--id=1", "--config=c", "--lease-reads=false"]).unwrap();
         assert_eq!(off.overrides.lease_reads, Some(false));

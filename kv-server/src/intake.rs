@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use raft_core::Term;
 use rpc::client::{BusyReason, KvError};
+use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
 use crate::limits::KV_SERVER_INTAKE;
@@ -21,6 +22,8 @@ pub(crate) enum Request {
     Submit {
         /// The encoded command, already checked.
         command: Bytes,
+        /// The room that it needs on the disks: a command that stores little or makes room needs little.
+        needs: DiskRoom,
         /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
         reply: oneshot::Sender<Result<Reply, KvError>>,
     },

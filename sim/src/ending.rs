@@ -26,13 +26,15 @@ impl Simulation<'_> {
         let agree = self
             .machines
             .values()
+            .filter(|machine| machine.refused.is_none())
             .all(|machine| machine.server.as_ref().map(applied) == Some(target));
         if agree && self.clients.iter().all(Client::is_idle) {
             self.is_over = true;
             self.tell(format_args!("all nodes have applied everything up to {target}"));
+            self.check_waiters()?;
             return self.check_final_states();
         }
-        if self.queue.now() > self.scenario.chaos + AGREEMENT_WITHIN {
+        if self.queue.now() > self.healed_at.unwrap_or(0) + AGREEMENT_WITHIN {
             let what = format!(
                 "the nodes do not agree long after all faults had ended: {}",
                 self.standing()
@@ -40,6 +42,21 @@ impl Simulation<'_> {
             return Err(Violation::new("liveness", what));
         }
         self.queue.schedule(100 * MILLISECOND, Event::CheckAgreement);
+        Ok(())
+    }
+
+    /// Nobody asks any more, and whoever asked a node has got an answer from it.
+    fn check_waiters(&self) -> Result<(), Violation> {
+        for server in self
+            .machines
+            .values()
+            .filter_map(|machine| machine.server.as_ref())
+        {
+            if server.waiters() > 0 {
+                let what = format!("node {} still owes {} answers", server.id(), server.waiters());
+                return Err(Violation::new("liveness", what));
+            }
+        }
         Ok(())
     }
 

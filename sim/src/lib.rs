@@ -43,19 +43,25 @@ mod conversations;
 mod describe;
 mod ending;
 mod faults;
+mod history;
 mod invariants;
+pub mod linearizability;
+mod machine;
 mod messages;
 mod network;
+mod obedience;
 mod planted_bug;
 mod report;
 mod scenario;
 mod server;
 mod simulation;
 mod trace;
+mod traffic;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use faults::{FaultCounts, FaultKind};
 pub use invariants::Violation;
 pub use planted_bug::PlantedBug;
 pub use report::{Report, Totals, Verdict};

@@ -38,7 +38,7 @@ fn thirty_seeds_pass_and_see_every_kind_of_trouble() {
     }
     for (name, count) in [
         ("drops", totals.drops),
-        ("crashes", totals.crashes),
+        ("crashes", totals.faults.of(sim::FaultKind::Crash)),
         ("elections", totals.elections),
         ("snapshots cut", totals.snapshots_cut),
         ("operations", totals.operations),

@@ -3,16 +3,21 @@
 use std::collections::BTreeMap;
 
 use actix::prelude::SendError;
-use actix::{Actor, Context, Handler, Message, Recipient};
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use raft_core::{LogIndex, NodeId, ProposeError, ReadId, ReadOutcome, Role, SoftState, Term};
 use rpc::client::{BusyReason, KvError, Member};
+use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
 use super::FatalOnPanic;
-use super::raft_node::{Proposal, Propose, ReadIndex};
+use super::raft_node::{HandOver, Proposal, Propose, RaftNode, ReadIndex};
+use crate::disk_room::ClusterRoom;
 use crate::intake::{Intake, Request};
 use crate::pending::{Pending, Waiter};
 use crate::state_machine::{Applied, Reply};
+
+/// Between two attempts to hand leadership to a peer with more room: time for the first to end.
+const LOOKS_BETWEEN_HAND_OVERS: u32 = 10;
 
 /// The actor around [`Pending`] (the notes' `KvServer` with its `waitApplyCh`). It knows who leads, so that a
 /// follower refuses at once and says whom to ask.
@@ -29,6 +34,10 @@ pub(crate) struct KvServer {
     proposing: usize,
     proposals: Recipient<Propose>,
     reads: Recipient<ReadIndex>,
+    room: ClusterRoom,
+    hand_over: Recipient<HandOver>,
+    /// Looks at a disk with little room that pass before leadership is offered to a peer again.
+    looks_until_hand_over: u32,
     _fatal: FatalOnPanic,
 }
 
@@ -94,21 +103,32 @@ pub(crate) struct EntriesApplied {
     pub(crate) up_to: LogIndex,
 }
 
+/// A peer's disk has this much room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeerDiskRoom(pub(crate) NodeId, pub(crate) DiskRoom);
+
+/// This node's disk was looked at and has little room.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct DiskIsLow;
+
 /// End everything that waits and refuse what comes.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ShutDown;
 
 impl KvServer {
-    /// Serves the requests in `intake` for the cluster of `members`; at most `capacity` wait at once.
+    /// Serves the requests in `intake` for the cluster of `members`, whose disks are `room`; at most `capacity`
+    /// wait at once.
     #[must_use]
     pub(crate) fn new(
         members: Vec<Member>,
+        room: ClusterRoom,
         capacity: usize,
         last_applied: LogIndex,
         intake: Intake,
-        proposals: Recipient<Propose>,
-        reads: Recipient<ReadIndex>,
+        node: &Addr<RaftNode>,
     ) -> Self {
         Self {
             members: members.into_iter().map(|member| (member.id, member)).collect(),
@@ -122,8 +142,11 @@ impl KvServer {
             intake,
             taken: Vec::new(),
             proposing: 0,
-            proposals,
-            reads,
+            proposals: node.clone().recipient(),
+            reads: node.clone().recipient(),
+            room,
+            hand_over: node.clone().recipient(),
+            looks_until_hand_over: 0,
             _fatal: FatalOnPanic::of("the KV server"),
         }
     }
@@ -145,6 +168,11 @@ impl KvServer {
                 leader: self.leader(),
             })
         }
+    }
+
+    /// Whether the disks have room for `command`.
+    fn find_room(&self, needs: DiskRoom, command: &[u8]) -> Result<(), KvError> {
+        self.room.admit(needs, command.len()).map_err(KvError::Busy)
     }
 
     fn refusal(&self, error: ProposeError) -> KvError {
@@ -204,13 +232,23 @@ impl Handler<Drain> for KvServer {
         self.intake.take(&mut taken);
         let (mut proposals, mut reads, mut lease_reads) = (Vec::new(), Vec::new(), Vec::new());
         for request in taken.drain(..) {
-            let admitted = self.admit(self.proposing + proposals.len() + reads.len() + lease_reads.len());
-            match (request, admitted) {
-                (Request::Submit { command, reply }, Ok(())) => {
+            let on_the_way = self.proposing + proposals.len() + reads.len() + lease_reads.len();
+            match (request, self.admit(on_the_way)) {
+                (
+                    Request::Submit {
+                        command,
+                        needs,
+                        reply,
+                    },
+                    admitted,
+                ) => {
+                    let admitted = admitted.and_then(|()| self.find_room(needs, &command));
                     let waiter = EntryWaiter(reply);
-                    proposals.push(Proposal { command, waiter });
+                    match admitted {
+                        Ok(()) => proposals.push(Proposal { command, waiter }),
+                        Err(error) => waiter.complete(Err(error)),
+                    }
                 }
-                (Request::Submit { reply, .. }, Err(error)) => EntryWaiter(reply).complete(Err(error)),
                 (Request::Read { reply, lease }, Ok(())) => {
                     let term = self.soft_state.term;
                     let of_its_kind = if lease { &mut lease_reads } else { &mut reads };
@@ -261,6 +299,10 @@ impl Handler<LeadershipChanged> for KvServer {
         let led_in = |state: SoftState| (state.role == Role::Leader).then_some(state.term);
         let before = std::mem::replace(&mut self.soft_state, soft_state);
         self.pending.set_leader(self.leader());
+        if led_in(before) != led_in(soft_state) {
+            self.room.forget();
+            self.looks_until_hand_over = 0;
+        }
         if led_in(before).is_some() && led_in(before) != led_in(soft_state) {
             self.pending.leadership_lost();
         }
@@ -275,6 +317,30 @@ impl Handler<EntriesApplied> for KvServer {
             self.pending.applied(index, term, reply);
         }
         self.pending.applied_up_to(up_to);
+    }
+}
+
+impl Handler<PeerDiskRoom> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, PeerDiskRoom(peer, room): PeerDiskRoom, _: &mut Self::Context) {
+        self.room.report(peer, room);
+    }
+}
+
+impl Handler<DiskIsLow> for KvServer {
+    type Result = ();
+
+    /// One full disk must not stop the cluster: whoever has more room leads.
+    fn handle(&mut self, _: DiskIsLow, _: &mut Self::Context) {
+        self.looks_until_hand_over = self.looks_until_hand_over.saturating_sub(1);
+        if self.soft_state.role != Role::Leader || self.looks_until_hand_over > 0 {
+            return;
+        }
+        if let Some(successor) = self.room.successor() {
+            self.looks_until_hand_over = LOOKS_BETWEEN_HAND_OVERS;
+            self.hand_over.do_send(HandOver(successor));
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,13 @@ use rpc::{ConnectOptions, KvConnection};
 
 /// Generous: a loaded machine must not fail a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A loopback address of its own: no other test, and no outgoing connection, can take a port of it while a
+/// server is down.
+pub(crate) fn own_address() -> Ipv4Addr {
+    let [first, second, third, _] = rand::random::<u32>().to_be_bytes();
+    Ipv4Addr::new(127, first, second, third.clamp(2, 254))
+}
 
 /// A cluster file with `nodes` nodes on free ports, in a directory of its own.
 pub(crate) struct Cluster {
@@ -28,9 +35,10 @@ impl Cluster {
     /// `settings` stand in the `[raft]` section.
     pub(crate) fn with_settings(nodes: usize, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let address = own_address();
         // All are bound at once, so that no two are the same.
         let bound: Vec<_> = (0..2 * nodes)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .map(|_| TcpListener::bind((address, 0)).unwrap())
             .collect();
         let ports: Vec<_> = bound.iter().map(|port| port.local_addr().unwrap()).collect();
         let (raft_addrs, client_addrs) = ports.split_at(nodes);
@@ -114,20 +122,24 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// Sends a signal, such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal("-TERM");
         wait_until("the server has ended", || self.child.try_wait().unwrap())
     }
 }
@@ -231,15 +243,48 @@ impl Caller {
         });
     }
 
-    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+    /// The next write has a number of its own.
+    pub(crate) fn begin_write(&mut self) {
+        self.sequence += 1;
+    }
+
+    /// Asks one server to put, as the write that was begun last.
+    pub(crate) fn put_at(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<Result<(), KvError>> {
         let connection = self.connect(addr)?;
-        let session = self.open_session(&connection)?;
+        let id = self.write_id(&connection)?;
+        let (key, value) = (key.to_owned().into(), value.to_owned().into());
+        let answer = self
+            .runtime
+            .block_on(connection.client().put(context(), id, key, value));
+        Some(answer.ok()?.map(drop))
+    }
+
+    /// Deletes exactly once, however often it has to ask.
+    pub(crate) fn delete(&mut self, cluster: &Cluster, key: &str) {
+        self.begin_write();
+        wait_until("the delete is acknowledged", || {
+            cluster.client_addrs.iter().find_map(|addr| {
+                let connection = self.connect(*addr)?;
+                let id = self.write_id(&connection)?;
+                let answer = connection.client().delete(context(), id, key.to_owned().into());
+                self.runtime.block_on(answer).ok()?.ok()
+            })
+        });
+    }
+
+    fn write_id(&mut self, connection: &KvConnection) -> Option<WriteId> {
+        let session = self.open_session(connection)?;
         let sequence = Sequence(self.sequence);
-        let id = WriteId {
+        Some(WriteId {
             session,
             sequence,
             lowest_outstanding: sequence,
-        };
+        })
+    }
+
+    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+        let connection = self.connect(addr)?;
+        let id = self.write_id(&connection)?;
         let (key, value) = (key.to_owned().into(), value.to_owned().into());
         self.runtime
             .block_on(connection.client().append(context(), id, key, value))
@@ -265,6 +310,30 @@ impl Caller {
                 .found
                 .map(|found| String::from_utf8(found.value.to_vec()).unwrap())
         }))
+    }
+
+    /// Connects to a server, lets `meanwhile` happen, sends a read by lease, which may have to wait there, lets
+    /// `then` happen, and tells the answer, if there is one.
+    pub(crate) fn get_by_lease_around(
+        &self,
+        addr: SocketAddr,
+        key: &str,
+        meanwhile: impl FnOnce(),
+        then: impl FnOnce(),
+    ) -> Option<Result<Option<bytes::Bytes>, KvError>> {
+        let connection = self.connect(addr)?;
+        meanwhile();
+        let client = connection.client().clone();
+        let key = key.to_owned().into();
+        let read = self
+            .runtime
+            .spawn(async move { client.get(context(), key, Consistency::Lease).await });
+        // Lets it leave.
+        self.runtime
+            .block_on(tokio::time::sleep(Duration::from_millis(50)));
+        then();
+        let reply = self.runtime.block_on(read).unwrap().ok()?;
+        Some(reply.map(|reply| reply.found.map(|found| found.value)))
     }
 
     /// The value, linearizably, from whoever leads.
