@@ -204,6 +204,7 @@ impl Clerk {
     /// ```
     pub async fn get_with(&self, key: impl AsRef<[u8]>, consistency: Consistency) -> Result<GetReply, Error> {
         let key = &arguments::key(key.as_ref())?;
+        let consistency = self.cluster.read_from.of(consistency);
         let send = |link: Arc<Link>, context| async move {
             link.client().get(context, key.clone(), consistency).await
         };
@@ -227,7 +228,7 @@ impl Clerk {
     /// ```
     pub async fn scan(&self, scan: &Scan) -> Result<Page, Error> {
         let began = Instant::now();
-        let Some(request) = &scan.request()? else {
+        let Some(mut request) = scan.request()? else {
             return Ok(Page {
                 items: Vec::new(),
                 next: None,
@@ -235,12 +236,11 @@ impl Clerk {
                 term: Default::default(),
             });
         };
+        request.consistency = self.cluster.read_from.of(request.consistency);
+        let (request, who) = (&request, who_may_answer(request.consistency));
         let send =
             |link: Arc<Link>, context| async move { link.client().scan(context, request.clone()).await };
-        let reply = self
-            .cluster
-            .read(who_may_answer(scan.wanted_consistency()), self.timeout, send)
-            .await?;
+        let reply = self.cluster.read(who, self.timeout, send).await?;
         if reply.more && reply.items.is_empty() {
             let reason = Reason::BadAnswer("an empty page that is not the last");
             return Err(Error::NotDone {
@@ -326,10 +326,11 @@ impl Clerk {
     }
 }
 
-/// Only a stale read can be answered by any server.
+/// Most reads only the leader answers.
 fn who_may_answer(consistency: Consistency) -> Want {
     match consistency {
         Consistency::Stale => Want::Anyone,
+        Consistency::Anywhere => Want::InTurn,
         Consistency::Linearizable | Consistency::Lease | Consistency::Log => Want::Leader,
     }
 }

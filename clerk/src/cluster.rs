@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connections::{Connections, Link};
-use crate::directory::{Address, Directory, Want};
+use crate::directory::{Address, Directory, ReadFrom, Want};
 use crate::lock::lock;
 use crate::outcome::{Error, Reason};
 use crate::retry::{Call, Effect, Failure, Next, RetryPolicy};
@@ -23,6 +23,7 @@ pub(crate) struct Cluster {
     pub(crate) directory: Arc<Mutex<Directory>>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) policy: RetryPolicy,
+    pub(crate) read_from: ReadFrom,
     pub(crate) origin: Instant,
     pub(crate) session: CurrentSession,
     pub(crate) in_flight: Semaphore,
@@ -207,21 +208,22 @@ impl Cluster {
         want: Want,
         asked: &mut Vec<Address>,
     ) -> Result<(Address, Arc<Link>), Reason> {
-        if let Some((address, link)) = self.known_leader(want, asked) {
+        if let Some((address, link)) = self.at_hand(want, asked) {
             asked.push(Arc::clone(&address));
             return Ok((address, link));
         }
         Box::pin(self.connect(running, want, asked)).await
     }
 
-    /// The way of nearly every call: the leader is known, and a connection to it is open.
-    fn known_leader(&self, want: Want, asked: &[Address]) -> Option<(Address, Arc<Link>)> {
-        if want != Want::Leader {
-            return None;
-        }
-        let leader = lock(&self.directory).leader_besides(asked)?;
-        let link = self.connections.open(&leader)?;
-        Some((leader, link))
+    /// The way of nearly every call: it is known whom to ask, and a connection to it is open.
+    fn at_hand(&self, want: Want, asked: &[Address]) -> Option<(Address, Arc<Link>)> {
+        let address = match want {
+            Want::Leader => lock(&self.directory).leader_besides(asked)?,
+            Want::InTurn => lock(&self.directory).next_in_turn(asked, self.origin.elapsed())?,
+            Want::Anyone => return None,
+        };
+        let link = self.connections.open(&address)?;
+        Some((address, link))
     }
 
     /// A connection, opened if need be.
@@ -231,7 +233,11 @@ impl Cluster {
         want: Want,
         asked: &mut Vec<Address>,
     ) -> Result<(Address, Arc<Link>), Reason> {
-        let candidates = lock(&self.directory).candidates(want, asked, self.origin.elapsed());
+        let mut candidates = lock(&self.directory).candidates(want, asked, self.origin.elapsed());
+        if want == Want::InTurn {
+            // Any that has a connection would be preferred to the one whose turn it is.
+            candidates.truncate(1);
+        }
         match timeout(running.remaining(), self.connections.first_of(&candidates)).await {
             Ok(Ok((address, link))) => {
                 asked.push(Arc::clone(&address));

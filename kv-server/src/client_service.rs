@@ -13,9 +13,9 @@ use rpc::peer::DiskRoom;
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
-use crate::actors::{Drain, GetStatus, KvServer, RaftNode};
+use crate::actors::{GetStatus, RaftNode};
 use crate::command::{Command, Operation, validate_key, validate_scan, validate_write_id};
-use crate::intake::{Intake, Request};
+use crate::intake::{Door, ReadWay, Request};
 use crate::sessions::Outcome;
 use crate::state_machine::Reply;
 use crate::state_reader::StateReader;
@@ -29,8 +29,7 @@ pub(crate) struct ClientService(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    intake: Intake,
-    kv: Addr<KvServer>,
+    door: Arc<Door>,
     node: Addr<RaftNode>,
     reader: StateReader,
     about: About,
@@ -48,19 +47,11 @@ pub(crate) struct About {
 }
 
 impl ClientService {
-    /// Serves clients of the server that `kv` and `node` make up, by way of `kv`'s `intake`; reads come from
-    /// `reader`.
+    /// Serves clients of the server behind `door` and `node`; reads come from `reader`.
     #[must_use]
-    pub(crate) fn new(
-        intake: Intake,
-        kv: Addr<KvServer>,
-        node: Addr<RaftNode>,
-        reader: StateReader,
-        about: About,
-    ) -> Self {
+    pub(crate) fn new(door: Arc<Door>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
         Self(Arc::new(Shared {
-            intake,
-            kv,
+            door,
             node,
             reader,
             about,
@@ -70,7 +61,7 @@ impl ClientService {
     /// Takes a command through the log.
     async fn submit(&self, command: &Command, needs: DiskRoom) -> Result<Reply, KvError> {
         let (reply, answer) = oneshot::channel();
-        self.push(Request::Submit {
+        self.0.door.push(Request::Submit {
             command: command.encode(),
             needs,
             reply,
@@ -101,13 +92,14 @@ impl ClientService {
 
     /// Waits until a read of this consistency may be served; yields the term.
     async fn read_barrier(&self, consistency: Consistency) -> Result<Term, KvError> {
-        if consistency == Consistency::Stale {
-            return Ok(self.status_of_node().await?.soft_state.term);
-        }
-        let (reply, answer) = oneshot::channel();
-        let lease = consistency == Consistency::Lease;
-        self.push(Request::Read { lease, reply })?;
-        answer.await.unwrap_or(Err(KvError::ShuttingDown))
+        let way = match consistency {
+            Consistency::Stale => return Ok(self.status_of_node().await?.soft_state.term),
+            // Through the log where no entry fits: a read index promises the same.
+            Consistency::Linearizable | Consistency::Log => ReadWay::Round,
+            Consistency::Lease => ReadWay::Lease,
+            Consistency::Anywhere => ReadWay::Anywhere,
+        };
+        Ok(self.0.door.read(way).await?.term)
     }
 
     async fn status_of_node(&self) -> Result<raft_core::Status, KvError> {
@@ -116,15 +108,6 @@ impl ClientService {
             .send(GetStatus)
             .await
             .map_err(|_| KvError::ShuttingDown)
-    }
-
-    fn push(&self, request: Request) -> Result<(), KvError> {
-        let wake = || {
-            // Past the mailbox's limit, as there is never more than one of these in it.
-            self.0.kv.do_send(Drain);
-            self.0.kv.connected()
-        };
-        self.0.intake.push(request, wake)
     }
 }
 

@@ -6,12 +6,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use actix::Addr;
 use bytes::Bytes;
-use raft_core::Term;
+use raft_core::{LogIndex, Term};
 use rpc::client::{BusyReason, KvError};
 use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
+use crate::actors::{Drain, KvServer};
 use crate::limits::KV_SERVER_INTAKE;
 use crate::state_machine::Reply;
 
@@ -29,11 +31,71 @@ pub(crate) enum Request {
     },
     /// When is the state machine fresh enough for a linearizable read?
     Read {
-        /// Whether the leader's lease will do, if it holds one.
-        lease: bool,
-        /// Gets the term when it is.
-        reply: oneshot::Sender<Result<Term, KvError>>,
+        /// How to find out.
+        way: ReadWay,
+        /// Gets told when it is.
+        reply: oneshot::Sender<Result<Fresh, KvError>>,
     },
+}
+
+/// How a read finds out how fresh is fresh enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadWay {
+    /// The leader asks a majority whether it leads (thesis §6.4).
+    Round,
+    /// The leader's lease will do, if it holds one (thesis §6.4.1).
+    Lease,
+    /// A follower asks its leader, which goes by [`ReadWay::Round`].
+    Anywhere,
+}
+
+/// The state machine is fresh enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Fresh {
+    /// The server's term.
+    pub(crate) term: Term,
+    /// The state machine has come to here, which is far enough.
+    pub(crate) index: LogIndex,
+}
+
+/// Where requests are left: the intake and the server that it wakes.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
+    intake: Intake,
+    kv: Addr<KvServer>,
+}
+
+impl Door {
+    /// Leads to `intake`, which must be `kv`'s.
+    #[must_use]
+    pub(crate) fn new(intake: Intake, kv: Addr<KvServer>) -> Self {
+        Self { intake, kv }
+    }
+
+    /// Leaves a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Intake::push`].
+    pub(crate) fn push(&self, request: Request) -> Result<(), KvError> {
+        let wake = || {
+            // Past the mailbox's limit, as there is never more than one of these in it.
+            self.kv.do_send(Drain);
+            self.kv.connected()
+        };
+        self.intake.push(request, wake)
+    }
+
+    /// Leaves a read and waits until the state machine is fresh enough for it.
+    ///
+    /// # Errors
+    ///
+    /// Why the read was not done.
+    pub(crate) async fn read(&self, way: ReadWay) -> Result<Fresh, KvError> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Request::Read { way, reply })?;
+        answer.await.unwrap_or(Err(KvError::ShuttingDown))
+    }
 }
 
 /// The requests that wait for the KV server. Clones share them.
@@ -79,7 +141,10 @@ mod tests {
 
     fn read() -> Request {
         let (reply, _) = oneshot::channel();
-        Request::Read { lease: false, reply }
+        Request::Read {
+            way: ReadWay::Round,
+            reply,
+        }
     }
 
     #[test]

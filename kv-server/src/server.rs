@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::disk_room::{ClusterRoom, DEFAULT_MIN_FREE_BYTES, DiskSpace};
 use crate::disk_watch::{CommitClock, Watch, space_of, watch_space, watch_stalls};
 use crate::driver::Driver;
-use crate::intake::Intake;
+use crate::intake::{Door, Intake};
 use crate::lease_clock::LeaseClock;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
@@ -263,8 +263,9 @@ impl Server {
         let watches =
             start_watches(&parts, &kv, &applier).map_err(|error| ServerError::Fatal(Fatal::Thread(error)))?;
         let (stop_serving, _) = watch::channel(false);
-        let service = ClientService::new(intake, kv.clone(), node.clone(), reader, about(config));
-        let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, service);
+        let door = Arc::new(Door::new(intake, kv.clone()));
+        let service = ClientService::new(Arc::clone(&door), node.clone(), reader, about(config));
+        let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, door, service);
         let threads = vec![ticker_thread, persister_thread];
         Ok(Self {
             node,
@@ -391,7 +392,7 @@ fn start_replicators(
                 raft_addr: peer.raft_addr.to_string(),
             };
             let generator = StdRng::seed_from_u64(rand::random());
-            let (node, kv) = (ctx.address(), kv.clone().recipient());
+            let (node, kv) = (ctx.address(), kv.clone());
             let replicator = Replicator::new(address, node, kv, Arc::clone(&parts.snapshots), generator);
             (peer.id, replicator.start())
         })
@@ -437,14 +438,16 @@ fn serve_ports(
     ports: Ports,
     stop: &watch::Sender<bool>,
     node: &Addr<RaftNode>,
+    door: Arc<Door>,
     clients: ClientService,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let stopped = |mut stop: watch::Receiver<bool>| async move {
         // An error says that the server is gone, which is a reason to stop too.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let (peer_node, disk) = (node.clone(), Arc::clone(&parts.disk));
-    let make_peer_service = move |from| PeerService::new(from, peer_node.clone(), Arc::clone(&disk));
+    let (peer_node, disk) = (Arc::new(node.clone()), Arc::clone(&parts.disk));
+    let make_peer_service =
+        move |from| PeerService::new(from, Arc::clone(&peer_node), Arc::clone(&disk), Arc::clone(&door));
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use super::FatalOnPanic;
 use super::raft_node::{HandOver, Proposal, Propose, RaftNode, ReadIndex};
 use crate::disk_room::ClusterRoom;
-use crate::intake::{Intake, Request};
+use crate::intake::{Fresh, Intake, ReadWay, Request};
 use crate::pending::{Pending, Waiter};
 use crate::state_machine::{Applied, Reply};
 
@@ -52,16 +52,39 @@ impl Waiter<Reply> for EntryWaiter {
     }
 }
 
-/// Gets told that a read may be served, in which term.
+/// Gets told that a read may be served.
 #[derive(Debug)]
 pub(crate) struct ReadWaiter {
     term: Term,
-    reply: oneshot::Sender<Result<Term, KvError>>,
+    reply: oneshot::Sender<Result<Fresh, KvError>>,
 }
 
 impl Waiter<LogIndex> for ReadWaiter {
     fn complete(self, result: Result<LogIndex, KvError>) {
-        let _ = self.reply.send(result.map(|_| self.term));
+        let term = self.term;
+        let _ = self.reply.send(result.map(|index| Fresh { term, index }));
+    }
+}
+
+/// Reads that came together, by how they find out how fresh is fresh enough.
+#[derive(Debug, Default)]
+struct Reads {
+    round: Vec<ReadWaiter>,
+    lease: Vec<ReadWaiter>,
+    anywhere: Vec<ReadWaiter>,
+}
+
+impl Reads {
+    fn len(&self) -> usize {
+        self.round.len() + self.lease.len() + self.anywhere.len()
+    }
+
+    fn of(&mut self, way: ReadWay) -> &mut Vec<ReadWaiter> {
+        match way {
+            ReadWay::Round => &mut self.round,
+            ReadWay::Lease => &mut self.lease,
+            ReadWay::Anywhere => &mut self.anywhere,
+        }
     }
 }
 
@@ -158,10 +181,12 @@ impl KvServer {
             .cloned()
     }
 
-    /// Whether a request may come in beside `on_the_way` others that are not registered yet.
-    fn admit(&self, on_the_way: usize) -> Result<(), KvError> {
+    /// Whether a request may come in beside `on_the_way` others that are not registered yet. With
+    /// `anyone_will_do` it is one that a follower serves, too, as long as it knows a leader.
+    fn admit(&self, on_the_way: usize, anyone_will_do: bool) -> Result<(), KvError> {
         self.pending.admission_beside(on_the_way)?;
-        if self.soft_state.role == Role::Leader {
+        let follows = anyone_will_do && self.soft_state.leader_id.is_some();
+        if self.soft_state.role == Role::Leader || follows {
             Ok(())
         } else {
             Err(KvError::NotLeader {
@@ -208,13 +233,13 @@ impl KvServer {
     }
 
     /// Asks for one read index for reads that came together.
-    fn read(&mut self, waiters: Vec<ReadWaiter>, lease: bool) {
+    fn read(&mut self, waiters: Vec<ReadWaiter>, way: ReadWay) {
         if waiters.is_empty() {
             return;
         }
         self.last_read = self.last_read.next();
         let id = self.last_read;
-        if self.reads.try_send(ReadIndex { id, lease }).is_ok() {
+        if self.reads.try_send(ReadIndex { id, way }).is_ok() {
             self.pending.register_reads(self.last_read, waiters);
         } else {
             for waiter in waiters {
@@ -230,10 +255,17 @@ impl Handler<Drain> for KvServer {
     fn handle(&mut self, _: Drain, _: &mut Self::Context) {
         let mut taken = std::mem::take(&mut self.taken);
         self.intake.take(&mut taken);
-        let (mut proposals, mut reads, mut lease_reads) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut proposals, mut reads) = (Vec::new(), Reads::default());
         for request in taken.drain(..) {
-            let on_the_way = self.proposing + proposals.len() + reads.len() + lease_reads.len();
-            match (request, self.admit(on_the_way)) {
+            let on_the_way = self.proposing + proposals.len() + reads.len();
+            let anyone_will_do = matches!(
+                request,
+                Request::Read {
+                    way: ReadWay::Anywhere,
+                    ..
+                }
+            );
+            match (request, self.admit(on_the_way, anyone_will_do)) {
                 (
                     Request::Submit {
                         command,
@@ -249,10 +281,9 @@ impl Handler<Drain> for KvServer {
                         Err(error) => waiter.complete(Err(error)),
                     }
                 }
-                (Request::Read { reply, lease }, Ok(())) => {
+                (Request::Read { reply, way }, Ok(())) => {
                     let term = self.soft_state.term;
-                    let of_its_kind = if lease { &mut lease_reads } else { &mut reads };
-                    of_its_kind.push(ReadWaiter { term, reply });
+                    reads.of(way).push(ReadWaiter { term, reply });
                 }
                 // The caller may have given up.
                 (Request::Read { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
@@ -260,8 +291,9 @@ impl Handler<Drain> for KvServer {
         }
         self.taken = taken;
         self.propose(proposals);
-        self.read(lease_reads, true);
-        self.read(reads, false);
+        self.read(reads.lease, ReadWay::Lease);
+        self.read(reads.round, ReadWay::Round);
+        self.read(reads.anywhere, ReadWay::Anywhere);
     }
 }
 

@@ -14,9 +14,10 @@ use super::applier::{Apply, Restore};
 use super::kv_server::EntryWaiter;
 use super::kv_server::{LeadershipChanged, ProposalOutcome, Proposed, ReadsDecided};
 use super::persister::{Persist, Persisted};
-use super::replicator::{Replicator, Send, StreamSnapshot};
+use super::replicator::{AskReadIndex, Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
+use crate::intake::ReadWay;
 use crate::lease_clock::LeaseClock;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
@@ -109,8 +110,8 @@ pub(crate) struct Proposal {
 pub(crate) struct ReadIndex {
     /// Names the read in the answer.
     pub(crate) id: ReadId,
-    /// The leader's lease will do, if it holds one.
-    pub(crate) lease: bool,
+    /// How to find out.
+    pub(crate) way: ReadWay,
 }
 
 /// The state machine has come to this index.
@@ -197,6 +198,12 @@ impl RaftNode {
     fn lease_read_index(&mut self) -> Option<LogIndex> {
         self.read_lease_clock();
         self.driver.node().lease_read_index()
+    }
+
+    /// The connection to the leader that this node follows.
+    fn replicator_to_leader(&self) -> Option<&Addr<Replicator>> {
+        let leader = self.driver.node().soft_state().leader_id?;
+        self.links.replicators.get(&leader)
     }
 
     /// Sends the outputs of one batch, in the order that [`Actions`] asks for.
@@ -354,17 +361,23 @@ impl Handler<Propose> for RaftNode {
 impl Handler<ReadIndex> for RaftNode {
     type Result = ();
 
-    fn handle(&mut self, ReadIndex { id, lease }: ReadIndex, ctx: &mut Self::Context) {
-        if lease && let Some(index) = self.lease_read_index() {
+    fn handle(&mut self, ReadIndex { id, way }: ReadIndex, ctx: &mut Self::Context) {
+        if way == ReadWay::Lease
+            && let Some(index) = self.lease_read_index()
+        {
             let confirmed = ReadOutcome::Confirmed { id, index };
             return self.links.reads.do_send(ReadsDecided(vec![confirmed]));
         }
-        if self.driver.node_mut().read_index(id).is_err() {
-            self.links
-                .reads
-                .do_send(ReadsDecided(vec![ReadOutcome::Dropped { id }]));
+        if self.driver.node_mut().read_index(id).is_ok() {
+            return self.after_input(ctx);
         }
-        self.after_input(ctx);
+        match self.replicator_to_leader() {
+            Some(replicator) if way == ReadWay::Anywhere => replicator.do_send(AskReadIndex(id)),
+            _ => {
+                let dropped = ReadOutcome::Dropped { id };
+                self.links.reads.do_send(ReadsDecided(vec![dropped]));
+            }
+        }
     }
 }
 

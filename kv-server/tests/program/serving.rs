@@ -161,3 +161,30 @@ fn a_leader_that_was_stopped_serves_nothing_from_the_lease_that_it_had() {
     // No answer at all, or one that sends the reader to the new leader.
     assert!(!matches!(read, Some(Ok(_))), "{read:?}");
 }
+
+#[test]
+fn any_server_serves_a_linearizable_read_and_none_does_without_a_leader() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    for number in 0..10 {
+        caller.append(&cluster, "k", &format!("{number},"));
+        let written: String = (0..=number).map(|number| format!("{number},")).collect();
+        for addr in &cluster.client_addrs {
+            // A follower that has not found its leader yet refuses; one that answers is up to date.
+            let read = wait_until("the server serves the read", || {
+                caller.get_at(*addr, "k", Consistency::Anywhere)?.ok()
+            });
+            assert_eq!(read.as_ref(), Some(&written), "{addr}");
+        }
+    }
+    let leader = caller.leader(&cluster, 3);
+    let follower = leader % 3 + 1;
+    servers[leader % 3].kill();
+    servers[leader - 1].kill();
+    let alone = cluster.client_addrs[(1..=3).find(|id| ![leader, follower].contains(id)).unwrap() - 1];
+    for _ in 0..3 {
+        let read = caller.get_at(alone, "k", Consistency::Anywhere);
+        assert!(!matches!(read, Some(Ok(_))), "{read:?}");
+    }
+}

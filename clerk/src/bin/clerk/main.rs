@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::{CommandFactory, Parser};
-use clerk::Clerk;
+use clerk::{Clerk, ReadFrom};
 use failure::{Failure, Status};
 use tokio::runtime;
 
@@ -68,11 +68,20 @@ async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
     let Arguments {
         endpoints,
         timeout,
+        spread_reads,
         output: format,
         command,
         ..
     } = arguments;
-    let settings = Clerk::builder().endpoints(&endpoints).timeout(timeout);
+    let read_from = if spread_reads {
+        ReadFrom::Any
+    } else {
+        ReadFrom::Leader
+    };
+    let settings = Clerk::builder()
+        .endpoints(&endpoints)
+        .timeout(timeout)
+        .read_from(read_from);
     let clerk = settings.clone().build()?;
     match command {
         Command::Put { key, value } => commands::put(&clerk, format, key, value).await,
