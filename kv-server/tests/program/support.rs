@@ -329,8 +329,8 @@ impl Caller {
             .runtime
             .spawn(async move { client.get(context(), key, Consistency::Lease).await });
         // Lets it leave.
-        self.runtime
-            .block_on(tokio::time::sleep(Duration::from_millis(50)));
+        let leave = async { tokio::time::sleep(Duration::from_millis(50)).await };
+        self.runtime.block_on(leave);
         then();
         let reply = self.runtime.block_on(read).unwrap().ok()?;
         Some(reply.map(|reply| reply.found.map(|found| found.value)))
