@@ -4,7 +4,9 @@
 //! requests at a time. So requests wait in a queue of their own, and only the first of them sends a message:
 //! the KV server then takes all that came meanwhile. One alone waits for nobody.
 
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use actix::Addr;
 use bytes::Bytes;
@@ -14,6 +16,7 @@ use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
 use crate::actors::{Drain, KvServer};
+use crate::command::Command;
 use crate::limits::KV_SERVER_INTAKE;
 use crate::state_machine::Reply;
 
@@ -72,12 +75,26 @@ impl Door {
         Self { intake, kv }
     }
 
-    /// Leaves a request.
-    ///
-    /// # Errors
-    ///
-    /// As [`Intake::push`].
-    pub(crate) fn push(&self, request: Request) -> Result<(), KvError> {
+    /// Hands in a command for the log, already checked.
+    pub(crate) fn submit(&self, command: &Command, needs: DiskRoom) -> Answer<Reply> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Submit {
+            command: command.encode(),
+            needs,
+            reply,
+        };
+        // Dropped unanswered: the server went down while the entry was on its way.
+        Answer::after(self.push(request), answer, KvError::OutcomeUnknown)
+    }
+
+    /// Waits until the state machine is fresh enough for a read that comes now.
+    pub(crate) fn read(&self, way: ReadWay) -> Answer<Fresh> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request::Read { way, reply };
+        Answer::after(self.push(request), answer, KvError::ShuttingDown)
+    }
+
+    fn push(&self, request: Request) -> Result<(), KvError> {
         let wake = || {
             // Past the mailbox's limit, as there is never more than one of these in it.
             self.kv.do_send(Drain);
@@ -85,16 +102,48 @@ impl Door {
         };
         self.intake.push(request, wake)
     }
+}
 
-    /// Leaves a read and waits until the state machine is fresh enough for it.
-    ///
-    /// # Errors
-    ///
-    /// Why the read was not done.
-    pub(crate) async fn read(&self, way: ReadWay) -> Result<Fresh, KvError> {
-        let (reply, answer) = oneshot::channel();
-        self.push(Request::Read { way, reply })?;
-        answer.await.unwrap_or(Err(KvError::ShuttingDown))
+/// What becomes of a request that was handed in. One is held for every request in flight, so it is small.
+#[derive(Debug)]
+#[must_use = "the request is on its way, and somebody waits to hear of it"]
+pub(crate) struct Answer<T> {
+    waiting: Result<oneshot::Receiver<Result<T, KvError>>, KvError>,
+    if_dropped: KvError,
+}
+
+impl<T> Answer<T> {
+    /// A request that was refused at once.
+    pub(crate) fn refused(error: KvError) -> Self {
+        Self {
+            waiting: Err(error.clone()),
+            if_dropped: error,
+        }
+    }
+
+    fn after(
+        taken: Result<(), KvError>,
+        answer: oneshot::Receiver<Result<T, KvError>>,
+        if_dropped: KvError,
+    ) -> Self {
+        Self {
+            waiting: taken.map(|()| answer),
+            if_dropped,
+        }
+    }
+}
+
+impl<T> Future for Answer<T> {
+    type Output = Result<T, KvError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match &mut this.waiting {
+            Ok(answer) => Pin::new(answer)
+                .poll(cx)
+                .map(|answer| answer.unwrap_or_else(|_| Err(this.if_dropped.clone()))),
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
     }
 }
 
