@@ -94,6 +94,7 @@ mod hard_state;
 mod high_water;
 mod memory;
 mod panics;
+mod quiet;
 mod record;
 mod restore;
 mod rules;
