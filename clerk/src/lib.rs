@@ -75,6 +75,8 @@ mod clerk;
 mod cluster;
 mod connections;
 mod directory;
+#[cfg(feature = "load")]
+pub mod load;
 mod lock;
 mod outcome;
 pub mod retry;

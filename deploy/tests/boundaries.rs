@@ -137,6 +137,11 @@ fn an_application_that_embeds_clerk_compiles_nothing_of_its_command_line() {
 }
 
 #[test]
+fn deploy_compiles_no_client_of_another_store_unless_asked() {
+    assert_without("deploy", &[], &["etcd-client", "tonic", "prost"]);
+}
+
+#[test]
 fn nothing_depends_on_deploy_or_sim() {
     for package in ours_except(&["deploy", "sim"]) {
         assert_without(package, &[], &["deploy", "sim"]);

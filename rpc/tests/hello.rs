@@ -203,7 +203,8 @@ async fn when_too_many_have_not_said_hello_the_oldest_are_dropped() {
 
 #[tokio::test]
 async fn a_client_tells_apart_nobody_there_nobody_answering_and_somebody_else() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
+    // An address that nobody else uses, so that nobody takes the port meanwhile.
+    let nobody = TcpListener::bind("127.77.3.9:0")
         .await
         .unwrap()
         .local_addr()

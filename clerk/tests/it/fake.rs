@@ -2,6 +2,7 @@
 //! misbehave.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -354,6 +355,13 @@ pub(crate) struct Cluster {
     cutter: JoinHandle<()>,
 }
 
+/// A loopback address of its own: no other test, and no outgoing connection, can take a port of it while a
+/// server is down.
+pub(crate) fn own_address() -> Ipv4Addr {
+    let [first, second, third, _] = rand::random::<u32>().to_be_bytes();
+    Ipv4Addr::new(127, first, second, third.clamp(2, 254))
+}
+
 impl Cluster {
     pub(crate) async fn start(nodes: u64) -> Self {
         Self::named("fake", nodes).await
@@ -369,8 +377,9 @@ impl Cluster {
         let world = Arc::new(Mutex::new(world));
         let servers: Arc<Mutex<HashMap<u64, JoinHandle<()>>>> = Arc::default();
         let (cut, mut cuts) = tokio::sync::mpsc::unbounded_channel();
+        let address = own_address();
         for id in 1..=nodes {
-            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let listener = TcpListener::bind((address, 0)).await.unwrap();
             let client_addr = listener.local_addr().unwrap().to_string();
             world.lock().unwrap().members.push(Member {
                 id: NodeId(id),

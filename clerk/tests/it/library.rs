@@ -7,7 +7,7 @@ use raft_core::NodeId;
 use rpc::client::{BusyReason, KvError, Member, Sequence};
 use tokio::net::TcpListener;
 
-use crate::fake::{Cluster, Step};
+use crate::fake::{Cluster, Step, own_address};
 
 /// Patient, so that a slow machine is not taken for a silent server.
 fn settings(endpoints: impl IntoIterator<Item = String>) -> ClerkBuilder {
@@ -106,9 +106,9 @@ async fn servers_that_name_each_other_do_not_send_the_clerk_in_circles() {
 #[tokio::test]
 async fn dead_and_deaf_endpoints_do_not_keep_the_clerk_from_a_live_one() {
     let cluster = Cluster::start(3).await;
-    let deaf = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let deaf = TcpListener::bind((own_address(), 0)).await.unwrap();
     let dead = {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
         listener.local_addr().unwrap().to_string()
     };
     let endpoints = [deaf.local_addr().unwrap().to_string(), dead, cluster.endpoint(2)];

@@ -581,6 +581,8 @@ async fn bench_measures_every_operation_and_prints_the_promised_fields() {
             .map(|field| report[field].as_u64().unwrap())
             .collect();
         assert!(quantiles.is_sorted() && quantiles[0] > 0, "{quantiles:?}");
+        assert!(report["longest_gap_us"].as_u64().unwrap() > 0);
+        assert!(report.get("not_begun").is_none(), "there was no rate");
     }
     let text = run(
         &cluster,
@@ -594,6 +596,34 @@ async fn bench_measures_every_operation_and_prints_the_promised_fields() {
             "{word} is missing in {}",
             text.stdout()
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
+    let cluster = Cluster::start(3).await;
+    let load =
+        "bench --op mixed --reads 100 --skew zipf --consistency stale --rate 200 --duration 500ms --keys 5";
+    let report = run(&cluster, load.split(' ').chain(["--output", "json"])).await;
+    assert_eq!((report.status(), report.stderr()), (0, ""));
+    let report = report.json();
+    let count = |field: &str| report[field].as_u64().unwrap();
+    // However slow the machine is, every call that was due is told of.
+    assert_eq!(count("operations") + count("errors") + count("not_begun"), 100);
+    let reads: Vec<_> = cluster
+        .world()
+        .seen
+        .iter()
+        .filter_map(|seen| seen.consistency)
+        .collect();
+    assert!(
+        !reads.is_empty() && reads.iter().all(|how| *how == Consistency::Stale),
+        "{reads:?}"
+    );
+    for wrong in [["--reads", "101"], ["--distribution", "normal"], ["--rate", "0"]] {
+        run(&cluster, ["bench"].into_iter().chain(wrong))
+            .await
+            .fails(2, "");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -12,6 +12,13 @@ use rpc::{ConnectOptions, KvConnection};
 
 /// Generous: a loaded machine must not fail a test.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A loopback address of its own: no other test, and no outgoing connection, can take a port of it while a
+/// server is down.
+pub(crate) fn own_address() -> Ipv4Addr {
+    let [first, second, third, _] = rand::random::<u32>().to_be_bytes();
+    Ipv4Addr::new(127, first, second, third.clamp(2, 254))
+}
 
 /// A cluster file with `nodes` nodes on free ports, in a directory of its own.
 pub(crate) struct Cluster {
@@ -28,9 +35,10 @@ impl Cluster {
     /// `settings` stand in the `[raft]` section.
     pub(crate) fn with_settings(nodes: usize, settings: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
+        let address = own_address();
         // All are bound at once, so that no two are the same.
         let bound: Vec<_> = (0..2 * nodes)
-            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .map(|_| TcpListener::bind((address, 0)).unwrap())
             .collect();
         let ports: Vec<_> = bound.iter().map(|port| port.local_addr().unwrap()).collect();
         let (raft_addrs, client_addrs) = ports.split_at(nodes);
@@ -112,6 +120,10 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
 
     pub(crate) fn kill(&mut self) {
@@ -231,15 +243,48 @@ impl Caller {
         });
     }
 
-    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+    /// The next write has a number of its own.
+    pub(crate) fn begin_write(&mut self) {
+        self.sequence += 1;
+    }
+
+    /// Asks one server to put, as the write that was begun last.
+    pub(crate) fn put_at(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<Result<(), KvError>> {
         let connection = self.connect(addr)?;
-        let session = self.open_session(&connection)?;
+        let id = self.write_id(&connection)?;
+        let (key, value) = (key.to_owned().into(), value.to_owned().into());
+        let answer = self
+            .runtime
+            .block_on(connection.client().put(context(), id, key, value));
+        Some(answer.ok()?.map(drop))
+    }
+
+    /// Deletes exactly once, however often it has to ask.
+    pub(crate) fn delete(&mut self, cluster: &Cluster, key: &str) {
+        self.begin_write();
+        wait_until("the delete is acknowledged", || {
+            cluster.client_addrs.iter().find_map(|addr| {
+                let connection = self.connect(*addr)?;
+                let id = self.write_id(&connection)?;
+                let answer = connection.client().delete(context(), id, key.to_owned().into());
+                self.runtime.block_on(answer).ok()?.ok()
+            })
+        });
+    }
+
+    fn write_id(&mut self, connection: &KvConnection) -> Option<WriteId> {
+        let session = self.open_session(connection)?;
         let sequence = Sequence(self.sequence);
-        let id = WriteId {
+        Some(WriteId {
             session,
             sequence,
             lowest_outstanding: sequence,
-        };
+        })
+    }
+
+    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+        let connection = self.connect(addr)?;
+        let id = self.write_id(&connection)?;
         let (key, value) = (key.to_owned().into(), value.to_owned().into());
         self.runtime
             .block_on(connection.client().append(context(), id, key, value))

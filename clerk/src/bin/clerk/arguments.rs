@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clerk::Consistency;
+use clerk::load::{self, Load};
 
 use crate::duration;
 
@@ -158,9 +159,9 @@ pub(crate) enum Command {
     #[command(after_help = "Examples:
   clerk bench
   clerk bench --op get --clients 64 --duration 30s
-  clerk bench --op mixed --keys 100000 --value-size 1000
+  clerk bench --op mixed --reads 95 --keys 100000 --distribution zipf --value-size 1000
   clerk bench --rate 2000")]
-    Bench(Load),
+    Bench(LoadOptions),
 
     /// Print the completion script of a shell
     #[command(after_help = "Examples:
@@ -195,29 +196,78 @@ pub(crate) struct Range {
 }
 
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Load {
+pub(crate) struct LoadOptions {
     /// What each call does
     #[arg(long, default_value = "put")]
-    pub(crate) op: Operation,
+    op: Operation,
+    /// How many of a hundred calls read, with --op mixed
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
+    reads: u8,
     /// How many clients call at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) clients: u32,
+    clients: u32,
     /// How many connections the clients share; 0 chooses
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=256))]
-    pub(crate) connections: u32,
+    connections: u32,
     /// How long to measure, after a warm-up that is left out
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::parse)]
-    pub(crate) duration: Duration,
-    /// How many keys, each as likely as the other
+    duration: Duration,
+    /// How many keys
     #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
-    pub(crate) keys: u64,
+    keys: u64,
+    /// Which of the keys the calls choose
+    #[arg(long, visible_alias = "skew", value_name = "HOW", default_value = "uniform")]
+    distribution: KeyDistribution,
     /// How many bytes each value has
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
-    pub(crate) value_size: u32,
+    value_size: u32,
     /// Calls per second, all clients together, begun on time whether earlier ones have ended or not; latency
     /// then counts from the moment a call was due
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
-    pub(crate) rate: Option<u64>,
+    rate: Option<u64>,
+    /// How fresh reads must be
+    #[arg(long, value_name = "HOW", default_value = "linearizable")]
+    pub(crate) consistency: Freshness,
+}
+
+impl LoadOptions {
+    /// The load that they ask for.
+    pub(crate) fn load(&self) -> Load {
+        Load {
+            operation: match self.op {
+                Operation::Put => load::Operation::Put,
+                Operation::Get => load::Operation::Get,
+                Operation::Append => load::Operation::Append,
+                Operation::Mixed => load::Operation::Mixed {
+                    reads_percent: self.reads,
+                },
+            },
+            clients: self.clients,
+            warm_up: load::warm_up_for(self.duration),
+            duration: self.duration,
+            keys: self.keys,
+            distribution: match self.distribution {
+                KeyDistribution::Uniform => load::Distribution::Uniform,
+                KeyDistribution::Zipf => load::Distribution::Zipf,
+            },
+            value_bytes: self.value_size,
+            rate: self.rate,
+        }
+    }
+
+    /// How many connections they ask for, if they do.
+    pub(crate) fn connections(&self) -> Option<u32> {
+        (self.connections > 0).then_some(self.connections)
+    }
+}
+
+/// Which keys a benchmark's calls choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeyDistribution {
+    /// Each as likely as the other
+    Uniform,
+    /// Few keys get most of the calls: the n-th in proportion to 1/n^0.99, as in YCSB
+    Zipf,
 }
 
 /// What a benchmark's calls do.
@@ -229,7 +279,7 @@ pub(crate) enum Operation {
     Get,
     /// Append to a key
     Append,
-    /// Set or read a key, half each
+    /// Read a key or set it; --reads says how often
     Mixed,
 }
 

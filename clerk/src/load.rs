@@ -1,0 +1,282 @@
+//! A load on a key-value store and what came of it: what `clerk bench` and `deploy bench` measure with.
+//!
+//! Built with the feature `load`, which is part of `cli`. A [`Load`] says what to do, a [`Target`] is whom to do
+//! it to, and [`run`] gives an [`Outcome`]. Two kinds of load:
+//!
+//! - *closed loop*: each client has one call in flight and begins the next when it is answered. It finds out how
+//!   much the target can take. A target that stalls also stops the calls that would have shown it.
+//! - *open loop*, with [`Load::rate`]: calls are due at fixed moments, whatever became of the earlier ones, and a
+//!   latency counts from the moment the call was due. A stall shows in every call that it held up (no
+//!   *coordinated omission*), and calls that could not even begin are counted in [`Outcome::not_begun`].
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use clerk::load::{self, ClerkTarget, Load, Operation};
+//!
+//! # async fn example() -> Result<(), clerk::Error> {
+//! let load = Load {
+//!     operation: Operation::Mixed { reads_percent: 95 },
+//!     clients: 64,
+//!     duration: Duration::from_secs(5),
+//!     ..Load::default()
+//! };
+//! let settings = clerk::Clerk::builder().endpoints(["127.0.0.1:7102"]);
+//! let targets = ClerkTarget::connect(&settings, load.clients, load::connections(load.clients, None))?;
+//! load::prepare(&targets, &load).await?;
+//! let outcome = load::run(&targets, &load).await;
+//! println!("{:.0} ops/s, p99 {} µs", outcome.per_second(), outcome.quantile_us(0.99));
+//! # Ok(())
+//! # }
+//! ```
+
+mod client;
+mod gaps;
+mod keys;
+mod outcome;
+mod target;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use self::client::{Client, Clock};
+use self::gaps::Gaps;
+use self::outcome::Tally;
+pub use self::outcome::{LONGEST_LATENCY_US, Outcome};
+pub use self::target::{Call, ClerkTarget, Target};
+
+/// How many clients share a connection, unless said: enough for the server to take several requests at once
+/// off the socket, few enough for a second connection to use a second core.
+const CLIENTS_PER_CONNECTION: u32 = 32;
+/// How many connections are chosen at most: with 64 clients two were faster than one, and four slower than two.
+const MOST_CHOSEN_CONNECTIONS: u32 = 2;
+/// More calls in flight than this wait inside the clerk, which is not what is to be measured.
+const MOST_CLIENTS_PER_CONNECTION: u32 = 1_024;
+/// How many keys are written at once before a load that reads.
+const PRELOADS_IN_FLIGHT: u64 = 64;
+/// The longest warm-up that [`warm_up_for`] gives.
+const LONGEST_WARM_UP: Duration = Duration::from_secs(2);
+
+/// What the calls of a load do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    /// Set a key.
+    Put,
+    /// Read a key.
+    Get,
+    /// Append to a key.
+    Append,
+    /// Read a key, or else set it.
+    Mixed {
+        /// How many of a hundred calls read, 0 to 100.
+        reads_percent: u8,
+    },
+}
+
+impl Operation {
+    /// `put`, `get`, `append` or `mixed`.
+    ///
+    /// ```
+    /// assert_eq!(clerk::load::Operation::Mixed { reads_percent: 50 }.name(), "mixed");
+    /// ```
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::Append => "append",
+            Self::Mixed { .. } => "mixed",
+        }
+    }
+}
+
+/// Which keys the calls choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distribution {
+    /// Each as likely as the other.
+    Uniform,
+    /// The n-th key in proportion to n to the power of -0.99, as in YCSB: of 1,000 keys the first gets an eighth
+    /// of the calls.
+    Zipf,
+}
+
+/// What to do to a [`Target`], and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// What each call does.
+    pub operation: Operation,
+    /// How many clients there are; each has at most one call in flight. Above zero.
+    pub clients: u32,
+    /// How long calls are begun before any is counted.
+    pub warm_up: Duration,
+    /// How long calls are begun that count.
+    pub duration: Duration,
+    /// How many keys there are. Above zero.
+    pub keys: u64,
+    /// Which of them the calls choose.
+    pub distribution: Distribution,
+    /// How many bytes each value has.
+    pub value_bytes: u32,
+    /// Calls per second of all clients together; `None` is a closed loop. Above zero.
+    pub rate: Option<u64>,
+}
+
+impl Default for Load {
+    /// 32 clients put values of 100 bytes to 1,000 keys for 10 s, after 2 s that do not count.
+    ///
+    /// ```
+    /// assert_eq!(clerk::load::Load::default().clients, 32);
+    /// ```
+    fn default() -> Self {
+        Self {
+            operation: Operation::Put,
+            clients: 32,
+            warm_up: LONGEST_WARM_UP,
+            duration: Duration::from_secs(10),
+            keys: 1_000,
+            distribution: Distribution::Uniform,
+            value_bytes: 100,
+            rate: None,
+        }
+    }
+}
+
+impl Load {
+    fn value(&self) -> Bytes {
+        vec![b'v'; self.value_bytes as usize].into()
+    }
+}
+
+/// The warm-up that befits a load of `duration`: a fifth of it, 2 s at most.
+///
+/// ```
+/// # use std::time::Duration;
+/// assert_eq!(clerk::load::warm_up_for(Duration::from_secs(1)), Duration::from_millis(200));
+/// ```
+#[must_use]
+pub fn warm_up_for(duration: Duration) -> Duration {
+    (duration / 5).min(LONGEST_WARM_UP)
+}
+
+/// How many connections `clients` share: `chosen` if it is given, though never more than there are clients.
+///
+/// ```
+/// use clerk::load::connections;
+/// assert_eq!((connections(1, None), connections(256, None), connections(3, Some(10))), (1, 2, 3));
+/// ```
+#[must_use]
+pub fn connections(clients: u32, chosen: Option<u32>) -> u32 {
+    let connections = chosen.unwrap_or_else(|| {
+        let needed = clients.div_ceil(MOST_CLIENTS_PER_CONNECTION);
+        clients
+            .div_ceil(CLIENTS_PER_CONNECTION)
+            .min(MOST_CHOSEN_CONNECTIONS)
+            .max(needed)
+    });
+    connections.min(clients).max(1)
+}
+
+/// Opens every connection with a write, and writes all keys if `load` reads.
+///
+/// # Errors
+///
+/// The first error of a write.
+///
+/// # Panics
+///
+/// When `targets` is empty.
+pub async fn prepare<T: Target>(targets: &[T], load: &Load) -> Result<(), T::Error> {
+    for target in targets {
+        target.call(put(load, 0)).await?;
+    }
+    match load.operation {
+        Operation::Put | Operation::Append => Ok(()),
+        Operation::Get | Operation::Mixed { .. } => write_all_keys(targets, load).await,
+    }
+}
+
+/// Sets every key of `load` once.
+///
+/// # Errors
+///
+/// The first error of a write.
+///
+/// # Panics
+///
+/// When `targets` is empty.
+pub async fn write_all_keys<T: Target>(targets: &[T], load: &Load) -> Result<(), T::Error> {
+    let next = Arc::new(AtomicU64::new(0));
+    let mut writers = JoinSet::new();
+    for n in 0..PRELOADS_IN_FLIGHT.min(load.keys) {
+        let (target, load, next) = (pick(targets, n).clone(), load.clone(), Arc::clone(&next));
+        writers.spawn(async move {
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= load.keys {
+                    return Ok(());
+                }
+                target.call(put(&load, number)).await?;
+            }
+        });
+    }
+    while let Some(ended) = writers.join_next().await {
+        // Dropping the set ends the others. A writer that broke off has panicked, and told so.
+        ended.unwrap_or(Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Runs all clients to the end and gives what they saw. The clients are spread over `targets`, one target a
+/// connection.
+///
+/// # Panics
+///
+/// When `targets` is empty.
+pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
+    let clock = Clock::starting_now(load);
+    let gaps = Arc::new(Gaps::between(clock.start, clock.from));
+    let begun = Arc::new(AtomicU64::new(0));
+    let mut clients = JoinSet::new();
+    for number in 0..load.clients {
+        let target = pick(targets, number.into()).clone();
+        let client = Client::new(target, load, number, Arc::clone(&begun), Arc::clone(&gaps));
+        clients.spawn(client.run(clock));
+    }
+    let mut total = Tally::new();
+    while let Some(ended) = clients.join_next().await {
+        // A client that broke off has counted nothing.
+        if let Ok(tally) = ended {
+            total.add(tally);
+        }
+    }
+    // Calls that were still out at the end have been waited for: they belong to the time measured.
+    let end = clock.until.max(Instant::now());
+    let due = load.rate.map(|rate| clock.due_while_measured(rate));
+    total.conclude(end.duration_since(clock.from), due, gaps.longest_until(end))
+}
+
+/// The n-th key.
+fn key(number: u64) -> String {
+    format!("bench/{number:09}")
+}
+
+fn put(load: &Load, number: u64) -> Call {
+    Call::Put {
+        key: key(number),
+        value: load.value(),
+    }
+}
+
+fn pick<T>(targets: &[T], number: u64) -> &T {
+    let which = number % targets.len() as u64;
+    // The remainder is below a length, which is a usize.
+    &targets[usize::try_from(which).unwrap_or(0)]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! One client: makes one call after the other until the time is up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::Xoshiro256PlusPlus;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep_until};
+
+use super::gaps::Gaps;
+use super::keys::Keys;
+use super::outcome::Tally;
+use super::target::{Call, Target};
+use super::{Load, Operation, key};
+
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+/// When calls may begin, and when they count.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
+    pub(super) start: Instant,
+    /// Calls that begin earlier warm up.
+    pub(super) from: Instant,
+    /// No call begins later.
+    pub(super) until: Instant,
+}
+
+impl Clock {
+    pub(super) fn starting_now(load: &Load) -> Self {
+        let start = Instant::now();
+        let from = start + load.warm_up;
+        Self {
+            start,
+            from,
+            until: from + load.duration,
+        }
+    }
+
+    /// When the call of this number is due, at `rate` calls a second.
+    fn due(self, number: u64, rate: u64) -> Instant {
+        let nanos = u128::from(number) * NANOS_PER_SECOND / u128::from(rate.max(1));
+        self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
+
+    /// How many calls are due while it counts, at `rate` calls a second.
+    pub(super) fn due_while_measured(self, rate: u64) -> u64 {
+        let before = |moment: Instant| {
+            let calls = moment.duration_since(self.start).as_nanos() * u128::from(rate);
+            calls.div_ceil(NANOS_PER_SECOND)
+        };
+        u64::try_from(before(self.until) - before(self.from)).unwrap_or(u64::MAX)
+    }
+}
+
+pub(super) struct Client<T> {
+    target: T,
+    operation: Operation,
+    rate: Option<u64>,
+    value: Bytes,
+    keys: Keys,
+    random: Xoshiro256PlusPlus,
+    /// How many calls all clients have taken on, to keep a rate.
+    begun: Arc<AtomicU64>,
+    gaps: Arc<Gaps>,
+}
+
+impl<T: Target> Client<T> {
+    /// The client of this number; its number decides its keys.
+    pub(super) fn new(target: T, load: &Load, number: u32, begun: Arc<AtomicU64>, gaps: Arc<Gaps>) -> Self {
+        Self {
+            target,
+            operation: load.operation,
+            rate: load.rate,
+            value: load.value(),
+            keys: Keys::new(load.keys, load.distribution),
+            random: Xoshiro256PlusPlus::seed_from_u64(number.into()),
+            begun,
+            gaps,
+        }
+    }
+
+    pub(super) async fn run(mut self, clock: Clock) -> Tally<T::Error> {
+        let mut tally = Tally::new();
+        loop {
+            let due = self.wait_until_due(clock).await;
+            // Calls that were due and could not begin in time are not begun: the end is the end.
+            if due.max(Instant::now()) >= clock.until {
+                return tally;
+            }
+            let call = self.next_call();
+            let outcome = self.target.call(call).await;
+            let now = Instant::now();
+            if outcome.is_ok() {
+                self.gaps.acknowledged(now);
+            }
+            if due >= clock.from {
+                tally.count(outcome, now.duration_since(due));
+            }
+        }
+    }
+
+    /// When the next call counts as begun. With a rate that is when it was due, even if all clients were
+    /// busy then: a stall shows in every call that it held up.
+    async fn wait_until_due(&self, clock: Clock) -> Instant {
+        let Some(rate) = self.rate else {
+            return Instant::now();
+        };
+        let due = clock.due(self.begun.fetch_add(1, Ordering::Relaxed), rate);
+        sleep_until(due.min(clock.until)).await;
+        due
+    }
+
+    fn next_call(&mut self) -> Call {
+        let key = key(self.keys.next(&mut self.random));
+        let value = self.value.clone();
+        match self.operation {
+            Operation::Put => Call::Put { key, value },
+            Operation::Get => Call::Get { key },
+            Operation::Append => Call::Append { key, value },
+            Operation::Mixed { reads_percent } => {
+                if self.random.random_range(0..100) < reads_percent {
+                    Call::Get { key }
+                } else {
+                    Call::Put { key, value }
+                }
+            }
+        }
+    }
+}

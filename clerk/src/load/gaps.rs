@@ -1,0 +1,60 @@
+//! How long nothing was acknowledged.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The longest time between one acknowledged operation and the next, of whichever clients.
+///
+/// Moments are microseconds since the start.
+#[derive(Debug)]
+pub(super) struct Gaps {
+    start: Instant,
+    /// Gaps that end earlier belong to the warm-up.
+    from_us: u64,
+    /// When the latest operation was acknowledged.
+    latest_us: AtomicU64,
+    longest_us: AtomicU64,
+}
+
+impl Gaps {
+    /// Watches operations from `start` on, and counts gaps that reach beyond `from`.
+    pub(super) fn between(start: Instant, from: Instant) -> Self {
+        Self {
+            start,
+            from_us: micros(from.duration_since(start)),
+            latest_us: AtomicU64::new(0),
+            longest_us: AtomicU64::new(0),
+        }
+    }
+
+    /// An operation was acknowledged at `now`.
+    pub(super) fn acknowledged(&self, now: Instant) {
+        let now_us = micros(now.duration_since(self.start));
+        let latest_us = self.latest_us.fetch_max(now_us, Ordering::Relaxed);
+        self.count(latest_us, now_us);
+    }
+
+    /// The longest gap, in microseconds, with the one that is still open at `end`.
+    pub(super) fn longest_until(&self, end: Instant) -> u64 {
+        self.count(
+            self.latest_us.load(Ordering::Relaxed),
+            micros(end.duration_since(self.start)),
+        );
+        self.longest_us.load(Ordering::Relaxed)
+    }
+
+    /// Only the part of a gap that is measured counts.
+    fn count(&self, earlier_us: u64, later_us: u64) {
+        let gap_us = later_us.saturating_sub(earlier_us.max(self.from_us));
+        // Most gaps are short: reading first keeps the clients from taking the cache line from each other.
+        if gap_us > self.longest_us.load(Ordering::Relaxed) {
+            self.longest_us.fetch_max(gap_us, Ordering::Relaxed);
+        }
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
