@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
 mod cluster_file;
 mod demo;
 mod directory;
@@ -36,8 +37,11 @@ fn main() -> ExitCode {
     let reporter = Reporter::new(arguments.output);
     let outcome = match arguments.command {
         Command::Demo => run(demo::run(reporter)),
+        Command::Bench(bench) => run(async move { bench::run(&bench, reporter).await.map(|()| true) }),
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
         Command::Node(node) => return node::run(node),
+        #[cfg(feature = "etcd")]
+        Command::Guard(guard) => return bench::guard::run(&guard),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

@@ -1,7 +1,8 @@
-//! The `sim` program: runs seeds, and replays one.
+//! The `sim` program: runs seeds, replays one, and checks histories.
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod check;
 mod output;
 
 use std::num::NonZero;
@@ -12,7 +13,7 @@ use std::thread;
 
 use clap::Parser as _;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::output::Printer;
 
 /// The exit status when a seed fails.
@@ -20,6 +21,9 @@ const CHECK_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Check(check)) = &arguments.command {
+        return check::run(check);
+    }
     let mut printer = Printer::new(arguments.output);
     let passed = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => replay(seed, &mut printer),

@@ -34,6 +34,14 @@ impl<const W: usize> Bits<W> {
         self
     }
 
+    /// What is not in the other.
+    pub(super) fn and_not(mut self, other: &Self) -> Self {
+        for (own, other) in self.0.iter_mut().zip(other.0) {
+            *own &= !other;
+        }
+        self
+    }
+
     pub(super) fn is_subset_of(&self, other: &Self) -> bool {
         self.0.iter().zip(other.0).all(|(own, other)| own & !other == 0)
     }

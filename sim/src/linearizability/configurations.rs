@@ -134,6 +134,9 @@ fn take<const W: usize>(register: &mut Register<W>, step: Step<W>, slot: usize) 
         state: next,
     };
     let configuration = let_reads_happen(register, taken);
+    if register.is_hopeless(&configuration.used, configuration.state) {
+        return None;
+    }
     Some(Step {
         configuration,
         is_idle: is_unknown && configuration == taken,

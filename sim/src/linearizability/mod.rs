@@ -43,15 +43,24 @@
 
 mod bits;
 mod configurations;
+mod file;
 mod history;
 mod limits;
+mod needs;
+mod page;
 mod partition;
 mod register;
+mod text;
 mod values;
+mod window;
 mod worlds;
 
+pub use file::{FileError, read, to_json, write};
 pub use history::{Action, History, HistoryError, Operation, Outcome};
 pub use limits::Limits;
+pub use page::to_html;
+pub use text::{describe, to_text};
+pub use window::{Shown, Window, explain};
 
 use limits::{Budget, Exhausted};
 use partition::Part;

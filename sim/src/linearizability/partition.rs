@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::history::{Action, History, Operation, Outcome};
+use super::needs::{Causes, Timed, causes};
 use super::register::{Effect, KeyOperation};
 use super::values::{State, Values};
 
@@ -25,6 +26,10 @@ pub(super) struct Key {
     pub(super) values: Values,
     pub(super) literals: Vec<Bytes>,
     pub(super) operations: Vec<KeyOperation>,
+    /// By operation: the writes that can have led to what it saw, if it is a read.
+    pub(super) causes: Vec<Option<Causes>>,
+    /// By operation: the reads that it can have led to.
+    pub(super) consequences: Vec<Vec<usize>>,
 }
 
 /// A page of a scan that read several keys.
@@ -187,7 +192,10 @@ impl Part {
             values,
             literals: Vec::new(),
             operations: Vec::new(),
+            causes: Vec::new(),
+            consequences: Vec::new(),
         };
+        let mut timed = Vec::new();
         for &(place, operation) in &raw.operations {
             let Some(effect) = builder.effect_of(operation) else {
                 continue;
@@ -213,7 +221,13 @@ impl Part {
             };
             self.add_event(operation.start_us, Happening::Start, subject);
             self.add_event(end_us, happening, subject);
+            timed.push(Timed {
+                operation,
+                start_us: operation.start_us,
+                end_us,
+            });
         }
+        builder.add_causes(&timed);
         self.keys.push(builder);
     }
 
@@ -234,6 +248,19 @@ impl Part {
 }
 
 impl Key {
+    fn add_causes(&mut self, operations: &[Timed<'_>]) {
+        self.causes = causes(operations);
+        self.consequences = vec![Vec::new(); operations.len()];
+        for (read, causes) in self.causes.iter().enumerate() {
+            for &write in causes
+                .iter()
+                .flat_map(|causes| causes.last.iter().chain(&causes.first))
+            {
+                self.consequences[write].push(read);
+            }
+        }
+    }
+
     /// What an operation does, unless it is known to do nothing.
     fn effect_of(&mut self, operation: &Operation) -> Option<Effect> {
         let effect = match (&operation.action, &operation.outcome) {

@@ -30,6 +30,36 @@ pub(super) struct KeyOperation {
     pub(super) is_certain: bool,
 }
 
+/// An open operation.
+#[derive(Clone, Debug)]
+struct Open<const W: usize> {
+    effect: Effect,
+    needs: Needs<W>,
+}
+
+/// What an open read waits for: whether it can still come to see what it saw.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs<const W: usize> {
+    /// Open writes that can complete the value.
+    pub(super) open_last: Bits<W>,
+    /// There will be others, or it is not known.
+    pub(super) later_last: bool,
+    /// Open writes that can begin the value.
+    pub(super) open_first: Bits<W>,
+    /// There will be others, or it is not known.
+    pub(super) later_first: bool,
+}
+
+impl<const W: usize> Needs<W> {
+    /// Nothing is known, so anything may come.
+    pub(super) const UNKNOWN: Self = Self {
+        open_last: Bits::empty(),
+        later_last: true,
+        open_first: Bits::empty(),
+        later_first: true,
+    };
+}
+
 /// A key while it is searched. Each open operation has a slot, a number that is used again when it has ended.
 #[derive(Debug)]
 pub(super) struct Register<const W: usize> {
@@ -37,7 +67,9 @@ pub(super) struct Register<const W: usize> {
     literals: Vec<Bytes>,
     /// What appending a literal in a state leads to, once it is known.
     appended: HashMap<(State, u32), State>,
-    slots: Vec<Option<Effect>>,
+    /// The same for whether appending can lead from one state to another.
+    begins: HashMap<(State, State), bool>,
+    slots: Vec<Option<Open<W>>>,
     reads: Bits<W>,
     certain_writes: Bits<W>,
     unknown_writes: Bits<W>,
@@ -49,6 +81,7 @@ impl<const W: usize> Register<W> {
             values,
             literals,
             appended: HashMap::new(),
+            begins: HashMap::new(),
             slots: Vec::new(),
             reads: Bits::empty(),
             certain_writes: Bits::empty(),
@@ -68,8 +101,46 @@ impl<const W: usize> Register<W> {
             (_, false) => &mut self.unknown_writes,
         };
         *class = class.with(slot);
-        self.slots[slot] = Some(operation.effect.clone());
+        self.slots[slot] = Some(Open {
+            effect: operation.effect.clone(),
+            needs: Needs::UNKNOWN,
+        });
         slot
+    }
+
+    /// Says what the open read of a slot waits for.
+    pub(super) fn set_needs(&mut self, slot: usize, needs: Needs<W>) {
+        if let Some(open) = &mut self.slots[slot] {
+            open.needs = needs;
+        }
+    }
+
+    /// Whether some open read that has not happened yet cannot happen any more.
+    pub(super) fn is_hopeless(&mut self, used: &Bits<W>, state: State) -> bool {
+        let waiting = self.reads.and_not(used);
+        waiting.iter().any(|slot| {
+            let Some(Open {
+                effect: Effect::Read(seen),
+                needs,
+            }) = &self.slots[slot]
+            else {
+                return false;
+            };
+            let (seen, needs) = (*seen, *needs);
+            let can = |later: bool, open: &Bits<W>| later || !open.is_subset_of(used);
+            seen != state
+                && !(can(needs.later_last, &needs.open_last)
+                    && (can(needs.later_first, &needs.open_first) || self.begins(state, seen)))
+        })
+    }
+
+    /// Whether appending to what is there can lead to `value`.
+    fn begins(&mut self, state: State, value: State) -> bool {
+        let values = &self.values;
+        *self
+            .begins
+            .entry((state, value))
+            .or_insert_with(|| values.begins(state, value))
     }
 
     /// Takes the slot back.
@@ -94,9 +165,8 @@ impl<const W: usize> Register<W> {
 
     /// What is known of the open operation in a slot.
     pub(super) fn effect(&self, slot: usize) -> &Effect {
-        self.slots[slot]
-            .as_ref()
-            .expect("only slots of open operations are asked for")
+        let open = self.slots[slot].as_ref();
+        &open.expect("only slots of open operations are asked for").effect
     }
 
     /// The state after the open operation took effect in `state`, unless its answer would have been another.

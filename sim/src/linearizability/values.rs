@@ -80,6 +80,21 @@ impl Values {
         }
     }
 
+    /// Whether appending in `state` can lead to `value`, a value that was read.
+    pub(super) fn begins(&self, state: State, value: State) -> bool {
+        let (Some(begin), Some(whole)) = (self.beginning(state), self.beginning(value)) else {
+            return state == State::ABSENT && value != State::ABSENT;
+        };
+        let whole = &self.read[whole.place][..whole.length];
+        whole.starts_with(&self.read[begin.place][..begin.length])
+    }
+
+    fn beginning(&self, State(number): State) -> Option<Beginning> {
+        (number as usize)
+            .checked_sub(2)
+            .map(|place| self.beginnings[place])
+    }
+
     /// Whether some value that was read has `part` in it.
     pub(super) fn contains(&self, part: &[u8]) -> bool {
         // What a value has in common with the one before was looked at there.

@@ -6,7 +6,7 @@ use super::bits::Bits;
 use super::configurations::{Configuration, Configurations, Goal, forget, lead_on, let_reads_happen};
 use super::limits::{Budget, Exhausted};
 use super::partition::{Event, Happening, Part, Scan, Subject};
-use super::register::{Effect, Register};
+use super::register::{Effect, Needs, Register};
 
 /// A state of affairs that the answers so far allow: which open scans have taken effect, and what each key may
 /// be. The keys have nothing to do with each other.
@@ -32,13 +32,33 @@ impl<const W: usize> World<W> {
     }
 }
 
+/// Where an operation of a key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slot {
+    NotYet,
+    Open(usize),
+    Closed,
+}
+
+impl Slot {
+    fn open(self) -> Option<usize> {
+        match self {
+            Self::Open(slot) => Some(slot),
+            Self::NotYet | Self::Closed => None,
+        }
+    }
+}
+
 /// The registers of a part and all worlds.
 #[derive(Debug)]
 struct Search<'a, const W: usize> {
     part: &'a Part,
     registers: Vec<Register<W>>,
     /// By key and operation: its slot, while it is open.
-    slots: Vec<Vec<usize>>,
+    slots: Vec<Vec<Slot>>,
+    /// Whether hopeless configurations are dropped at once. Without it the search is slow, and sees a violation
+    /// only when the operation ends that cannot be explained.
+    looks_ahead: bool,
     open_scans: Vec<usize>,
     worlds: Vec<World<W>>,
 }
@@ -47,11 +67,21 @@ impl Part {
     /// The operation of this part that cannot be explained, by its place in the history.
     pub(super) fn search(&self, budget: &mut Budget) -> Result<Option<usize>, Exhausted> {
         match self.most_open() {
-            0..=64 => Search::<1>::new(self).run(budget),
-            65..=256 => Search::<4>::new(self).run(budget),
-            257..=2048 => Search::<32>::new(self).run(budget),
+            0..=64 => self.search_with::<1>(budget),
+            65..=256 => self.search_with::<4>(budget),
+            257..=2048 => self.search_with::<32>(budget),
             _ => Err(Exhausted::OpenOperations(Bits::<32>::CAPACITY)),
         }
+    }
+
+    fn search_with<const W: usize>(&self, budget: &mut Budget) -> Result<Option<usize>, Exhausted> {
+        let found = Search::<W>::new(self, true).run(budget)?;
+        if found.is_none() {
+            return Ok(None);
+        }
+        // Who looks ahead sees it before the operation ends that is to blame.
+        let blamed = Search::<W>::new(self, false).run(budget);
+        Ok(blamed.unwrap_or(None).or(found))
     }
 
     /// How many operations of one key are open at once, at most.
@@ -71,7 +101,7 @@ impl Part {
 }
 
 impl<'a, const W: usize> Search<'a, W> {
-    fn new(part: &'a Part) -> Self {
+    fn new(part: &'a Part, looks_ahead: bool) -> Self {
         let keys = part.keys.iter();
         let initial = keys.clone().map(|key| {
             let configuration = Configuration {
@@ -88,8 +118,9 @@ impl<'a, const W: usize> Search<'a, W> {
             registers: registers.collect(),
             slots: keys
                 .clone()
-                .map(|key| vec![usize::MAX; key.operations.len()])
+                .map(|key| vec![Slot::NotYet; key.operations.len()])
                 .collect(),
+            looks_ahead,
             open_scans: Vec::new(),
             worlds: vec![World {
                 scans: Vec::new(),
@@ -123,17 +154,47 @@ impl<'a, const W: usize> Search<'a, W> {
     }
 
     fn start(&mut self, key: usize, operation: usize) {
-        let operation_of_key = &self.part.keys[key].operations[operation];
-        self.slots[key][operation] = self.registers[key].open(operation_of_key);
-        if matches!(operation_of_key.effect, Effect::Read(_)) {
+        let part = self.part;
+        let started = &part.keys[key].operations[operation];
+        self.slots[key][operation] = Slot::Open(self.registers[key].open(started));
+        if matches!(started.effect, Effect::Read(_)) {
+            self.update_needs(key, operation);
             self.change(key, |register, from| {
                 let mut after: Configurations<W> =
                     from.iter().map(|&one| let_reads_happen(register, one)).collect();
+                after.retain(|one| !register.is_hopeless(&one.used, one.state));
                 after.sort_unstable();
                 after.dedup();
                 after
             });
+            self.worlds.retain(|world| !world.keys[key].is_empty());
+        } else {
+            for &read in &part.keys[key].consequences[operation] {
+                self.update_needs(key, read);
+            }
         }
+    }
+
+    /// Tells an open read which of the writes that can have led to what it saw are open, or still to come.
+    fn update_needs(&mut self, key: usize, read: usize) {
+        let slots = &self.slots[key];
+        let (Slot::Open(slot), Some(causes), true) =
+            (slots[read], &self.part.keys[key].causes[read], self.looks_ahead)
+        else {
+            return;
+        };
+        let open = |causes: &[usize]| {
+            let open = causes.iter().filter_map(|&write| slots[write].open());
+            open.fold(Bits::empty(), Bits::with)
+        };
+        let later = |causes: &[usize]| causes.iter().any(|&write| slots[write] == Slot::NotYet);
+        let needs = Needs {
+            open_last: open(&causes.last),
+            later_last: later(&causes.last),
+            open_first: open(&causes.first),
+            later_first: later(&causes.first),
+        };
+        self.registers[key].set_needs(slot, needs);
     }
 
     fn end(&mut self, key: usize, operation: usize, budget: &mut Budget) -> Result<(), Exhausted> {
@@ -143,7 +204,10 @@ impl<'a, const W: usize> Search<'a, W> {
         if !scans.is_empty() {
             self.branch(&scans, budget)?;
         }
-        let goal = Goal::Effect(self.slots[key][operation]);
+        let Slot::Open(slot) = self.slots[key][operation] else {
+            unreachable!("what ends has begun")
+        };
+        let goal = Goal::Effect(slot);
         let mut done: Vec<(Rc<Configurations<W>>, Rc<Configurations<W>>)> = Vec::new();
         for world in &mut self.worlds {
             let from = Rc::clone(&world.keys[key]);
@@ -165,8 +229,14 @@ impl<'a, const W: usize> Search<'a, W> {
 
     /// Ends an operation that has taken effect everywhere, or may never.
     fn free(&mut self, key: usize, operation: usize) {
-        let slot = self.slots[key][operation];
+        let Slot::Open(slot) = self.slots[key][operation] else {
+            return;
+        };
+        self.slots[key][operation] = Slot::Closed;
         self.registers[key].close(slot);
+        for &read in &self.part.keys[key].consequences[operation] {
+            self.update_needs(key, read);
+        }
         self.change(key, |register, from| forget(register, from, slot));
         if !self.open_scans.is_empty() {
             self.let_scans_happen();
@@ -178,7 +248,7 @@ impl<'a, const W: usize> Search<'a, W> {
     fn change(
         &mut self,
         key: usize,
-        change: impl Fn(&Register<W>, &[Configuration<W>]) -> Configurations<W>,
+        change: impl Fn(&mut Register<W>, &[Configuration<W>]) -> Configurations<W>,
     ) {
         let mut done: Vec<(Rc<Configurations<W>>, Rc<Configurations<W>>)> = Vec::new();
         for world in &mut self.worlds {
@@ -186,7 +256,7 @@ impl<'a, const W: usize> Search<'a, W> {
             let to = match done.iter().find(|(known, _)| Rc::ptr_eq(known, from)) {
                 Some((_, to)) => Rc::clone(to),
                 None => {
-                    let to = Rc::new(change(&self.registers[key], from));
+                    let to = Rc::new(change(&mut self.registers[key], from));
                     done.push((Rc::clone(from), Rc::clone(&to)));
                     to
                 }

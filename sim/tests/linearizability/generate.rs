@@ -182,3 +182,18 @@ fn change_answer(operation: &mut Operation, other: Outcome) {
         _ => {}
     }
 }
+
+/// The same operation on another key.
+pub(crate) fn with_key(mut operation: Operation, number: u64) -> Operation {
+    let name = Bytes::from(format!("key {number}"));
+    match &mut operation.action {
+        Action::Put { key, .. }
+        | Action::Append { key, .. }
+        | Action::Delete { key }
+        | Action::Get { key } => {
+            *key = name;
+        }
+        Action::Scan { .. } => {}
+    }
+    operation
+}

@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod build;
+mod files;
 mod generate;
 mod known;
 mod random;

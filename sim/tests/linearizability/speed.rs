@@ -1,6 +1,6 @@
 //! The checker is fast enough, and stops when it is told to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
@@ -54,4 +54,38 @@ fn a_limit_is_kept_and_told() {
         run(1, 1_000, 0, limits).verdict,
         Verdict::Undecided { .. }
     ));
+}
+
+/// Eight clients on each key at once: the hardest way to have so many operations.
+#[test]
+#[ignore = "takes a release build: cargo test --release -p sim --test linearizability -- --ignored --nocapture"]
+fn a_hundred_busy_keys_with_a_thousand_operations_each_take_less_than_two_seconds() {
+    let mut operations = Vec::new();
+    for number in 0..100 {
+        let shape = Shape {
+            keys: 1,
+            clients: 8,
+            operations: 1_000,
+            unknown_per_mille: 10,
+            scans_per_mille: 0,
+            different_values: u64::MAX,
+        };
+        let of_one_key = generate::history(&mut Pcg64Mcg::seed_from_u64(number), shape);
+        operations.extend(
+            of_one_key
+                .into_iter()
+                .map(|operation| generate::with_key(operation, number)),
+        );
+    }
+    let history = history(operations);
+    let started = Instant::now();
+    let report = check(&history, Limits::default());
+    println!("{report:?} in {:?}", started.elapsed());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let started = Instant::now();
+    let report = run(100, 100_000, 1, Limits::default());
+    println!("with scans: {report:?} in {:?}", started.elapsed());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(started.elapsed() < Duration::from_secs(2));
 }
