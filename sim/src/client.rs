@@ -137,6 +137,16 @@ impl Client {
         self.current.is_none() && self.script.is_empty() && self.next.is_none()
     }
 
+    /// Whether it goes on by itself.
+    pub(crate) fn is_random(&self) -> bool {
+        self.workload.is_some()
+    }
+
+    /// Whether nothing is under way, so that a wake-up begins the next operation.
+    pub(crate) fn is_free(&self) -> bool {
+        self.current.is_none()
+    }
+
     /// The operation that was begun last.
     pub(crate) fn last_operation(&self) -> Option<OperationId> {
         self.last

@@ -39,7 +39,10 @@ impl Simulation<'_> {
 
     pub(crate) fn request_arrives(&mut self, to: NodeId, origin: Origin) {
         let life = self.life_of(to);
-        if !self.passes(origin.from, to, origin.connection) || self.server(life).is_none() {
+        if self.network.connection(origin.from, to) != origin.connection {
+            return self.lose_at_once(origin.caller(), to, origin.chunk);
+        }
+        if !self.network.is_open(origin.from, to) || self.server(life).is_none() {
             return self.lose(origin.caller(), to, origin.chunk);
         }
         self.input(life, |server| server.receive_request(origin));
@@ -82,14 +85,13 @@ impl Simulation<'_> {
             connection,
             chunk,
         } = answer;
-        if !self.passes(from, to.node, connection) {
+        if self.network.connection(from, to.node) != connection {
+            return self.lose_at_once(to, from, chunk);
+        }
+        if !self.network.is_open(from, to.node) {
             return self.lose(to, from, chunk);
         }
         self.input(to, |server| server.receive_response(from, message, chunk));
-    }
-
-    fn passes(&self, from: NodeId, to: NodeId, connection: u64) -> bool {
-        self.network.is_open(from, to) && self.network.connection(from, to) == connection
     }
 
     pub(crate) fn deliveries(&mut self) -> Vec<Micros> {
@@ -99,14 +101,25 @@ impl Simulation<'_> {
 
     /// The caller learns at once, when the connection breaks, or only by its timeout.
     pub(crate) fn lose(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
-        self.totals.drops += 1;
-        let delay = if self.generator.random_ratio(3, 4) {
-            self.generator.random_range(100..=50 * MILLISECOND)
-        } else if chunk.is_some() {
+        if self.generator.random_ratio(3, 4) {
+            return self.lose_at_once(caller, peer, chunk);
+        }
+        let timeout = if chunk.is_some() {
             CHUNK_TIMEOUT
         } else {
             CALL_TIMEOUT
         };
+        self.lose_after(timeout, caller, peer, chunk);
+    }
+
+    /// The connection broke, and both ends know it.
+    fn lose_at_once(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+        let delay = self.generator.random_range(100..=50 * MILLISECOND);
+        self.lose_after(delay, caller, peer, chunk);
+    }
+
+    fn lose_after(&mut self, delay: Micros, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+        self.totals.drops += 1;
         let life = caller;
         self.queue.schedule(delay, Event::Lost { life, peer, chunk });
     }

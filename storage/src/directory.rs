@@ -5,6 +5,7 @@
 //!   raft-storage.lock   held with an OS file lock as long as a store is open
 //!   raft-storage        the marker: whose directory this is, and whether its creation was finished
 //!   high-water          how far this node has acknowledged
+//!   journal/            what is acknowledged and not yet in the database
 //!   sled/               the database: hard state, log, which snapshot
 //!   snapshots/          the snapshot files
 //! ```
@@ -15,7 +16,7 @@
 //! 2. The lock file. *Not counted as content: as after 1.*
 //! 3. The marker with state `Creating`. *The next open clears what step 4 left and starts anew: nothing was
 //!    ever acknowledged, because the first write comes after step 6.*
-//! 4. `sled/` with the first batch, `snapshots/`, `high-water`; all synced. *As after 3.*
+//! 4. `snapshots/`, `sled/` with the first batch, `journal/`, `high-water`; all synced. *As after 3.*
 //! 5. The marker with state `Ready`, by rename. *Before the rename as after 3; after it the store exists.*
 //! 6. The directory is synced. *From here on the marker says that a store was here; if the rest is gone, the
 //!    contents were lost and opening is refused.*
@@ -33,6 +34,7 @@ use crate::durability::{self, SLED_CONFIG_FILE, SLED_DATA_FILE};
 use crate::error::StorageError;
 use crate::hard_state::{Identity, SMALL_RECORD_LIMIT_BYTES};
 use crate::high_water::HIGH_WATER_FILE;
+use crate::journal::JOURNAL_FILES;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 const LOCK_FILE: &str = "raft-storage.lock";
@@ -40,6 +42,7 @@ const MARKER_FILE: &str = "raft-storage";
 const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
 const SLED_DIR: &str = "sled";
 const SNAPSHOTS_DIR: &str = "snapshots";
+const JOURNAL_DIR: &str = "journal";
 
 /// What file systems put into an empty directory by themselves.
 const NOT_CONTENT: [&str; 3] = [LOCK_FILE, MARKER_TEMPORARY_FILE, "lost+found"];
@@ -103,6 +106,10 @@ impl DataDir {
         snapshots_dir(&self.path)
     }
 
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.path.join(JOURNAL_DIR)
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -123,7 +130,7 @@ impl DataDir {
     /// Announces that a store is about to be created here, and clears what an unfinished creation left.
     pub(crate) fn begin_creation(&self, identity: &Identity) -> Result<(), StorageError> {
         self.write_marker(identity, Stage::Creating)?;
-        for leftover in [self.sled_dir(), self.snapshots_dir()] {
+        for leftover in [self.sled_dir(), self.snapshots_dir(), self.journal_dir()] {
             match fs::remove_dir_all(&leftover) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StorageError::io("remove", &leftover, error));
@@ -176,6 +183,8 @@ impl DataDir {
             sled_dir.join(SLED_CONFIG_FILE),
             PathBuf::from(SNAPSHOTS_DIR),
             PathBuf::from(HIGH_WATER_FILE),
+            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[0]),
+            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[1]),
         ];
         match parts.iter().find(|part| !self.path.join(part).exists()) {
             None => Ok(()),

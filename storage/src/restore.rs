@@ -7,12 +7,12 @@ use raft_core::{Entry, LogIndex, Restored};
 use serde::de::DeserializeOwned;
 
 use crate::changes::{Span, State};
-use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{
     HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
     SNAPSHOT_KEY, SnapshotRecord,
 };
+use crate::overlay::View;
 use crate::record::{Assembly, Content, LOG_PREFIX, LogRecord, RecordKey};
 use crate::rules::MAX_INDEX;
 use crate::sealed;
@@ -51,15 +51,25 @@ fn at(index: LogIndex, what: impl Into<String>) -> Fault {
 }
 
 /// Reads the store, which must belong to `identity`.
-pub(crate) fn load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, StorageError> {
-    try_load(tree, identity).map_err(|fault| StorageError::Damaged {
+pub(crate) fn load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, StorageError> {
+    try_load(tree, identity).map_err(|fault| damaged(tree, fault))
+}
+
+/// The number of the batch that the root of the store names.
+pub(crate) fn last_batch(tree: &View<'_>) -> Result<u64, StorageError> {
+    let root = read_small(tree, ROOT_KEY).and_then(|root: Root| check_root(&root).map(|()| root.batch));
+    root.map_err(|fault| damaged(tree, fault))
+}
+
+fn damaged(tree: &View<'_>, fault: Fault) -> StorageError {
+    StorageError::Damaged {
         path: tree.path().to_path_buf(),
         what: fault.what,
         index: fault.index,
-    })
+    }
 }
 
-fn try_load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, Fault> {
+fn try_load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, Fault> {
     let root: Root = read_small(tree, ROOT_KEY)?;
     check_root(&root)?;
     let stored_identity: Identity = read_small(tree, IDENTITY_KEY)?;
@@ -96,7 +106,7 @@ fn name_of(key: &[u8]) -> String {
     format!("record {:?}", key.escape_ascii().to_string())
 }
 
-fn read_small<T: DeserializeOwned>(tree: &DurableTree, key: &[u8]) -> Result<T, Fault> {
+fn read_small<T: DeserializeOwned>(tree: &View<'_>, key: &[u8]) -> Result<T, Fault> {
     let value = tree
         .get(key)?
         .ok_or_else(|| format!("{} is missing", name_of(key)))?;

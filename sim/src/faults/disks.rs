@@ -139,11 +139,4 @@ impl Simulation<'_> {
         self.totals.refusals += 1;
         Ok(())
     }
-
-    /// Whether `node` stays away because its disk is damaged.
-    pub(crate) fn is_excused(&self, node: NodeId) -> bool {
-        self.machines
-            .get(&node)
-            .is_some_and(|machine| machine.refused.is_some())
-    }
 }

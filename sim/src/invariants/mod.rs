@@ -8,6 +8,7 @@ pub(crate) mod exactly_once;
 pub(crate) mod fresh_reads;
 pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;
+pub(crate) mod linearizable;
 pub(crate) mod log_matching;
 pub(crate) mod state_machine_safety;
 

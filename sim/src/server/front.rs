@@ -146,6 +146,13 @@ impl Server {
         self.flush();
     }
 
+    /// A command arrives for which nobody waits. `None` if this node takes none.
+    pub(crate) fn propose(&mut self, command: Bytes) -> Option<(Term, LogIndex)> {
+        let taken = self.driver.node_mut().propose(command).ok();
+        self.flush();
+        taken
+    }
+
     fn submit(&mut self, command: Bytes, waiter: WriteWaiter) {
         if let Err(error) = self.admit() {
             return waiter.complete(Err(error));
