@@ -6,4 +6,5 @@
 
 mod demo;
 mod deploy_process;
+mod torture;
 mod up;
