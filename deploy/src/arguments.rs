@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::bench::arguments::{BENCH_EXAMPLES, BenchArguments};
 use crate::report::Format;
 
 /// As far as a whole number goes in a TOML file.
@@ -20,6 +21,7 @@ Examples:
   deploy torture --duration 20s        kill and pause nodes and cut links, and check what clients saw
   deploy up                            three nodes on 127.0.0.1, their data in ./kv-cluster
   deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
+  deploy bench --quick                 how fast it is on this machine, in about 20 seconds
 
 Exit status: 0 done, 1 a check did not hold, 2 wrong usage or configuration, 3 not done.";
 
@@ -74,9 +76,16 @@ pub(crate) enum Command {
     /// Kill and pause nodes and cut links under load, and check that what clients saw is linearizable
     #[command(after_help = TORTURE_EXAMPLES)]
     Torture(TortureArguments),
+    /// Measure a fresh local cluster, alone or side by side with another store
+    #[command(after_help = BENCH_EXAMPLES)]
+    Bench(BenchArguments),
     /// Be a node: what `demo` and `up` start
     #[command(hide = true, disable_help_flag = true)]
     Node(NodeArguments),
+    /// Run another program and end it when stdin ends: what `bench` starts a peer's nodes with
+    #[cfg(feature = "etcd")]
+    #[command(hide = true, disable_help_flag = true)]
+    Guard(crate::bench::guard::GuardArguments),
 }
 
 /// Options of `deploy up`. What is not given comes from `DIR/cluster.toml`, or else from the defaults.

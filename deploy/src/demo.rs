@@ -4,7 +4,7 @@ mod agreement;
 mod clients;
 mod events;
 mod history;
-mod progress;
+pub(crate) mod progress;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -83,6 +83,14 @@ pub(crate) enum Error {
         /// What came of it.
         source: clerk::Error,
     },
+    /// A benchmark cannot go on.
+    #[error("{system}: {problem}")]
+    Bench {
+        /// Whose cluster it was.
+        system: &'static str,
+        /// What went wrong with it.
+        problem: String,
+    },
     /// Ctrl-C or a signal to stop.
     #[error("interrupted")]
     Interrupted,

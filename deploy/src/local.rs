@@ -40,13 +40,19 @@ impl LocalCluster {
     ///
     /// When one cannot be started, those that were are ended.
     pub(crate) fn start(dir: &Path, file: ClusterFile) -> Result<Self, Error> {
+        let ids: Vec<u64> = file.nodes.iter().map(|node| node.id).collect();
+        Self::start_some(dir, file, &ids)
+    }
+
+    /// As [`Self::start`], but starts only the nodes of these ids.
+    pub(crate) fn start_some(dir: &Path, file: ClusterFile, ids: &[u64]) -> Result<Self, Error> {
         let mut cluster = Self {
             dir: dir.to_owned(),
             file,
             nodes: BTreeMap::new(),
         };
-        for id in cluster.ids() {
-            cluster.start_node(id)?;
+        for id in ids {
+            cluster.start_node(*id)?;
         }
         Ok(cluster)
     }
@@ -77,6 +83,13 @@ impl LocalCluster {
     pub(crate) fn kill(&mut self, id: u64) {
         if let Some(node) = self.nodes.get_mut(&id) {
             node.kill();
+        }
+    }
+
+    /// Asks node `id` to stop in order. Does not wait.
+    pub(crate) fn ask_to_stop(&mut self, id: u64) {
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.ask_to_stop();
         }
     }
 

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod bench;
 mod cluster_file;
 mod demo;
 mod directory;
@@ -38,9 +39,12 @@ fn main() -> ExitCode {
     let reporter = Reporter::new(arguments.output);
     let outcome = match arguments.command {
         Command::Demo => run(demo::run(reporter)),
+        Command::Bench(bench) => run(async move { bench::run(&bench, reporter).await.map(|()| true) }),
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
         Command::Torture(torture) => run(async move { torture::run(&torture, reporter).await }),
         Command::Node(node) => return node::run(node),
+        #[cfg(feature = "etcd")]
+        Command::Guard(guard) => return bench::guard::run(&guard),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

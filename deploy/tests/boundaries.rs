@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// The crates of this workspace.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "raft-core",
     "skiplist",
     "storage",
+    "faulty-disk",
     "rpc",
     "kv-server",
     "clerk",
@@ -94,6 +95,14 @@ fn raft_core_is_pure() {
 }
 
 #[test]
+fn faulty_disk_knows_none_of_ours_and_is_in_no_program() {
+    assert_without("faulty-disk", &[], &ours_except(&["faulty-disk"]));
+    for package in ours_except(&["faulty-disk"]) {
+        assert_without(package, &[], &["faulty-disk", "fuser"]);
+    }
+}
+
+#[test]
 fn skiplist_knows_none_of_ours() {
     assert_without("skiplist", &[], &ours_except(&["skiplist"]));
 }
@@ -125,6 +134,11 @@ fn clerk_knows_no_server() {
 fn an_application_that_embeds_clerk_compiles_nothing_of_its_command_line() {
     let command_line = ["clap", "clap_complete", "indicatif", "hdrhistogram"];
     assert_without("clerk", &["--no-default-features"], &command_line);
+}
+
+#[test]
+fn deploy_compiles_no_client_of_another_store_unless_asked() {
+    assert_without("deploy", &[], &["etcd-client", "tonic", "prost"]);
 }
 
 #[test]

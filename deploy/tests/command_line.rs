@@ -38,7 +38,12 @@ fn refused_up(dir: &Path, options: &[&str]) -> String {
 
 #[test]
 fn help_shows_examples_and_no_hidden_command() {
-    for arguments in [&["--help"][..], &["demo", "--help"], &["up", "--help"]] {
+    for arguments in [
+        &["--help"][..],
+        &["demo", "--help"],
+        &["up", "--help"],
+        &["bench", "--help"],
+    ] {
         let output = deploy(arguments);
         assert!(output.status.success());
         assert!(stdout(&output).contains("Examples:"), "{arguments:?}");
@@ -62,6 +67,9 @@ fn wrong_usage_is_an_error_on_stderr_with_exit_status_2() {
         &["up", "--nodes", "0"],
         &["up", "--nodes", "x"],
         &["demo", "--nodes", "3"],
+        &["bench", "--against", "nobody"],
+        &["bench", "--rounds", "0"],
+        &["bench", "--quick", "--full"],
     ] {
         let output = deploy(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

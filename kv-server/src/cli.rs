@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   kv-server --config cluster.toml --id 1
   kv-server --config cluster.toml --id 1 --check
+  kv-server inspect --data-dir data/node-1      # looks into a stopped node's data; see inspect --help
   kv-server --config cluster.toml --id 1 --data-dir /var/lib/kv-server --log info,raft_core=debug
 
 A cluster file, the same on every node:

@@ -81,6 +81,7 @@ mod disk_watch;
 pub mod driver;
 mod exit;
 pub mod group_commit;
+mod inspect;
 mod limits;
 pub mod logging;
 mod map;

@@ -25,10 +25,16 @@ pub(crate) struct Deploy {
 impl Deploy {
     /// Starts it with a temporary directory of its own.
     pub(crate) fn start(arguments: &[&str], tmp: &Path) -> Self {
+        Self::start_with(arguments, tmp, &[])
+    }
+
+    /// The same, with these variables in its environment.
+    pub(crate) fn start_with(arguments: &[&str], tmp: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_deploy"))
             .args(["--output", "json"])
             .args(arguments)
             .env("TMPDIR", tmp)
+            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

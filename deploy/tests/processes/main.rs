@@ -4,6 +4,7 @@
     reason = "a test that cannot go on should say so and fail"
 )]
 
+mod bench;
 mod demo;
 mod deploy_process;
 mod torture;

@@ -6,6 +6,7 @@
 )]
 
 mod full_disk;
+mod inspect;
 mod refusals;
 mod serving;
 mod support;

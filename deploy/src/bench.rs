@@ -1,0 +1,113 @@
+//! `deploy bench`: measures fresh local clusters, of ours alone or side by side with another store.
+//!
+//! Each measurement has a cluster of its own, started for it and thrown away after it. With a peer the two take
+//! turns, and the order changes from round to round, so that whatever else the machine does meets both alike. The
+//! clients run in this process, the same number on the same number of connections for either store.
+
+pub(crate) mod arguments;
+mod compare;
+#[cfg(feature = "etcd")]
+mod etcd;
+mod failover;
+#[cfg(feature = "etcd")]
+pub(crate) mod guard;
+mod measure;
+mod memory;
+mod ours;
+mod pause;
+mod plot;
+mod result;
+mod start;
+mod statistics;
+mod system;
+mod table;
+mod usage;
+mod workload;
+
+use std::fs;
+use std::path::Path;
+
+use self::arguments::{BenchArguments, Peer};
+use self::start::Start;
+use self::system::System;
+use crate::error::Error;
+use crate::report::Reporter;
+use crate::signals::StopSignals;
+
+/// What `statfs` calls a file system that is in memory.
+#[cfg(target_os = "linux")]
+const TMPFS: rustix::fs::FsWord = 0x0102_1994;
+
+/// Measures what `arguments` ask for. A signal ends it, its clusters and their data.
+pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    let mut signals = StopSignals::listen()?;
+    tokio::select! {
+        outcome = measure_all(arguments, reporter) => outcome,
+        () = signals.next() => Err(Error::Interrupted),
+    }
+}
+
+async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    for dir in [&arguments.dir, &arguments.plots].into_iter().flatten() {
+        fs::create_dir_all(dir).map_err(Error::system(format!("create {}", dir.display())))?;
+    }
+    let (systems, missing) = systems(arguments.against);
+    reporter.tell(&Start::new(
+        &systems,
+        missing,
+        is_in_memory(arguments.dir.as_deref()),
+    ));
+    if let Some(times) = arguments.failover {
+        return failover::run(arguments, &systems, times, reporter).await;
+    }
+    if arguments.pause {
+        return pause::run(arguments, reporter).await;
+    }
+    if arguments.memory {
+        return memory::run(arguments, &systems, reporter).await;
+    }
+    let results = compare::run(arguments, &systems, reporter).await?;
+    if let Some(dir) = &arguments.plots {
+        plot::write_all(dir, &results)?;
+    }
+    Ok(())
+}
+
+/// Who takes part: ours and, if it can be had, the peer; or else why it cannot.
+fn systems(peer: Option<Peer>) -> (Vec<System>, Option<String>) {
+    match peer.map(find) {
+        None => (vec![System::Ours], None),
+        Some(Ok(peer)) => (vec![System::Ours, peer], None),
+        Some(Err(missing)) => (vec![System::Ours], Some(missing)),
+    }
+}
+
+#[cfg(feature = "etcd")]
+fn find(peer: Peer) -> Result<System, String> {
+    match peer {
+        Peer::Etcd => etcd::Etcd::find().map(System::Etcd),
+    }
+}
+
+#[cfg(not(feature = "etcd"))]
+fn find(peer: Peer) -> Result<System, String> {
+    match peer {
+        Peer::Etcd => Err("this program was built without a client of etcd: build it with \
+                           `cargo build --release -p deploy --features etcd`, which needs protoc"
+            .into()),
+    }
+}
+
+/// Whether the clusters' data would be in memory, where no number means anything.
+fn is_in_memory(dir: Option<&Path>) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let dir = dir.map_or_else(std::env::temp_dir, Path::to_owned);
+        rustix::fs::statfs(&dir).is_ok_and(|of| of.f_type == TMPFS)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = dir;
+        false
+    }
+}

@@ -1,0 +1,219 @@
+//! The command line of `deploy bench`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::workload::{Calls, Keys, Workload};
+
+pub(crate) const BENCH_EXAMPLES: &str = "\
+Examples:
+  deploy bench --quick
+  deploy bench --against etcd --plots plots
+  deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
+  deploy bench --failover 10 --against etcd
+  deploy bench --pause
+  deploy --output json bench --quick | jq 'select(.event == \"result\")'
+
+`--against etcd` needs an `etcd` on PATH, and a `deploy` that was built with `--features etcd`. Where either is \
+missing it is said, and ours is measured alone.
+
+Exit status: 0 measured, 2 wrong usage, 3 not done.";
+
+const SELECTION: &str = "Which workloads";
+const INSTEAD: &str = "Instead of the workloads";
+
+/// Options of `deploy bench`.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct BenchArguments {
+    /// Measure another store in the same run, turn and turn about
+    #[arg(long, value_name = "STORE")]
+    pub(crate) against: Option<Peer>,
+    /// A few workloads, one short round
+    #[arg(long, conflicts_with = "full", help_heading = SELECTION)]
+    pub(crate) quick: bool,
+    /// Every workload: both value sizes and both choices of keys
+    #[arg(long, help_heading = SELECTION)]
+    pub(crate) full: bool,
+    /// What the calls do [default: all]
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = SELECTION)]
+    pub(crate) workloads: Vec<Calls>,
+    /// How many clients call at once [default: 1,16,64,256]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = SELECTION)]
+    pub(crate) clients: Vec<u32>,
+    /// Bytes of a value [default: 128]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = SELECTION)]
+    pub(crate) value_sizes: Vec<u32>,
+    /// Which keys the calls choose [default: uniform]
+    #[arg(long, visible_alias = "skew", value_name = "HOW,...", value_delimiter = ',', help_heading = SELECTION)]
+    pub(crate) distributions: Vec<Keys>,
+    /// How many keys there are [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = SELECTION)]
+    pub(crate) keys: Option<u64>,
+    /// How often each workload is measured, on a fresh cluster each time; medians count [default: 3, alone 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: Option<u32>,
+    /// How long each measurement takes, after a warm-up, such as 500ms, 5s or 1m [default: 2s]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Under which directory the clusters keep their data while they run; it must be on a real disk [default:
+    /// the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Write plots of the workloads (SVG) to this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) plots: Option<PathBuf>,
+    /// Kill the leader under 16 writers so many times, and stop it in order as often: how long does nobody write?
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), help_heading = INSTEAD)]
+    pub(crate) failover: Option<u32>,
+    /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
+    /// follower is brought up from nothing
+    #[arg(long, conflicts_with = "failover", help_heading = INSTEAD)]
+    pub(crate) pause: bool,
+    /// The memory of each process after a million puts on 100,000 keys, and after 500,000 distinct keys
+    #[arg(long, conflicts_with_all = ["failover", "pause"], help_heading = INSTEAD)]
+    pub(crate) memory: bool,
+}
+
+/// Another store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Peer {
+    /// etcd 3, with its default settings
+    Etcd,
+}
+
+impl BenchArguments {
+    /// The workloads that are selected, in order.
+    pub(crate) fn selection(&self) -> Vec<Workload> {
+        let quick = |few: &[u32], usual: &[u32]| if self.quick { few.to_vec() } else { usual.to_vec() };
+        let or = |given: &[u32], default: Vec<u32>| if given.is_empty() { default } else { given.to_vec() };
+        let all_calls = if self.quick {
+            &Calls::QUICK[..]
+        } else {
+            &Calls::ALL[..]
+        };
+        let calls = if self.workloads.is_empty() {
+            all_calls
+        } else {
+            &self.workloads
+        };
+        let clients = or(&self.clients, quick(&[1, 64], &[1, 16, 64, 256]));
+        let sizes = or(
+            &self.value_sizes,
+            if self.full { vec![128, 1_024] } else { vec![128] },
+        );
+        let keys = match (self.distributions.is_empty(), self.full) {
+            (true, true) => &[Keys::Uniform, Keys::Zipf][..],
+            (true, false) => &[Keys::Uniform][..],
+            (false, _) => &self.distributions,
+        };
+        let mut selected = Vec::new();
+        for &value_bytes in &sizes {
+            for &keys in keys {
+                for &calls in calls {
+                    selected.extend(clients.iter().map(|&clients| Workload {
+                        calls,
+                        clients,
+                        value_bytes,
+                        keys,
+                    }));
+                }
+            }
+        }
+        selected
+    }
+
+    /// How many keys there are.
+    pub(crate) fn keys_or(&self, default: u64) -> u64 {
+        self.keys.unwrap_or(default)
+    }
+
+    /// How often each workload is measured when `systems` take part.
+    pub(crate) fn rounds(&self, systems: usize) -> u32 {
+        let alone = self.quick || systems < 2;
+        self.rounds.unwrap_or(if alone { 1 } else { 3 })
+    }
+
+    /// How long each measurement takes.
+    pub(crate) fn duration(&self) -> Duration {
+        let default = if self.quick { 1 } else { 2 };
+        self.duration.unwrap_or(Duration::from_secs(default))
+    }
+}
+
+/// Parses `500ms`, `5s` or `2m`: more than nothing, at most ten minutes.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let at = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(at);
+    let scale = match unit {
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err("write a number and a unit (ms, s, m), such as 500ms, 5s or 1m".into()),
+    };
+    let number: f64 = number
+        .parse()
+        .map_err(|_| format!("{number:?} is not a number"))?;
+    let seconds = number * scale;
+    if seconds <= 0.0 || seconds > 600.0 {
+        return Err("it must be above zero and at most 10m".into());
+    }
+    Ok(Duration::from_secs_f64(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        bench: BenchArguments,
+    }
+
+    fn parse(line: &str) -> BenchArguments {
+        let words = ["bench"].into_iter().chain(line.split_whitespace());
+        Line::try_parse_from(words)
+            .map(|line| line.bench)
+            .unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn the_full_selection_is_every_workload_and_the_quick_one_a_few() {
+        assert_eq!(parse("--full").selection().len(), 4 * 4 * 2 * 2);
+        assert_eq!(parse("").selection().len(), 4 * 4);
+        assert_eq!(parse("--quick").selection().len(), 2 * 2);
+    }
+
+    #[test]
+    fn what_is_given_beats_every_default() {
+        let line = "--full --workloads put,mixed95 --clients 256 --value-sizes 16,64 --skew zipf --rounds 2";
+        let arguments = parse(line);
+        let selected = arguments.selection();
+        assert_eq!(selected.len(), 2 * 2);
+        assert!(
+            selected
+                .iter()
+                .all(|one| one.clients == 256 && one.keys == Keys::Zipf)
+        );
+        assert_eq!(
+            (arguments.rounds(1), parse("").rounds(1), parse("").rounds(2)),
+            (2, 1, 3)
+        );
+    }
+
+    #[test]
+    fn durations_have_units_and_bounds() {
+        for (text, ms) in [("500ms", 500), ("5s", 5_000), ("1.5s", 1_500), ("1m", 60_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "11m", "-1s", "1h", "..s"] {
+            assert!(parse_duration(text).is_err(), "{text:?} was taken");
+        }
+    }
+}

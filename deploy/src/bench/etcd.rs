@@ -1,0 +1,303 @@
+//! Clusters of etcd, with default settings, and their clients.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs::OpenOptions;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use clerk::load::{Call, Target};
+use etcd_client::{Client, ConnectOptions, KvClient};
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::guard::STOP;
+use super::ours::temporary_directory;
+use super::system::{CALL_LIMIT, CallError, NODES, START_LIMIT};
+use crate::error::Error;
+use crate::ports;
+
+/// How long one question for a node's state may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(2);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// An installed etcd.
+#[derive(Clone, Debug)]
+pub(crate) struct Etcd {
+    program: PathBuf,
+    version: String,
+}
+
+impl Etcd {
+    /// The one on PATH, or what is in the way.
+    pub(crate) fn find() -> Result<Self, String> {
+        let directories = env::var_os("PATH").unwrap_or_default();
+        let program = env::split_paths(&directories)
+            .map(|directory| directory.join("etcd"))
+            .find(|program| program.is_file())
+            .ok_or("no etcd is installed: there is none on PATH")?;
+        let output = Command::new(&program)
+            .arg("--version")
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "));
+        let version = version.ok_or_else(|| format!("{} does not tell its version", program.display()))?;
+        let version = version.trim().to_owned();
+        Ok(Self { program, version })
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+/// A running cluster. The nodes come first, so that they are gone before the directory is.
+#[derive(Debug)]
+pub(crate) struct EtcdCluster {
+    nodes: BTreeMap<u64, Node>,
+    program: PathBuf,
+    path: PathBuf,
+    token: String,
+    /// For each node its peer port and its client port.
+    ports: Vec<u16>,
+    _dir: TempDir,
+}
+
+impl EtcdCluster {
+    /// A fresh one, once it has a leader.
+    pub(crate) async fn start(etcd: &Etcd, under: Option<&Path>) -> Result<Self, Error> {
+        let (dir, path) = temporary_directory(under)?;
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            program: etcd.program.clone(),
+            path,
+            token: crate::local::new_cluster_id(),
+            ports: ports::find_free(2 * usize::try_from(NODES).unwrap_or(usize::MAX))?,
+            _dir: dir,
+        };
+        for id in 1..=NODES {
+            cluster.start_node(id)?;
+        }
+        let began = Instant::now();
+        while cluster.leader().await.is_none() {
+            if began.elapsed() > START_LIMIT {
+                return Err(problem(
+                    "no leader is there; the log of node 1 may say why".to_owned(),
+                ));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(cluster)
+    }
+
+    /// Starts node `id`, or starts it again; what is left of the old process is ended first.
+    pub(crate) fn start_node(&mut self, id: u64) -> Result<(), Error> {
+        self.nodes.remove(&id);
+        let node = Node::spawn(
+            &self.program,
+            &self.arguments(id),
+            &self.path.join(format!("log-{id}")),
+        )?;
+        self.nodes.insert(id, node);
+        Ok(())
+    }
+
+    fn arguments(&self, id: u64) -> Vec<String> {
+        let members: Vec<String> = (1..=NODES)
+            .map(|id| format!("n{id}={}", self.url(id, 0)))
+            .collect();
+        let data = self.path.join(format!("data-{id}"));
+        [
+            ("name", format!("n{id}")),
+            ("data-dir", data.display().to_string()),
+            ("listen-peer-urls", self.url(id, 0)),
+            ("initial-advertise-peer-urls", self.url(id, 0)),
+            ("listen-client-urls", self.url(id, 1)),
+            ("advertise-client-urls", self.url(id, 1)),
+            ("initial-cluster", members.join(",")),
+            ("initial-cluster-token", self.token.clone()),
+        ]
+        .map(|(name, value)| format!("--{name}={value}"))
+        .to_vec()
+    }
+
+    fn url(&self, id: u64, which: usize) -> String {
+        let node = usize::try_from(id - 1).unwrap_or(usize::MAX);
+        format!("http://127.0.0.1:{}", self.ports[2 * node + which])
+    }
+
+    pub(crate) fn pid(&self, id: u64) -> Option<u32> {
+        self.nodes.get(&id).map(|node| node.pid)
+    }
+
+    pub(crate) fn endpoints(&self) -> Vec<String> {
+        (1..=NODES).map(|id| self.url(id, 1)).collect()
+    }
+
+    /// Where the leader serves clients.
+    pub(crate) async fn leader_endpoint(&self) -> Option<String> {
+        self.leader().await.map(|id| self.url(id, 1))
+    }
+
+    /// Ends a node with SIGKILL.
+    pub(crate) fn kill(&mut self, id: u64) {
+        self.nodes.remove(&id);
+    }
+
+    /// Asks a node to stop in order. Does not wait.
+    pub(crate) fn ask_to_stop(&mut self, id: u64) {
+        if let Some(stdin) = self.nodes.get_mut(&id).and_then(|node| node.guard.stdin.as_mut()) {
+            // If the guard is gone, so is the node.
+            let _ = stdin.write_all(&[STOP]);
+        }
+    }
+
+    /// Who leads now, by the word of a majority.
+    pub(crate) async fn leader(&self) -> Option<u64> {
+        let views = self.views().await;
+        let (id, member) = views
+            .iter()
+            .find(|(_, view)| view.leader == view.member)
+            .map(|(id, view)| (*id, view.member))?;
+        let followers = views.iter().filter(|(_, view)| view.leader == member).count();
+        (followers as u64 > NODES / 2).then_some(id)
+    }
+
+    /// Whether every node is up and follows one leader.
+    pub(crate) async fn is_whole(&self) -> bool {
+        let views = self.views().await;
+        let same = |(_, view): &(u64, View)| view.leader != 0 && view.leader == views[0].1.leader;
+        views.len() as u64 == NODES && views.iter().all(same)
+    }
+
+    async fn views(&self) -> Vec<(u64, View)> {
+        let looks = (1..=NODES).map(|id| async move { Some((id, view(&self.url(id, 1)).await?)) });
+        join_all(looks).await.into_iter().flatten().collect()
+    }
+}
+
+/// Whom a member follows.
+#[derive(Clone, Copy, Debug)]
+struct View {
+    member: u64,
+    leader: u64,
+}
+
+async fn view(endpoint: &str) -> Option<View> {
+    let look = async {
+        let mut client = Client::connect([endpoint], Some(options())).await.ok()?;
+        let status = client.status().await.ok()?;
+        Some(View {
+            member: status.header()?.member_id(),
+            leader: status.leader(),
+        })
+    };
+    timeout(LOOK_LIMIT, look).await.ok().flatten()
+}
+
+fn options() -> ConnectOptions {
+    ConnectOptions::new()
+        .with_timeout(CALL_LIMIT)
+        .with_connect_timeout(LOOK_LIMIT)
+}
+
+fn problem(problem: String) -> Error {
+    Error::Bench {
+        system: "etcd",
+        problem,
+    }
+}
+
+/// One node and its guard. Dropping it ends both.
+#[derive(Debug)]
+struct Node {
+    guard: Child,
+    pid: u32,
+}
+
+impl Node {
+    fn spawn(program: &Path, arguments: &[String], log: &Path) -> Result<Self, Error> {
+        let deploy = env::current_exe().map_err(Error::system("find this program's own file"))?;
+        let errors = OpenOptions::new().create(true).append(true).open(log);
+        let mut command = Command::new(deploy);
+        command
+            .args(["guard", "--"])
+            .arg(program)
+            .args(arguments)
+            // A process group of its own keeps the terminal's Ctrl-C from it.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(errors.map_err(Error::system(format!("open {}", log.display())))?);
+        // Default settings, whatever the user's environment holds for other servers.
+        for (name, _) in env::vars_os() {
+            if name.to_string_lossy().starts_with("ETCD_") {
+                command.env_remove(name);
+            }
+        }
+        let guard = command.spawn().map_err(Error::system("start a guard for etcd"))?;
+        let mut node = Self { guard, pid: 0 };
+        node.pid = node
+            .read_pid()
+            .ok_or_else(|| problem(format!("{} cannot be run", program.display())))?;
+        Ok(node)
+    }
+
+    fn read_pid(&mut self) -> Option<u32> {
+        let mut line = String::new();
+        BufReader::new(self.guard.stdout.take()?)
+            .read_line(&mut line)
+            .ok()?;
+        line.trim().parse().ok()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // The guard sees its stdin end, ends the node with SIGKILL, and follows.
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+/// One connection to a cluster.
+#[derive(Clone)]
+pub(crate) struct EtcdTarget(KvClient);
+
+impl std::fmt::Debug for EtcdTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EtcdTarget")
+    }
+}
+
+impl EtcdTarget {
+    /// A connection that is spread over these nodes.
+    pub(crate) async fn connect(endpoints: &[String]) -> Result<Self, Error> {
+        let client = Client::connect(endpoints, Some(options())).await;
+        client
+            .map(|client| Self(client.kv_client()))
+            .map_err(|error| problem(format!("no connection to {endpoints:?}: {error}")))
+    }
+}
+
+impl Target for EtcdTarget {
+    type Error = CallError;
+
+    /// Reads are linearizable by default. There is no append.
+    async fn call(&self, call: Call) -> Result<(), CallError> {
+        let mut client = self.0.clone();
+        let outcome = match call {
+            Call::Put { key, value } | Call::Append { key, value } => {
+                client.put(key, value, None).await.map(drop)
+            }
+            Call::Get { key } => client.get(key, None).await.map(drop),
+        };
+        outcome.map_err(|error| CallError(error.to_string()))
+    }
+}

@@ -1,0 +1,268 @@
+//! How long nobody can write when the leader is killed, and when it is stopped in order.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clerk::load::{Call, Target as _};
+use serde::Serialize;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::arguments::BenchArguments;
+use super::statistics::median;
+use super::system::{AnyTarget, Cluster, System};
+use super::table::render;
+use crate::demo::progress::Progress;
+use crate::error::Error;
+use crate::report::Reporter;
+
+/// How many write, each with one call in flight.
+const WRITERS: u32 = 16;
+/// How long they write before the leader goes, and on after it.
+const STEADY: Duration = Duration::from_millis(500);
+/// How long the next leader, and the return of the last one, may take.
+const LIMIT: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long a writer whose call failed waits before the next.
+const AFTER_ERROR: Duration = Duration::from_millis(1);
+
+/// How a leader goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum End {
+    Killed,
+    Stopped,
+}
+
+impl End {
+    fn signal(self) -> &'static str {
+        match self {
+            Self::Killed => "SIGKILL",
+            Self::Stopped => "SIGTERM",
+        }
+    }
+}
+
+/// A leader went, and another took over.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "failover")]
+struct Failover {
+    system: &'static str,
+    end: End,
+    round: u32,
+    rounds: u32,
+    gap_ms: f64,
+}
+
+impl fmt::Display for Failover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            system,
+            round,
+            rounds,
+            gap_ms,
+            ..
+        } = self;
+        let signal = self.end.signal();
+        write!(
+            f,
+            "  {system}, {signal} to the leader, {round} of {rounds}: no write for {gap_ms:.0} ms"
+        )
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "result")]
+struct Finished {
+    writers: u32,
+    failovers: Vec<Summary>,
+}
+
+#[derive(Debug, Serialize)]
+struct Summary {
+    system: &'static str,
+    end: End,
+    times: usize,
+    median_gap_ms: f64,
+    longest_gap_ms: f64,
+}
+
+impl Summary {
+    fn of(system: &'static str, end: End, gaps_ms: &[f64]) -> Self {
+        Self {
+            system,
+            end,
+            times: gaps_ms.len(),
+            median_gap_ms: median(gaps_ms.iter().copied()).unwrap_or_default(),
+            longest_gap_ms: gaps_ms.iter().copied().fold(0.0, f64::max),
+        }
+    }
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headings = [
+            "THE LEADER GETS",
+            "SYSTEM",
+            "TIMES",
+            "MEDIAN GAP ms",
+            "LONGEST GAP ms",
+        ];
+        let mut lines = vec![headings.map(str::to_owned).to_vec()];
+        lines.extend(self.failovers.iter().map(|one| {
+            vec![
+                one.end.signal().to_owned(),
+                one.system.to_owned(),
+                one.times.to_string(),
+                format!("{:.0}", one.median_gap_ms),
+                format!("{:.0}", one.longest_gap_ms),
+            ]
+        }));
+        let table = render(&lines);
+        write!(
+            f,
+            "\n{table}\n\nthe longest time without a successful write around it; {} writers",
+            self.writers
+        )
+    }
+}
+
+/// Ends the leader of each system, by either signal, so many times.
+pub(crate) async fn run(
+    arguments: &BenchArguments,
+    systems: &[System],
+    times: u32,
+    reporter: Reporter,
+) -> Result<(), Error> {
+    let mut failovers = Vec::new();
+    for end in [End::Killed, End::Stopped] {
+        for system in systems {
+            let mut stage = Stage::set(system, arguments).await?;
+            let mut gaps_ms = Vec::new();
+            for round in 1..=times {
+                let gap_ms = stage.fail_over(end).await?.as_secs_f64() * 1e3;
+                gaps_ms.push(gap_ms);
+                reporter.tell(&Failover {
+                    system: system.name(),
+                    end,
+                    round,
+                    rounds: times,
+                    gap_ms,
+                });
+            }
+            failovers.push(Summary::of(system.name(), end, &gaps_ms));
+        }
+    }
+    reporter.tell(&Finished {
+        writers: WRITERS,
+        failovers,
+    });
+    Ok(())
+}
+
+/// A cluster, and writers at work. Dropping it ends the writers.
+struct Stage {
+    cluster: Cluster,
+    progress: Arc<Progress>,
+    _writers: JoinSet<()>,
+}
+
+impl Stage {
+    async fn set(system: &System, arguments: &BenchArguments) -> Result<Self, Error> {
+        let cluster = system.start(arguments.dir.as_deref()).await?;
+        let targets = cluster.roaming_targets(WRITERS).await?;
+        let progress = Arc::new(Progress::default());
+        let mut writers = JoinSet::new();
+        for (number, target) in (0..WRITERS).zip(targets.iter().cycle()) {
+            writers.spawn(write_on(target.clone(), number, Arc::clone(&progress)));
+        }
+        Ok(Self {
+            cluster,
+            progress,
+            _writers: writers,
+        })
+    }
+
+    /// Ends the leader and starts it again; the longest time without a write around it.
+    async fn fail_over(&mut self, end: End) -> Result<Duration, Error> {
+        self.wait("the cluster is not whole", async |stage| {
+            stage.cluster.is_whole().await
+        })
+        .await?;
+        sleep(STEADY).await;
+        let old = self.leader_other_than(None).await?;
+        let ended_at = Instant::now();
+        match end {
+            End::Killed => self.cluster.kill(old),
+            End::Stopped => self.cluster.ask_to_stop(old),
+        }
+        self.leader_other_than(Some(old)).await?;
+        // An acknowledgement of the old leader may have been on its way when it ended: only one from here on
+        // shows that the gap is over.
+        let led_at = Instant::now();
+        self.wait("nothing is written under the new leader", async |stage| {
+            stage.progress.any_since(led_at)
+        })
+        .await?;
+        sleep(STEADY).await;
+        let gap = self.progress.longest_gap(ended_at, Instant::now());
+        self.cluster.start_node(old)?;
+        Ok(gap)
+    }
+
+    async fn leader_other_than(&self, old: Option<u64>) -> Result<u64, Error> {
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            match self.cluster.leader().await {
+                Some(leader) if Some(leader) != old => return Ok(leader),
+                _ => sleep(LOOK_EVERY).await,
+            }
+        }
+        Err(self.late("there is no new leader"))
+    }
+
+    async fn wait(&self, what: &str, mut condition: impl AsyncFnMut(&Self) -> bool) -> Result<(), Error> {
+        let began = Instant::now();
+        while began.elapsed() < LIMIT {
+            if condition(self).await {
+                return Ok(());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Err(self.late(what))
+    }
+
+    fn late(&self, what: &str) -> Error {
+        Error::Late {
+            waited: LIMIT,
+            what: format!("{}: {what}", self.cluster.name()),
+        }
+    }
+}
+
+/// Writes for ever, and notes what is acknowledged.
+async fn write_on(target: AnyTarget, number: u32, progress: Arc<Progress>) {
+    loop {
+        let key = format!("bench/writer-{number}");
+        let value = vec![b'v'; 128].into();
+        match target.call(Call::Put { key, value }).await {
+            Ok(()) => progress.acknowledged(),
+            Err(_) => sleep(AFTER_ERROR).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_summary_tells_the_median_and_the_longest() {
+        let summary = Summary::of("ours", End::Killed, &[400.0, 300.0, 900.0]);
+        assert_eq!(
+            (summary.times, summary.median_gap_ms, summary.longest_gap_ms),
+            (3, 400.0, 900.0)
+        );
+    }
+}

@@ -1,0 +1,66 @@
+//! The hidden `deploy guard`: runs another program, and ends it when whoever started the guard is gone.
+//!
+//! Our own nodes watch their stdin themselves. A peer's do not, and must not outlive `deploy` either, however that
+//! ends. The guard prints the program's process id. On its stdin, `t` asks the program to stop in order; anything
+//! else, and the end of the stream above all, ends it with SIGKILL. The guard ends when the program has.
+
+use std::ffi::OsString;
+use std::io::{self, Read as _, Write as _};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long the program may take to stop in order.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// What asks the program to stop in order.
+pub(crate) const STOP: u8 = b't';
+/// The exit status when the program could not be run.
+const NOT_DONE: u8 = 3;
+
+/// Arguments of the hidden `deploy guard`.
+#[derive(Args, Debug)]
+pub(crate) struct GuardArguments {
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    program: Vec<OsString>,
+}
+
+/// Runs the program until it is told to end it.
+pub(crate) fn run(arguments: &GuardArguments) -> ExitCode {
+    match guard(&arguments.program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: cannot run {:?}: {error}", arguments.program);
+            ExitCode::from(NOT_DONE)
+        }
+    }
+}
+
+fn guard(program: &[OsString]) -> io::Result<()> {
+    let mut child = Command::new(&program[0])
+        .args(&program[1..])
+        .stdin(Stdio::null())
+        // What it prints goes where the guard's errors go: the guard's own stdout says its process id.
+        .stdout(io::stderr())
+        .spawn()?;
+    let told = writeln!(io::stdout(), "{}", child.id());
+    let mut order = [0];
+    if told.is_ok() && matches!(io::stdin().read(&mut order), Ok(1)) && order == [STOP] {
+        stop(&mut child);
+    }
+    // It has ended already, or it is our child that nobody has waited for: its id is still its own.
+    let _ = child.kill();
+    child.wait().map(drop)
+}
+
+fn stop(child: &mut Child) {
+    let _ = kill_process(Pid::from_child(child), Signal::TERM);
+    let began = Instant::now();
+    while matches!(child.try_wait(), Ok(None)) && began.elapsed() < STOP_LIMIT {
+        thread::sleep(LOOK_EVERY);
+    }
+}

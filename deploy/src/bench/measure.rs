@@ -1,0 +1,186 @@
+//! One measurement of one workload on one cluster.
+
+use std::future::Future;
+use std::time::Duration;
+
+use clerk::load::{self, Load, Outcome};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::system::{AnyTarget, CallError, Cluster};
+use super::usage::{self, Usage};
+use super::workload::Workload;
+use crate::error::Error;
+
+/// How long it may take to write the keys, in all and for each of them: far slower than any store is.
+const PREPARE_LIMIT: Duration = Duration::from_secs(60);
+const PREPARE_LIMIT_A_KEY: Duration = Duration::from_millis(1);
+
+/// What came of one workload.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Measurement {
+    pub(crate) seconds: f64,
+    pub(crate) operations: u64,
+    pub(crate) errors: u64,
+    pub(crate) ops_per_second: f64,
+    pub(crate) p50_us: u64,
+    pub(crate) p99_us: u64,
+    pub(crate) p999_us: u64,
+    pub(crate) max_us: u64,
+    pub(crate) longest_gap_us: u64,
+    /// Of all nodes together.
+    pub(crate) server_cpu_us_per_op: Option<f64>,
+    /// Of this process, in which the clients run.
+    pub(crate) client_cpu_us_per_op: Option<f64>,
+    pub(crate) nodes: Vec<NodeUsage>,
+}
+
+/// What one node used for it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct NodeUsage {
+    pub(crate) id: u64,
+    pub(crate) cpu_seconds: f64,
+    pub(crate) resident_bytes: u64,
+}
+
+impl Measurement {
+    /// The memory of the largest node.
+    pub(crate) fn largest_resident_bytes(&self) -> Option<u64> {
+        self.nodes.iter().map(|node| node.resident_bytes).max()
+    }
+}
+
+/// Puts the workload on the cluster.
+pub(crate) async fn measure(
+    cluster: &Cluster,
+    workload: Workload,
+    keys: u64,
+    duration: Duration,
+) -> Result<Measurement, Error> {
+    let load = workload.load(keys, duration);
+    let targets = cluster.targets(load.clients).await?;
+    prepare(cluster.name(), keys, load::prepare(&targets, &load)).await?;
+    let warm_up = Load {
+        warm_up: Duration::ZERO,
+        duration: load.warm_up,
+        ..load.clone()
+    };
+    load::run(&targets, &warm_up).await;
+    let measured = Load {
+        warm_up: Duration::ZERO,
+        ..load
+    };
+    let before = Snapshot::take(cluster);
+    let outcome = load::run(&targets, &measured).await;
+    let used = Snapshot::take(cluster).since(&before);
+    conclude(cluster.name(), &outcome, &used)
+}
+
+/// Sets every key once, within a limit of time.
+pub(crate) async fn write_all_keys(
+    system: &'static str,
+    targets: &[AnyTarget],
+    load: &Load,
+) -> Result<(), Error> {
+    prepare(system, load.keys, load::write_all_keys(targets, load)).await
+}
+
+async fn prepare(
+    system: &'static str,
+    keys: u64,
+    writes: impl Future<Output = Result<(), CallError>>,
+) -> Result<(), Error> {
+    let a_key = u32::try_from(keys).unwrap_or(u32::MAX);
+    let limit = PREPARE_LIMIT + PREPARE_LIMIT_A_KEY * a_key;
+    let written = timeout(limit, writes).await.map_err(|_| Error::Late {
+        waited: limit,
+        what: format!("{system} has not taken {keys} keys"),
+    })?;
+    written.map_err(|error| Error::Bench {
+        system,
+        problem: format!("a key could not be written: {error}"),
+    })
+}
+
+/// The error for a load of which no call succeeded.
+pub(crate) fn refuse_silence(system: &'static str, outcome: &Outcome<CallError>) -> Result<(), Error> {
+    if outcome.operations() > 0 {
+        return Ok(());
+    }
+    let first = outcome.first_error.as_ref();
+    Err(Error::Bench {
+        system,
+        problem: first.map_or_else(
+            || "no call was made".to_owned(),
+            |error| format!("no call succeeded: {error}"),
+        ),
+    })
+}
+
+fn conclude(
+    system: &'static str,
+    outcome: &Outcome<CallError>,
+    used: &Snapshot,
+) -> Result<Measurement, Error> {
+    refuse_silence(system, outcome)?;
+    #[expect(clippy::cast_precision_loss, reason = "a share is for people")]
+    let per_op = |cpu: Duration| cpu.as_secs_f64() * 1e6 / outcome.operations() as f64;
+    let servers = used.nodes.iter().map(|(_, usage)| usage.cpu).sum();
+    Ok(Measurement {
+        seconds: outcome.took.as_secs_f64(),
+        operations: outcome.operations(),
+        errors: outcome.errors,
+        ops_per_second: outcome.per_second(),
+        p50_us: outcome.quantile_us(0.5),
+        p99_us: outcome.quantile_us(0.99),
+        p999_us: outcome.quantile_us(0.999),
+        max_us: outcome.max_us(),
+        longest_gap_us: outcome.longest_gap_us,
+        server_cpu_us_per_op: (!used.nodes.is_empty()).then(|| per_op(servers)),
+        client_cpu_us_per_op: used.client.map(|usage| per_op(usage.cpu)),
+        nodes: used.nodes.iter().map(node_usage).collect(),
+    })
+}
+
+fn node_usage((id, usage): &(u64, Usage)) -> NodeUsage {
+    NodeUsage {
+        id: *id,
+        cpu_seconds: usage.cpu.as_secs_f64(),
+        resident_bytes: usage.resident_bytes,
+    }
+}
+
+/// What all processes have used.
+struct Snapshot {
+    nodes: Vec<(u64, Usage)>,
+    client: Option<Usage>,
+}
+
+impl Snapshot {
+    fn take(cluster: &Cluster) -> Self {
+        Self {
+            nodes: cluster.usage(),
+            client: usage::of(std::process::id()),
+        }
+    }
+
+    /// The time that was used since `earlier`, and the memory now.
+    fn since(self, earlier: &Self) -> Self {
+        let minus = |now: Usage, before: Usage| Usage {
+            cpu: now.cpu.saturating_sub(before.cpu),
+            ..now
+        };
+        let before = |id| earlier.nodes.iter().find(|(other, _)| *other == id);
+        let nodes = self
+            .nodes
+            .iter()
+            .filter_map(|(id, now)| Some((*id, minus(*now, before(*id)?.1))));
+        Self {
+            nodes: nodes.collect(),
+            client: self
+                .client
+                .zip(earlier.client)
+                .map(|(now, before)| minus(now, before)),
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The memory of each node after many writes.
+
+use std::fmt;
+use std::path::Path;
+
+use clerk::load::Load;
+use serde::Serialize;
+
+use super::arguments::BenchArguments;
+use super::measure::write_all_keys;
+use super::system::System;
+use super::table::{mib, render};
+use crate::error::Error;
+use crate::report::Reporter;
+
+const VALUE_BYTES: u32 = 128;
+/// As many as write at once.
+const CLIENTS: u32 = 64;
+
+/// What is written: every key so many times.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Fill {
+    keys: u64,
+    times: u64,
+}
+
+const FILLS: [Fill; 2] = [
+    Fill {
+        keys: 100_000,
+        times: 10,
+    },
+    Fill {
+        keys: 500_000,
+        times: 1,
+    },
+];
+
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    fill: Fill,
+    system: &'static str,
+    /// Of each node, in order of their ids.
+    resident_bytes: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "result")]
+struct Finished {
+    memory: Vec<Row>,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headings = ["WRITTEN", "SYSTEM", "NODE 1 MiB", "NODE 2 MiB", "NODE 3 MiB"];
+        let mut lines = vec![headings.map(str::to_owned).to_vec()];
+        for row in &self.memory {
+            let mut line = vec![
+                format!(
+                    "{} puts on {} keys",
+                    row.fill.keys * row.fill.times,
+                    row.fill.keys
+                ),
+                row.system.to_owned(),
+            ];
+            #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
+            line.extend(row.resident_bytes.iter().map(|bytes| mib(Some(*bytes as f64))));
+            lines.push(line);
+        }
+        write!(
+            f,
+            "\n{}\n\nmemory in RAM (RSS), values of {VALUE_BYTES} B",
+            render(&lines)
+        )
+    }
+}
+
+/// Fills a fresh cluster of each system in each way and prints the table.
+pub(crate) async fn run(
+    arguments: &BenchArguments,
+    systems: &[System],
+    reporter: Reporter,
+) -> Result<(), Error> {
+    let mut memory = Vec::new();
+    for fill in FILLS {
+        for system in systems {
+            let resident_bytes = resident_after(system, fill, arguments.dir.as_deref()).await?;
+            memory.push(Row {
+                fill,
+                system: system.name(),
+                resident_bytes,
+            });
+        }
+    }
+    reporter.tell(&Finished { memory });
+    Ok(())
+}
+
+async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Result<Vec<u64>, Error> {
+    let cluster = system.start(dir).await?;
+    let load = Load {
+        keys: fill.keys,
+        value_bytes: VALUE_BYTES,
+        ..Load::default()
+    };
+    let targets = cluster.targets(CLIENTS).await?;
+    for _ in 0..fill.times {
+        write_all_keys(system.name(), &targets, &load).await?;
+    }
+    Ok(cluster
+        .usage()
+        .into_iter()
+        .map(|(_, usage)| usage.resident_bytes)
+        .collect())
+}

@@ -1,0 +1,116 @@
+//! Clusters of ours, to be measured.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::system::{NODES, START_LIMIT};
+use crate::cluster_file::{ClusterFile, nodes_on_ports};
+use crate::error::Error;
+use crate::local::{LocalCluster, new_cluster_id, write_cluster_file};
+use crate::ports;
+
+/// How often the cluster is started anew, on other ports, when a node ends at once: another program may take a
+/// port between the search for it and the node's start.
+const START_ATTEMPTS: usize = 3;
+
+/// A cluster in a temporary directory. The nodes come first, so that they are gone before the directory is.
+#[derive(Debug)]
+pub(crate) struct OurCluster {
+    nodes: LocalCluster,
+    dir: TempDir,
+    cluster_id: String,
+}
+
+impl OurCluster {
+    /// A fresh one with default settings, once it has a leader.
+    pub(crate) async fn start(under: Option<&Path>) -> Result<Self, Error> {
+        let all: Vec<u64> = (1..=NODES).collect();
+        Self::start_some(under, &all, None).await
+    }
+
+    /// A fresh one of which only these nodes run, once it has a leader; with this `snapshot_log_bytes`.
+    pub(crate) async fn start_some(
+        under: Option<&Path>,
+        ids: &[u64],
+        snapshot_log_bytes: Option<u64>,
+    ) -> Result<Self, Error> {
+        let mut attempts = 1;
+        loop {
+            let mut cluster = Self::spawn(under, ids, snapshot_log_bytes)?;
+            match cluster.nodes.wait_for_leader(START_LIMIT).await {
+                Ok(_) => return Ok(cluster),
+                Err(Error::NodeEnded { .. }) if attempts < START_ATTEMPTS => attempts += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn spawn(under: Option<&Path>, ids: &[u64], snapshot_log_bytes: Option<u64>) -> Result<Self, Error> {
+        let (dir, path) = temporary_directory(under)?;
+        let ports = ports::find_free(2 * ids.len().max(usize::try_from(NODES).unwrap_or(usize::MAX)))?;
+        let file = ClusterFile::new(&path, nodes_on_ports(&ports), snapshot_log_bytes)?;
+        let cluster_id = new_cluster_id();
+        write_cluster_file(&path, &file, &cluster_id)?;
+        let nodes = LocalCluster::start_some(&path, file, ids)?;
+        Ok(Self {
+            nodes,
+            dir,
+            cluster_id,
+        })
+    }
+
+    /// Stops these nodes in order and starts them again with another `snapshot_log_bytes`.
+    pub(crate) async fn restart(
+        &mut self,
+        ids: &[u64],
+        snapshot_log_bytes: Option<u64>,
+    ) -> Result<(), Error> {
+        self.nodes.stop(START_LIMIT).await;
+        let mut file = self.nodes.file().clone();
+        file.raft.snapshot_log_bytes = snapshot_log_bytes;
+        let path = canonical(&self.dir)?;
+        write_cluster_file(&path, &file, &self.cluster_id)?;
+        self.nodes = LocalCluster::start_some(&path, file, ids)?;
+        self.nodes.wait_for_leader(START_LIMIT).await.map(drop)
+    }
+
+    /// Whether every node is up and follows one leader.
+    pub(crate) async fn is_whole(&self) -> bool {
+        let statuses = self.nodes.statuses().await;
+        let leader = self.nodes.leader().await;
+        let follows = |leader: u64| {
+            statuses
+                .iter()
+                .all(|status| status.leader_id.map(|id| id.0) == Some(leader))
+        };
+        statuses.len() == self.nodes.ids().len() && leader.is_some_and(|leader| follows(leader.id))
+    }
+
+    pub(crate) fn nodes(&self) -> &LocalCluster {
+        &self.nodes
+    }
+
+    pub(crate) fn nodes_mut(&mut self) -> &mut LocalCluster {
+        &mut self.nodes
+    }
+}
+
+/// A temporary directory for one cluster, and its absolute path.
+pub(crate) fn temporary_directory(under: Option<&Path>) -> Result<(TempDir, PathBuf), Error> {
+    let mut named = tempfile::Builder::new();
+    let named = named.prefix("kv-bench-");
+    let dir = match under {
+        Some(under) => named.tempdir_in(under),
+        None => named.tempdir(),
+    };
+    let dir = dir.map_err(Error::system("create a temporary directory"))?;
+    let path = canonical(&dir)?;
+    Ok((dir, path))
+}
+
+fn canonical(dir: &TempDir) -> Result<PathBuf, Error> {
+    dir.path()
+        .canonicalize()
+        .map_err(Error::system("find the temporary directory"))
+}

@@ -1,0 +1,343 @@
+//! The longest pause between two writes while a snapshot is cut, and while a follower is brought up from nothing.
+//!
+//! All on one cluster of three nodes of which two run at first, under an open-loop load at half of what two nodes
+//! can take: measured with nothing else going on; then with a snapshot that falls due about every quarter of the
+//! time; then without snapshots while the third node, which has never run, is started and catches up.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use clerk::load::{self, Load, Outcome};
+use serde::Serialize;
+use tokio::time::{sleep, timeout};
+
+use super::arguments::BenchArguments;
+use super::measure::{refuse_silence, write_all_keys};
+use super::ours::OurCluster;
+use super::system::{AnyTarget, CallError, our_targets};
+use super::table::render;
+use crate::error::Error;
+use crate::report::Reporter;
+
+const RUNNING_FIRST: [u64; 2] = [1, 2];
+const NEWCOMER: u64 = 3;
+const CLIENTS: u32 = 64;
+const VALUE_BYTES: u32 = 128;
+/// About what one write takes in the log beside its value.
+const ENTRY_OVERHEAD_BYTES: u64 = 64;
+/// No snapshot is cut before the log has grown by so much.
+const NO_SNAPSHOT: u64 = 1 << 40;
+const DEFAULT_KEYS: u64 = 1_000_000;
+/// How long it takes to find out how much the cluster can take.
+const PROBE: Duration = Duration::from_secs(3);
+/// How long each measurement takes, unless said.
+const MEASURE: Duration = Duration::from_secs(12);
+/// When the newcomer is started after the measurement began.
+const NEWCOMER_AFTER: Duration = Duration::from_secs(2);
+/// How long it may take to catch up.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// What goes on beside the load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Beside {
+    Nothing,
+    Snapshots,
+    Newcomer,
+}
+
+/// One measurement is done.
+#[derive(Clone, Debug, Serialize)]
+struct Paused {
+    beside: Beside,
+    rate: u64,
+    longest_gap_ms: f64,
+    p50_us: u64,
+    p99_us: u64,
+    max_us: u64,
+    errors: u64,
+    not_begun: u64,
+    /// How many snapshots the nodes cut meanwhile, all together.
+    snapshots: u64,
+    /// How long the newcomer took to hold what was committed when it started.
+    caught_up_ms: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "result")]
+struct Finished {
+    keys: u64,
+    pauses: Vec<Paused>,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headings = [
+            "BESIDE",
+            "",
+            "WRITES/S",
+            "LONGEST PAUSE ms",
+            "P50 µs",
+            "P99 µs",
+            "MAX µs",
+            "NOT DONE",
+        ];
+        let mut lines = vec![headings.map(str::to_owned).to_vec()];
+        for one in &self.pauses {
+            let what = match (one.beside, one.caught_up_ms) {
+                (Beside::Nothing, _) => "nothing".to_owned(),
+                (Beside::Snapshots, _) => format!("{} snapshots cut", one.snapshots),
+                (Beside::Newcomer, Some(ms)) => format!("a follower from nothing, there after {ms:.0} ms"),
+                (Beside::Newcomer, None) => "a follower from nothing, not there at the end".to_owned(),
+            };
+            lines.push(vec![
+                what,
+                String::new(),
+                one.rate.to_string(),
+                format!("{:.1}", one.longest_gap_ms),
+                one.p50_us.to_string(),
+                one.p99_us.to_string(),
+                one.max_us.to_string(),
+                (one.errors + one.not_begun).to_string(),
+            ]);
+        }
+        write!(
+            f,
+            "\n{}\n\n{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients",
+            render(&lines),
+            self.keys
+        )
+    }
+}
+
+/// Tells of a step that takes its time.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "step")]
+struct Step {
+    what: String,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}", self.what)
+    }
+}
+
+/// Measures all three and prints the table.
+pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    // The default number of keys of the workloads would make a snapshot too small to be felt.
+    let keys = arguments.keys_or(DEFAULT_KEYS);
+    let tell = |what: String| reporter.tell(&Step { what });
+    tell(format!("writing {keys} keys to two nodes of three"));
+    let dir = arguments.dir.as_deref();
+    let cluster = OurCluster::start_some(dir, &RUNNING_FIRST, Some(NO_SNAPSHOT)).await?;
+    let duration = arguments.duration.unwrap_or(MEASURE);
+    let mut bench = Pauses::prepare(cluster, keys, duration).await?;
+    let mut pauses = Vec::new();
+    for beside in [Beside::Nothing, Beside::Snapshots, Beside::Newcomer] {
+        tell(format!(
+            "{} writes/s for {} s, beside {beside:?}",
+            bench.load.rate.unwrap_or(0),
+            duration.as_secs()
+        ));
+        pauses.push(bench.measure(beside).await?);
+    }
+    reporter.tell(&Finished { keys, pauses });
+    Ok(())
+}
+
+struct Pauses {
+    cluster: OurCluster,
+    load: Load,
+}
+
+impl Pauses {
+    /// Writes all keys and finds the rate.
+    async fn prepare(cluster: OurCluster, keys: u64, duration: Duration) -> Result<Self, Error> {
+        let closed = Load {
+            clients: CLIENTS,
+            keys,
+            value_bytes: VALUE_BYTES,
+            warm_up: Duration::from_secs(1),
+            duration: PROBE,
+            ..Load::default()
+        };
+        let targets = targets(&cluster)?;
+        write_all_keys("ours", &targets, &closed).await?;
+        let probe = load::run(&targets, &closed).await;
+        refuse_silence("ours", &probe)?;
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "it is above zero, and small"
+        )]
+        let rate = (probe.per_second() / 2.0).max(1.0) as u64;
+        let load = Load {
+            rate: Some(rate),
+            duration,
+            ..closed
+        };
+        Ok(Self { cluster, load })
+    }
+
+    async fn measure(&mut self, beside: Beside) -> Result<Paused, Error> {
+        let snapshot_log_bytes = match beside {
+            Beside::Nothing | Beside::Newcomer => NO_SNAPSHOT,
+            Beside::Snapshots => self.quarter_of_the_log(),
+        };
+        self.cluster
+            .restart(&RUNNING_FIRST, Some(snapshot_log_bytes))
+            .await?;
+        self.settle().await?;
+        let targets = targets(&self.cluster)?;
+        load::prepare(&targets, &self.load)
+            .await
+            .map_err(|error| Error::Bench {
+                system: "ours",
+                problem: error.to_string(),
+            })?;
+        let before = self.snapshot_indexes().await;
+        let load = self.load.clone();
+        let running = tokio::spawn(async move { load::run(&targets, &load).await });
+        let mut snapshots = Snapshots::since(before);
+        let mut caught_up_ms = None;
+        if beside == Beside::Newcomer {
+            sleep(self.load.warm_up + NEWCOMER_AFTER).await;
+            caught_up_ms = self.bring_up_newcomer().await?;
+        }
+        while !running.is_finished() {
+            snapshots.look(&self.snapshot_indexes().await);
+            sleep(LOOK_EVERY).await;
+        }
+        let outcome = running.await.map_err(|error| Error::Bench {
+            system: "ours",
+            problem: format!("the load broke off: {error}"),
+        })?;
+        refuse_silence("ours", &outcome)?;
+        Ok(self.paused(beside, &outcome, snapshots.count, caught_up_ms))
+    }
+
+    fn paused(
+        &self,
+        beside: Beside,
+        outcome: &Outcome<CallError>,
+        snapshots: u64,
+        caught_up_ms: Option<f64>,
+    ) -> Paused {
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a few seconds")]
+        let longest_gap_ms = outcome.longest_gap_us as f64 / 1e3;
+        Paused {
+            beside,
+            rate: self.load.rate.unwrap_or(0),
+            longest_gap_ms,
+            p50_us: outcome.quantile_us(0.5),
+            p99_us: outcome.quantile_us(0.99),
+            max_us: outcome.max_us(),
+            errors: outcome.errors,
+            not_begun: outcome.not_begun.unwrap_or(0),
+            snapshots,
+            caught_up_ms,
+        }
+    }
+
+    /// As many bytes of log as a quarter of a measurement writes.
+    fn quarter_of_the_log(&self) -> u64 {
+        let a_second = self.load.rate.unwrap_or(1) * (u64::from(VALUE_BYTES) + ENTRY_OVERHEAD_BYTES);
+        (a_second * self.load.duration.as_secs().max(4) / 4).max(1)
+    }
+
+    /// Waits until the nodes have applied all and cut the snapshot that was due when they started.
+    async fn settle(&self) -> Result<(), Error> {
+        let quiet = async {
+            let mut last = None;
+            loop {
+                let statuses = self.cluster.nodes().statuses().await;
+                let now: Vec<_> = statuses
+                    .iter()
+                    .map(|one| (one.snapshot_index, one.last_applied, one.commit_index))
+                    .collect();
+                let done = now.iter().all(|(_, applied, commit)| applied == commit);
+                if done && now.len() == RUNNING_FIRST.len() && last.as_ref() == Some(&now) {
+                    return;
+                }
+                last = Some(now);
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        timeout(CATCH_UP_LIMIT, quiet).await.map_err(|_| Error::Late {
+            waited: CATCH_UP_LIMIT,
+            what: "the nodes have not come to rest".into(),
+        })
+    }
+
+    async fn snapshot_indexes(&self) -> Vec<(u64, u64)> {
+        let statuses = self.cluster.nodes().statuses().await;
+        statuses
+            .iter()
+            .map(|status| (status.id.0, status.snapshot_index.0))
+            .collect()
+    }
+
+    /// Starts the third node; how long it took to apply what was committed when it started.
+    async fn bring_up_newcomer(&mut self) -> Result<Option<f64>, Error> {
+        let statuses = self.cluster.nodes().statuses().await;
+        let committed = statuses.iter().map(|status| status.commit_index).max();
+        let began = Instant::now();
+        self.cluster.nodes_mut().start_node(NEWCOMER)?;
+        while began.elapsed() < CATCH_UP_LIMIT {
+            let statuses = self.cluster.nodes().statuses().await;
+            let newcomer = statuses.iter().find(|status| status.id.0 == NEWCOMER);
+            if newcomer.is_some_and(|status| Some(status.last_applied) >= committed) {
+                return Ok(Some(began.elapsed().as_secs_f64() * 1e3));
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        Ok(None)
+    }
+}
+
+fn targets(cluster: &OurCluster) -> Result<Vec<AnyTarget>, Error> {
+    our_targets(cluster, CLIENTS, load::connections(CLIENTS, None))
+}
+
+/// Counts how often a node's snapshot index has moved.
+struct Snapshots {
+    last: Vec<(u64, u64)>,
+    count: u64,
+}
+
+impl Snapshots {
+    fn since(last: Vec<(u64, u64)>) -> Self {
+        Self { last, count: 0 }
+    }
+
+    fn look(&mut self, now: &[(u64, u64)]) {
+        for (id, index) in now {
+            match self.last.iter_mut().find(|(other, _)| other == id) {
+                Some((_, last)) if *last < *index => {
+                    *last = *index;
+                    self.count += 1;
+                }
+                Some(_) => {}
+                // A newcomer's first snapshot was sent to it.
+                None => self.last.push((*id, *index)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_counted_when_a_nodes_index_moves_and_a_newcomers_first_is_not() {
+        let mut snapshots = Snapshots::since(vec![(1, 10), (2, 10)]);
+        snapshots.look(&[(1, 10)]);
+        assert_eq!(snapshots.count, 0);
+        snapshots.look(&[(1, 20), (2, 10), (3, 20)]);
+        snapshots.look(&[(1, 20), (2, 25), (3, 20)]);
+        assert_eq!(snapshots.count, 2);
+    }
+}

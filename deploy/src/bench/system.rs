@@ -1,0 +1,209 @@
+//! The stores that are measured, and clusters of them.
+
+use std::path::Path;
+use std::time::Duration;
+
+use clerk::Clerk;
+use clerk::load::{Call, ClerkTarget, Target, connections};
+use thiserror::Error;
+
+#[cfg(feature = "etcd")]
+use super::etcd::{Etcd, EtcdCluster, EtcdTarget};
+use super::ours::OurCluster;
+use super::usage::{self, Usage};
+use crate::error::Error;
+
+/// How many nodes a cluster has.
+pub(crate) const NODES: u64 = 3;
+/// How long one call may take, retries and all.
+pub(crate) const CALL_LIMIT: Duration = Duration::from_secs(10);
+/// How long a fresh cluster may take to serve.
+pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A store that can be measured on this machine.
+#[derive(Clone, Debug)]
+pub(crate) enum System {
+    Ours,
+    #[cfg(feature = "etcd")]
+    Etcd(Etcd),
+}
+
+impl System {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => "etcd",
+        }
+    }
+
+    pub(crate) fn version(&self) -> String {
+        match self {
+            Self::Ours => env!("CARGO_PKG_VERSION").to_owned(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.version().to_owned(),
+        }
+    }
+
+    /// Starts a fresh cluster with default settings and waits until it serves. Its data is in a temporary
+    /// directory of its own, under `dir` or where the system has such.
+    pub(crate) async fn start(&self, dir: Option<&Path>) -> Result<Cluster, Error> {
+        Ok(match self {
+            Self::Ours => Cluster::Ours(OurCluster::start(dir).await?),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => Cluster::Etcd(EtcdCluster::start(etcd, dir).await?),
+        })
+    }
+}
+
+/// A running cluster. Dropping it ends its processes and removes its data.
+#[derive(Debug)]
+pub(crate) enum Cluster {
+    Ours(OurCluster),
+    #[cfg(feature = "etcd")]
+    Etcd(EtcdCluster),
+}
+
+impl Cluster {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Ours(_) => "ours",
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => "etcd",
+        }
+    }
+
+    /// What each node has used so far; a node of which nothing is known is left out.
+    pub(crate) fn usage(&self) -> Vec<(u64, Usage)> {
+        let of = |id| {
+            let pid = match self {
+                Self::Ours(ours) => ours.nodes().node(id)?.pid(),
+                #[cfg(feature = "etcd")]
+                Self::Etcd(etcd) => etcd.pid(id)?,
+            };
+            Some((id, usage::of(pid)?))
+        };
+        (1..=NODES).filter_map(of).collect()
+    }
+
+    /// Connections for so many clients, who call the leader.
+    pub(crate) async fn targets(&self, clients: u32) -> Result<Vec<AnyTarget>, Error> {
+        let connections = connections(clients, None);
+        match self {
+            Self::Ours(ours) => our_targets(ours, clients, connections),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => {
+                let endpoints = etcd.leader_endpoint().await.into_iter().collect();
+                etcd_targets(endpoints, connections).await
+            }
+        }
+    }
+
+    /// Connections for so many clients, who call whoever lives.
+    pub(crate) async fn roaming_targets(&self, clients: u32) -> Result<Vec<AnyTarget>, Error> {
+        match self {
+            // A clerk finds the leader again by itself.
+            Self::Ours(_) => self.targets(clients).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd_targets(etcd.endpoints(), connections(clients, None)).await,
+        }
+    }
+
+    /// Who leads now, by the word of a majority.
+    pub(crate) async fn leader(&self) -> Option<u64> {
+        match self {
+            Self::Ours(ours) => ours.nodes().leader().await.map(|leader| leader.id),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.leader().await,
+        }
+    }
+
+    /// Whether every node is up and follows one leader.
+    pub(crate) async fn is_whole(&self) -> bool {
+        match self {
+            Self::Ours(ours) => ours.is_whole().await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.is_whole().await,
+        }
+    }
+
+    /// Ends a node with SIGKILL.
+    pub(crate) fn kill(&mut self, id: u64) {
+        match self {
+            Self::Ours(ours) => ours.nodes_mut().kill(id),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.kill(id),
+        }
+    }
+
+    /// Asks a node to stop in order (SIGTERM). Does not wait.
+    pub(crate) fn ask_to_stop(&mut self, id: u64) {
+        match self {
+            Self::Ours(ours) => ours.nodes_mut().ask_to_stop(id),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.ask_to_stop(id),
+        }
+    }
+
+    /// Starts a node again, on the data it had; what is left of the old process is ended first.
+    pub(crate) fn start_node(&mut self, id: u64) -> Result<(), Error> {
+        match self {
+            Self::Ours(ours) => ours.nodes_mut().start_node(id),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.start_node(id),
+        }
+    }
+}
+
+/// Connections to a cluster of ours.
+pub(crate) fn our_targets(
+    ours: &OurCluster,
+    clients: u32,
+    connections: u32,
+) -> Result<Vec<AnyTarget>, Error> {
+    let endpoints = ours.nodes().file().nodes.iter().map(|node| &node.client_addr);
+    let settings = Clerk::builder().endpoints(endpoints).timeout(CALL_LIMIT);
+    let targets = ClerkTarget::connect(&settings, clients, connections);
+    let targets = targets.map_err(|source| Error::Clerk {
+        action: "cannot make the clients".into(),
+        source,
+    })?;
+    Ok(targets.into_iter().map(AnyTarget::Ours).collect())
+}
+
+#[cfg(feature = "etcd")]
+async fn etcd_targets(endpoints: Vec<String>, connections: u32) -> Result<Vec<AnyTarget>, Error> {
+    let mut targets = Vec::new();
+    for _ in 0..connections {
+        targets.push(AnyTarget::Etcd(EtcdTarget::connect(&endpoints).await?));
+    }
+    Ok(targets)
+}
+
+/// One connection to a cluster.
+#[derive(Clone, Debug)]
+pub(crate) enum AnyTarget {
+    Ours(ClerkTarget),
+    #[cfg(feature = "etcd")]
+    Etcd(EtcdTarget),
+}
+
+/// Why a call did not succeed, in the words of the client that made it.
+#[derive(Clone, Debug, Error)]
+#[error("{0}")]
+pub(crate) struct CallError(pub(crate) String);
+
+impl Target for AnyTarget {
+    type Error = CallError;
+
+    async fn call(&self, call: Call) -> Result<(), CallError> {
+        match self {
+            Self::Ours(clerk) => clerk
+                .call(call)
+                .await
+                .map_err(|error| CallError(error.to_string())),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.call(call).await,
+        }
+    }
+}

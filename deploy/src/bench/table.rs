@@ -1,0 +1,59 @@
+//! Tables for the terminal.
+
+/// Lines of cells, the first of them the headings: the first two columns to the left, the others, which are
+/// numbers, to the right.
+pub(crate) fn render(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        let cells = lines.iter().filter_map(|line| line.get(column));
+        cells.map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let cell = |column: usize, cell: &String| {
+        let width = widths[column];
+        if column < 2 {
+            format!("{cell:<width$}")
+        } else {
+            format!("{cell:>width$}")
+        }
+    };
+    let line = |line: &Vec<String>| {
+        let cells: Vec<String> = line.iter().enumerate().map(|(at, text)| cell(at, text)).collect();
+        cells.join("  ").trim_end().to_owned()
+    };
+    lines.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Bytes as MiB.
+pub(crate) fn mib(bytes: Option<f64>) -> String {
+    known(bytes, |bytes| format!("{:.0}", bytes / f64::from(1 << 20)))
+}
+
+/// A number, or a dash where it is not known.
+pub(crate) fn known(number: Option<f64>, text: impl FnOnce(f64) -> String) -> String {
+    number.map_or_else(|| "-".to_owned(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stand_to_the_left_and_numbers_to_the_right() {
+        let line = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let table = render(&[
+            line(["WHAT", "WHO", "N"]),
+            line(["put", "ours", "1000"]),
+            line(["", "x", "7"]),
+        ]);
+        assert_eq!(table, "WHAT  WHO      N\nput   ours  1000\n      x        7");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        assert_eq!(
+            (mib(None), mib(Some(3_145_728.0))),
+            ("-".to_owned(), "3".to_owned())
+        );
+    }
+}

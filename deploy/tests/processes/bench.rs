@@ -1,0 +1,99 @@
+//! `deploy bench` with real processes. What it measures says nothing here: only that it measures.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::deploy_process::{Deploy, eventually};
+
+const SMALL: [&str; 6] = ["--clients", "4", "--duration", "1s", "--keys", "50"];
+
+fn bench(tmp: &Path, options: &[&str]) -> Deploy {
+    let arguments: Vec<&str> = ["bench"].iter().chain(options).copied().collect();
+    Deploy::start(&arguments, tmp)
+}
+
+fn is_empty(dir: &Path) -> bool {
+    fs::read_dir(dir).unwrap().next().is_none()
+}
+
+#[test]
+fn every_workload_is_measured_on_a_cluster_that_is_gone_afterwards() {
+    let (tmp, plots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plots_dir = plots.path().to_str().unwrap();
+    let workloads = ["--workloads", "put,mixed95", "--plots", plots_dir];
+    let mut bench = bench(tmp.path(), &[&SMALL[..], &workloads].concat());
+    let result = bench.wait_for("result");
+    let (status, stderr) = bench.wait();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    let rows = result["results"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["workload"].as_str().unwrap()).collect();
+    assert_eq!(names, ["put", "mixed95"]);
+    for row in rows {
+        assert_eq!(
+            (&row["system"], &row["clients"], &row["value_bytes"]),
+            (&"ours".into(), &4.into(), &128.into())
+        );
+        assert!(row["ops_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert!(
+            row["p50_us"].as_f64().unwrap() <= row["p999_us"].as_f64().unwrap(),
+            "{row}"
+        );
+        assert!(row["ratio"].is_null(), "there was no peer");
+    }
+    assert!(is_empty(tmp.path()));
+    let svg = fs::read_to_string(plots.path().join("bench-128B-uniform.svg")).unwrap();
+    assert!(svg.contains("<svg "));
+}
+
+#[test]
+fn a_peer_that_cannot_be_had_is_told_and_ours_is_measured_alone() {
+    let tmp = tempfile::tempdir().unwrap();
+    // Nothing is on this PATH, and a program without the feature has no client of etcd either.
+    let arguments = [&["bench", "--against", "etcd", "--workloads", "put"][..], &SMALL].concat();
+    let mut bench = Deploy::start_with(&arguments, tmp.path(), &[("PATH", "/nowhere")]);
+    let start = bench.wait_for("start");
+    assert!(!start["peer_missing"].as_str().unwrap().is_empty());
+    let result = bench.wait_for("result");
+    assert_eq!(result["results"].as_array().unwrap().len(), 1);
+    assert_eq!(bench.wait().0.code(), Some(0));
+}
+
+#[test]
+fn a_signal_ends_the_benchmark_and_its_nodes_and_leaves_nothing_behind() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(
+        tmp.path(),
+        &["--workloads", "put", "--clients", "1", "--duration", "5m"],
+    );
+    bench.wait_for("start");
+    eventually("the cluster is there", || (!is_empty(tmp.path())).then_some(()));
+    bench.signal(Signal::TERM);
+    let (status, stderr) = bench.wait();
+    assert_eq!(
+        (status.code(), stderr.as_str()),
+        (Some(3), "error: interrupted\n")
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
+fn a_leader_that_is_killed_or_stopped_leaves_a_gap_that_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &["--failover", "1"]);
+    let result = bench.wait_for("result");
+    assert_eq!(bench.wait().0.code(), Some(0));
+    let ends: Vec<&Value> = result["failovers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["end"])
+        .collect();
+    assert_eq!(ends, ["killed", "stopped"]);
+    for one in result["failovers"].as_array().unwrap() {
+        assert!(one["longest_gap_ms"].as_f64().unwrap() > 0.0, "{one}");
+    }
+    assert!(is_empty(tmp.path()));
+}
