@@ -9,10 +9,11 @@ use std::path::Path;
 use std::process::Command;
 
 /// The crates of this workspace.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "raft-core",
     "skiplist",
     "storage",
+    "faulty-disk",
     "rpc",
     "kv-server",
     "clerk",
@@ -91,6 +92,14 @@ fn raft_core_is_pure() {
         ],
     );
     assert_without("raft-core", &[], &ours_except(&["raft-core"]));
+}
+
+#[test]
+fn faulty_disk_knows_none_of_ours_and_is_in_no_program() {
+    assert_without("faulty-disk", &[], &ours_except(&["faulty-disk"]));
+    for package in ours_except(&["faulty-disk"]) {
+        assert_without(package, &[], &["faulty-disk", "fuser"]);
+    }
 }
 
 #[test]

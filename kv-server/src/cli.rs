@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   kv-server --config cluster.toml --id 1
   kv-server --config cluster.toml --id 1 --check
+  kv-server inspect --data-dir data/node-1      # looks into a stopped node's data; see inspect --help
   kv-server --config cluster.toml --id 1 --data-dir /var/lib/kv-server --log info,raft_core=debug
 
 A cluster file, the same on every node:
@@ -75,6 +76,12 @@ pub struct Overrides {
     /// Most messages with entries on the way to one peer [default: 256]
     #[arg(long, env = "KV_SERVER_MAX_INFLIGHT_MESSAGES", value_name = "N")]
     pub max_inflight_messages: Option<u64>,
+    /// Take no new data while less is free on the disk; 0 to never mind [default: 128 MiB or a quarter]
+    #[arg(long, env = "KV_SERVER_MIN_FREE_BYTES", value_name = "BYTES")]
+    pub min_free_bytes: Option<u64>,
+    /// Stop when the disk has not finished a write after this long [default: 30000]
+    #[arg(long, env = "KV_SERVER_STALL_TIMEOUT_MS", value_name = "MS")]
+    pub stall_timeout_ms: Option<u64>,
 }
 
 /// What to log, and how.
@@ -138,6 +145,8 @@ mod tests {
             "--max-uncommitted-bytes=5",
             "--max-inflight-bytes=6",
             "--max-inflight-messages=7",
+            "--min-free-bytes=8",
+            "--stall-timeout-ms=9",
             "--log-format=json",
         ])
         .unwrap();
@@ -154,8 +163,10 @@ mod tests {
             overrides.max_uncommitted_bytes,
             overrides.max_inflight_bytes,
             overrides.max_inflight_messages,
+            overrides.min_free_bytes,
+            overrides.stall_timeout_ms,
         ];
-        assert_eq!(numbers, [1, 4, 5, 6, 7].map(Some));
+        assert_eq!(numbers, [1, 4, 5, 6, 7, 8, 9].map(Some));
     }
 
     #[test]

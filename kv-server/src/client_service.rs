@@ -9,6 +9,7 @@ use rpc::client::{
     BusyReason, Consistency, GetReply, Kv, KvError, Member, ScanReply, ScanRequest, SessionId, StatusReply,
     WriteId,
 };
+use rpc::peer::DiskRoom;
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
@@ -51,10 +52,11 @@ impl ClientService {
     }
 
     /// Takes a command through the log.
-    async fn submit(&self, command: &Command) -> Result<Reply, KvError> {
+    async fn submit(&self, command: &Command, needs: DiskRoom) -> Result<Reply, KvError> {
         let (reply, answer) = oneshot::channel();
         self.send(Submit {
             command: command.encode(),
+            needs,
             reply,
         })?;
         // Dropped unanswered: the server went down while the entry was on its way.
@@ -64,7 +66,11 @@ impl ClientService {
     async fn write(&self, id: WriteId, operation: Operation) -> Result<Outcome, KvError> {
         validate_write_id(&id).map_err(KvError::InvalidArgument)?;
         operation.validate().map_err(KvError::InvalidArgument)?;
-        match self.submit(&Command::Write { id, op: operation }).await? {
+        let needs = match operation {
+            Operation::Put { .. } | Operation::Append { .. } => DiskRoom::Ample,
+            Operation::Delete { .. } => DiskRoom::Low,
+        };
+        match self.submit(&Command::Write { id, op: operation }, needs).await? {
             Reply::Written(result) => result,
             other => unreachable!("a write was answered with {other:?}"),
         }
@@ -106,7 +112,11 @@ impl ClientService {
 impl Kv for ClientService {
     async fn open_session(self, _: Context) -> Result<SessionId, KvError> {
         let secret = rand::random();
-        match self.submit(&Command::OpenSession { secret }).await? {
+        // Whoever wants to delete needs a session.
+        match self
+            .submit(&Command::OpenSession { secret }, DiskRoom::Low)
+            .await?
+        {
             Reply::SessionOpened(session) => Ok(session),
             other => unreachable!("a session was asked for and the reply is {other:?}"),
         }
@@ -130,10 +140,16 @@ impl Kv for ClientService {
     async fn get(self, _: Context, key: Bytes, consistency: Consistency) -> Result<GetReply, KvError> {
         validate_key(&key).map_err(KvError::InvalidArgument)?;
         if consistency == Consistency::Log {
-            return match self.submit(&Command::Get { key }).await? {
-                Reply::Read(reply) => Ok(reply),
-                other => unreachable!("a read was answered with {other:?}"),
-            };
+            match self
+                .submit(&Command::Get { key: key.clone() }, DiskRoom::Low)
+                .await
+            {
+                Ok(Reply::Read(reply)) => return Ok(reply),
+                Ok(other) => unreachable!("a read was answered with {other:?}"),
+                // Reads go on when no entry fits on the disk: a read index promises the same.
+                Err(KvError::Busy(BusyReason::DiskFull { .. })) => {}
+                Err(error) => return Err(error),
+            }
         }
         let term = self.read_barrier(consistency).await?;
         Ok(self.reader.get(&key, term))

@@ -131,7 +131,7 @@ impl Operation {
         }
     }
 
-    fn value(&self) -> &[u8] {
+    pub(crate) fn value(&self) -> &[u8] {
         match self {
             Self::Put { value, .. } | Self::Append { value, .. } => value,
             Self::Delete { .. } => &[],

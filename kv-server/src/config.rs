@@ -96,6 +96,13 @@ pub struct LimitsConfig {
 pub struct StorageConfig {
     /// How much memory the store of the log may use for its cache, in bytes. Default 32 MiB.
     pub cache_bytes: u64,
+    /// While fewer bytes than this and a snapshot are free on the disk of `data_dir`, the node takes no new
+    /// data; see [`disk_room`](crate::disk_room). 0: never mind. Default (`None`): 128 MiB, or a quarter of the
+    /// file system if that is less.
+    pub min_free_bytes: Option<u64>,
+    /// A node whose disk has not finished a write after this long stops. It must be longer than the disk takes
+    /// to read and write a whole snapshot. Default 30 s.
+    pub stall_timeout: Duration,
 }
 
 impl Config {
@@ -121,7 +128,7 @@ impl Config {
         let data_dir = data_dir(&source, sections.data_dir, overrides, id)?;
         let raft = RaftConfig::new(&source, sections.raft, overrides)?;
         let limits = LimitsConfig::new(&source, sections.limits)?;
-        let storage = StorageConfig::new(&source, sections.storage)?;
+        let storage = StorageConfig::new(&source, sections.storage, overrides)?;
         let nodes = nodes::check(&source, sections.node)?;
         let id = NodeId(id);
         if !nodes.contains_key(&id) {
@@ -239,10 +246,19 @@ impl LimitsConfig {
 }
 
 impl StorageConfig {
-    fn new(source: &Source<'_>, section: StorageSection) -> Result<Self, ConfigError> {
+    fn new(source: &Source<'_>, section: StorageSection, overrides: &Overrides) -> Result<Self, ConfigError> {
         let cache = Setting::new(source, "cache_bytes", None, section.cache_bytes);
+        let stall = Setting::new(
+            source,
+            "stall_timeout_ms",
+            Some(("--stall-timeout-ms", overrides.stall_timeout_ms)),
+            section.stall_timeout_ms,
+        );
+        let min_free = section.min_free_bytes.map(toml::Spanned::into_inner);
         Ok(Self {
             cache_bytes: cache.above_zero(32 << 20)?,
+            min_free_bytes: overrides.min_free_bytes.or(min_free),
+            stall_timeout: Duration::from_millis(stall.above_zero(30_000)?),
         })
     }
 }

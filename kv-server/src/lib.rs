@@ -24,6 +24,7 @@
 //! | [`state_machine`], [`state_reader`], [`state_snapshot`] | the keys and values: applied to, read from, frozen and written out |
 //! | [`sessions`] | exactly once: which write of which client was applied, and with what answer |
 //! | [`pending`] | requests that wait for their entry or their read index, each of which ends |
+//! | [`disk_room`] | how much room is left on the disks, and what is still admitted |
 //! | [`config`], [`cli`], [`logging`] | how a server is told what to do, and what it tells |
 //!
 //! Around them, in private modules, stand six actors that only receive, call and send: the Raft node, the two
@@ -75,9 +76,12 @@ mod client_service;
 mod codec;
 pub mod command;
 pub mod config;
+pub mod disk_room;
+mod disk_watch;
 pub mod driver;
 mod exit;
 pub mod group_commit;
+mod inspect;
 mod limits;
 pub mod logging;
 mod map;

@@ -1,28 +1,57 @@
 //! The `Peer` service: hands a peer's request to the node and waits for the node's response.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, Message, NodeId,
+    AppendEntries, AppendEntriesResponse, Entry, InstallSnapshot, InstallSnapshotResponse, Message, NodeId,
     TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,
 };
-use rpc::peer::{Peer, PeerError};
+use rpc::peer::{DiskRoom, Peer, PeerError};
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
 use crate::actors::{PeerRequest, RaftNode};
+use crate::disk_room::DiskSpace;
 
 /// Serves the requests of one peer.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerService {
     from: NodeId,
     node: Addr<RaftNode>,
+    disk: Arc<DiskSpace>,
 }
 
 impl PeerService {
-    /// Serves `from`, whose identity the connection settled.
+    /// Serves `from`, whose identity the connection settled. Nothing is taken that `disk` has no room for.
     #[must_use]
-    pub(crate) fn new(from: NodeId, node: Addr<RaftNode>) -> Self {
-        Self { from, node }
+    pub(crate) fn new(from: NodeId, node: Addr<RaftNode>, disk: Arc<DiskSpace>) -> Self {
+        Self { from, node, disk }
+    }
+
+    /// A refusal is as if the message had been lost: nothing was promised, and the leader tries again.
+    fn take_entries(&self, entries: &[Entry]) -> Result<(), PeerError> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        if self.disk.room() == DiskRoom::Out {
+            return Err(PeerError::DiskFull);
+        }
+        self.disk
+            .spend(entries.iter().map(Entry::size_bytes).sum::<usize>() as u64);
+        Ok(())
+    }
+
+    /// The whole file has to fit before its first byte is taken.
+    fn take_chunk(&self, request: &InstallSnapshot) -> Result<(), PeerError> {
+        if !self
+            .disk
+            .fits(request.snapshot.size_bytes.saturating_sub(request.offset))
+        {
+            return Err(PeerError::DiskFull);
+        }
+        self.disk.spend(request.data.len() as u64);
+        Ok(())
     }
 
     /// The request reaches the node's mailbox before this first waits, so requests keep the order in which
@@ -72,6 +101,7 @@ impl Peer for PeerService {
         _: Context,
         request: AppendEntries,
     ) -> Result<AppendEntriesResponse, PeerError> {
+        self.take_entries(&request.entries)?;
         expect_response!(
             self.call(Message::AppendEntries(request)).await?,
             Message::AppendEntriesResponse
@@ -83,6 +113,7 @@ impl Peer for PeerService {
         _: Context,
         request: InstallSnapshot,
     ) -> Result<InstallSnapshotResponse, PeerError> {
+        self.take_chunk(&request)?;
         expect_response!(
             self.call(Message::InstallSnapshot(request)).await?,
             Message::InstallSnapshotResponse
@@ -94,5 +125,9 @@ impl Peer for PeerService {
             self.call(Message::TimeoutNow(request)).await?,
             Message::TimeoutNowResponse
         )
+    }
+
+    async fn disk_room(self, _: Context) -> Result<DiskRoom, PeerError> {
+        Ok(self.disk.room())
     }
 }

@@ -9,25 +9,21 @@ use clap::Parser;
 
 use crate::cli::Cli;
 use crate::config::Config;
-use crate::{exit, logging, server};
+use crate::{exit, inspect, logging, server};
 
 /// Runs `kv-server` with these arguments, the first being the program's name, until it is told to stop.
 ///
 /// Everything the user can do wrong is told on stderr as `error: ...`; the exit status is 0 for an orderly
 /// stop, 2 for arguments, a configuration or a data directory that cannot be used, and 3 for a failure while
-/// it ran.
+/// it ran. `kv-server inspect` looks into the data directory of a stopped node: 1 means damage.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.into_iter().collect();
+    if args.get(1).is_some_and(|first| first == inspect::COMMAND) {
+        return inspect::run(&args);
+    }
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
-        Err(error) => {
-            // A reader that went away is no reason to complain.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() {
-                exit::UNUSABLE
-            } else {
-                exit::OK
-            });
-        }
+        Err(error) => return print_usage(&error),
     };
     let config = match Config::load(&cli) {
         Ok(config) => config,
@@ -57,7 +53,18 @@ fn report_valid(cli: &Cli, config: &Config) -> ExitCode {
     }
 }
 
-fn refuse(error: &impl Display, status: u8) -> ExitCode {
+/// Prints help, or what is wrong with the arguments; the exit status for it.
+pub(crate) fn print_usage(error: &clap::Error) -> ExitCode {
+    // A reader that went away is no reason to complain.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() {
+        exit::UNUSABLE
+    } else {
+        exit::OK
+    })
+}
+
+pub(crate) fn refuse(error: &impl Display, status: u8) -> ExitCode {
     eprintln!("error: {error}");
     ExitCode::from(status)
 }

@@ -2,11 +2,12 @@
 //! reverse one.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Recipient};
-use raft_core::{Configuration, Node, NodeId, Restored, Role, SoftState, Storage, Ticks};
+use raft_core::{Configuration, Node, NodeId, Restored, Role, SnapshotMeta, SoftState, Storage, Ticks};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rpc::client::Member;
@@ -16,15 +17,17 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::actors::{
-    self, Applier, ApplierSettings, ElectionTicker, HeartbeatTicker, KvServer, Links, PeerAddress, Persister,
-    RaftNode, Replicator, ShutDown, StepAside, StopPersister, StopRaftNode,
+    self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, MakeRoom,
+    PeerAddress, Persister, RaftNode, Replicator, ShutDown, StepAside, StopPersister, StopRaftNode,
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
+use crate::disk_room::{ClusterRoom, DEFAULT_MIN_FREE_BYTES, DiskSpace};
+use crate::disk_watch::{CommitClock, Watch, space_of, watch_space, watch_stalls};
 use crate::driver::Driver;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
-use crate::shutdown::{StopReceiver, StopSender, stop_channel};
+use crate::shutdown::{Fatal, StopReceiver, StopSender, stop_channel};
 use crate::state_machine::StateMachine;
 
 /// How long a leader tries to hand over before it goes.
@@ -45,6 +48,8 @@ struct Server {
     serving: Vec<tokio::task::JoinHandle<()>>,
     failures: StopReceiver,
     threads: Vec<Arbiter>,
+    /// Watch the disk as long as the server runs.
+    _watches: [Watch; 2],
 }
 
 /// Runs one server until it is told to stop or cannot go on. Must be called inside an actix system.
@@ -80,6 +85,9 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
     if tokio::time::timeout(STOP_TIMEOUT, server.stop()).await.is_err() {
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
+        if let Err(error) = &outcome {
+            eprintln!("error: {error}");
+        }
         std::process::exit(i32::from(
             outcome.map_or_else(|error| error.exit_code(), |()| crate::exit::OK),
         ));
@@ -198,6 +206,8 @@ struct Parts<'a> {
     snapshots: Arc<dyn SnapshotStore>,
     stop: StopSender,
     persister_thread: &'a Arbiter,
+    disk: Arc<DiskSpace>,
+    commit_clock: Arc<CommitClock>,
 }
 
 impl Server {
@@ -221,41 +231,33 @@ impl Server {
             snapshots: storage.snapshots(),
             stop,
             persister_thread: &persister_thread,
+            disk: disk_space(config),
+            commit_clock: Arc::default(),
         };
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
             let kv = start_kv_server(&parts, ctx, &state);
-            let settings = ApplierSettings {
-                snapshot_log_bytes: config.raft.snapshot_log_bytes,
-                snapshot,
-            };
-            let applier = Applier::new(
-                state,
-                Arc::clone(&parts.snapshots),
-                settings,
-                ctx.address(),
-                kv.clone().recipient(),
-                parts.stop.clone(),
-            )
-            .start();
+            let applier = start_applier(&parts, ctx, &kv, state, snapshot);
             let links = Links {
                 persister: persister.clone().recipient(),
                 applier: applier.clone().recipient(),
-                restorer: applier.recipient(),
+                restorer: applier.clone().recipient(),
                 proposals: kv.clone().recipient(),
                 reads: kv.clone().recipient(),
                 leadership: kv.clone().recipient(),
-                replicators: start_replicators(&parts, ctx),
+                replicators: start_replicators(&parts, ctx, &kv),
             };
-            started = Some((persister, kv));
+            started = Some((persister, kv, applier));
             RaftNode::new(Driver::new(node), links, soft_state_sender)
         });
-        let (persister, kv) = started.expect("create runs its closure before it returns");
+        let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
+        let watches =
+            start_watches(&parts, &kv, &applier).map_err(|error| ServerError::Fatal(Fatal::Thread(error)))?;
         let (stop_serving, _) = watch::channel(false);
         let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
-        let serving = serve_ports(config, identity, ports, &stop_serving, &node, service);
+        let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, service);
         let threads = vec![ticker_thread, persister_thread];
         Ok(Self {
             node,
@@ -266,6 +268,7 @@ impl Server {
             serving,
             failures,
             threads,
+            _watches: watches,
         })
     }
 
@@ -318,23 +321,52 @@ fn start_persister(
         Arc::clone(&parts.snapshots),
         ctx.address().recipient(),
         parts.stop.clone(),
+        Arc::clone(&parts.commit_clock),
     );
     Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
 }
 
-fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMachine) -> Addr<KvServer> {
-    let node = ctx.address();
-    KvServer::new(
-        members(parts.config),
-        parts.config.limits.requests_in_flight,
-        state.last_applied(),
-        node.clone().recipient(),
-        node.recipient(),
+fn start_applier(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    kv: &Addr<KvServer>,
+    state: StateMachine,
+    snapshot: SnapshotMeta,
+) -> Addr<Applier> {
+    let settings = ApplierSettings {
+        snapshot_log_bytes: parts.config.raft.snapshot_log_bytes,
+        snapshot,
+        disk: Arc::clone(&parts.disk),
+    };
+    Applier::new(
+        state,
+        Arc::clone(&parts.snapshots),
+        settings,
+        ctx.address(),
+        kv.clone().recipient(),
+        parts.stop.clone(),
     )
     .start()
 }
 
-fn start_replicators(parts: &Parts<'_>, ctx: &Context<RaftNode>) -> BTreeMap<NodeId, Addr<Replicator>> {
+fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMachine) -> Addr<KvServer> {
+    let config = parts.config;
+    let peers = config.peers().map(|peer| peer.id);
+    KvServer::new(
+        members(config),
+        ClusterRoom::new(config.id, Arc::clone(&parts.disk), peers),
+        config.limits.requests_in_flight,
+        state.last_applied(),
+        &ctx.address(),
+    )
+    .start()
+}
+
+fn start_replicators(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    kv: &Addr<KvServer>,
+) -> BTreeMap<NodeId, Addr<Replicator>> {
     let config = parts.config;
     config
         .peers()
@@ -346,7 +378,8 @@ fn start_replicators(parts: &Parts<'_>, ctx: &Context<RaftNode>) -> BTreeMap<Nod
                 raft_addr: peer.raft_addr.to_string(),
             };
             let generator = StdRng::seed_from_u64(rand::random());
-            let replicator = Replicator::new(address, ctx.address(), Arc::clone(&parts.snapshots), generator);
+            let (node, kv) = (ctx.address(), kv.clone().recipient());
+            let replicator = Replicator::new(address, node, kv, Arc::clone(&parts.snapshots), generator);
             (peer.id, replicator.start())
         })
         .collect()
@@ -359,8 +392,34 @@ fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
     HeartbeatTicker::start_in_arbiter(&thread.handle(), move |_| HeartbeatTicker::new(heartbeat, beat));
 }
 
+/// The disk of the data directory. One that cannot be asked for its size counts as large.
+fn disk_space(config: &Config) -> Arc<DiskSpace> {
+    let min_free_bytes = match config.storage.min_free_bytes {
+        Some(bytes) => bytes,
+        None => space_of(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
+            DiskSpace::default_min_free_bytes(space.total_bytes)
+        }),
+    };
+    Arc::new(DiskSpace::new(min_free_bytes))
+}
+
+fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 2]> {
+    let config = parts.config;
+    let (kv, applier) = (kv.clone(), applier.clone());
+    let low = move || {
+        kv.do_send(DiskIsLow);
+        applier.do_send(MakeRoom);
+    };
+    let (dir, clock) = (config.data_dir.clone(), Arc::clone(&parts.commit_clock));
+    let timeout = config.storage.stall_timeout;
+    Ok([
+        watch_space(dir.clone(), Arc::clone(&parts.disk), low)?,
+        watch_stalls(dir, clock, timeout, parts.stop.clone())?,
+    ])
+}
+
 fn serve_ports(
-    config: &Config,
+    parts: &Parts<'_>,
     identity: ServerIdentity,
     ports: Ports,
     stop: &watch::Sender<bool>,
@@ -371,8 +430,8 @@ fn serve_ports(
         // An error says that the server is gone, which is a reason to stop too.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let peer_node = node.clone();
-    let make_peer_service = move |from| PeerService::new(from, peer_node.clone());
+    let (peer_node, disk) = (node.clone(), Arc::clone(&parts.disk));
+    let make_peer_service = move |from| PeerService::new(from, peer_node.clone(), Arc::clone(&disk));
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),
@@ -383,7 +442,7 @@ fn serve_ports(
     let clients = rpc::serve_kv(
         ports.clients,
         identity,
-        client_limits(config),
+        client_limits(parts.config),
         clients,
         stopped(stop.subscribe()),
     );
@@ -408,13 +467,13 @@ fn client_limits(config: &Config) -> rpc::ServerLimits {
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
 }
 
 impl Signals {
-    fn install() -> Result<Self, ServerError> {
+    pub(crate) fn install() -> Result<Self, ServerError> {
         use tokio::signal::unix::{SignalKind, signal};
         let install = |kind| signal(kind).map_err(ServerError::Signals);
         Ok(Self {
@@ -423,7 +482,7 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",

@@ -1,6 +1,8 @@
 //! Why a server stops, and how the reason reaches the place that stops it.
 
 use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
 
 use storage::StorageError;
 use thiserror::Error;
@@ -15,6 +17,20 @@ pub(crate) enum Fatal {
     /// The disk failed. Nothing was acknowledged after that.
     #[error("the storage failed, so the node stops: {0}")]
     Storage(StorageError),
+    /// The disk does not come back.
+    #[error(
+        "the disk of {} has not finished a write after {} s, so the node stops: a node that cannot write cannot \
+         acknowledge anything. Check the disk and start the node again, or raise storage.stall_timeout_ms if \
+         the disk is merely slow",
+        path.display(),
+        waited.as_secs()
+    )]
+    Stalled {
+        /// The data directory.
+        path: PathBuf,
+        /// How long the write has taken so far.
+        waited: Duration,
+    },
     /// The state machine cannot go on.
     #[error("the state machine cannot go on, so the node stops: {0}")]
     State(StateError),
@@ -45,6 +61,11 @@ impl StopSender {
     /// The disk failed.
     pub(crate) fn storage_failed(&self, error: StorageError) {
         self.send(Fatal::Storage(error));
+    }
+
+    /// The disk has not finished a write for this long.
+    pub(crate) fn storage_stalled(&self, path: PathBuf, waited: Duration) {
+        self.send(Fatal::Stalled { path, waited });
     }
 
     /// The state machine cannot go on.

@@ -460,6 +460,15 @@ impl Node {
     /// proposals are taken meanwhile; given up after an election timeout. Returns the peer, or `None` if
     /// this node is not the leader, a hand-over is already under way, or nobody could take over.
     pub fn transfer_leadership(&mut self) -> Option<NodeId> {
+        self.transfer_leadership_if(|_| true)
+    }
+
+    /// The same, to `target` and nobody else.
+    pub fn transfer_leadership_to(&mut self, target: NodeId) -> Option<NodeId> {
+        self.transfer_leadership_if(|peer| peer == target)
+    }
+
+    fn transfer_leadership_if(&mut self, may_take_over: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let configuration = self.log.configuration().clone();
         let leader = self.leader_mut()?;
         if leader.transfer.is_some() {
@@ -469,6 +478,7 @@ impl Node {
             .peers
             .iter()
             .filter(|(peer, progress)| configuration.is_voter(**peer) && progress.recently_active)
+            .filter(|(peer, _)| may_take_over(**peer))
             .max_by_key(|(_, progress)| progress.match_index)
             .map(|(peer, _)| *peer)?;
         leader.transfer = Some(Transfer {

@@ -229,6 +229,12 @@ pub enum BusyReason {
     /// A leader was just elected and has not committed its first entry.
     #[error("the leader was just elected and is not ready yet")]
     NewLeader,
+    /// A disk that the write needs is almost full. Reads are served; deletes are, too, until the last reserve.
+    #[error("the disk of node {node} is almost full")]
+    DiskFull {
+        /// Whose disk.
+        node: NodeId,
+    },
 }
 
 /// An argument outside its limit.

@@ -21,6 +21,21 @@ pub trait Peer {
     async fn install_snapshot(request: InstallSnapshot) -> Result<InstallSnapshotResponse, PeerError>;
     /// Start an election at once (thesis §3.10).
     async fn timeout_now(request: TimeoutNow) -> Result<TimeoutNowResponse, PeerError>;
+    /// How much room is left on your disk? Asked by a leader, which refuses new writes before a majority is
+    /// out of room.
+    async fn disk_room() -> Result<DiskRoom, PeerError>;
+}
+
+/// How much room is left on a server's disk. In order: each level allows all that the ones before it do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DiskRoom {
+    /// The last reserve: nothing that is not needed to stay in the cluster is written.
+    Out,
+    /// Nothing more should be stored, but what makes room may be written.
+    Low,
+    /// Enough, or not known.
+    #[default]
+    Ample,
 }
 
 /// Why a server did not process a peer's request. Nothing was promised; the caller tries again later.
@@ -32,4 +47,7 @@ pub enum PeerError {
     /// The server is stopping.
     #[error("the server is shutting down")]
     ShuttingDown,
+    /// The server's disk has no room for what the request carries. It goes on when it has.
+    #[error("the server's disk is full")]
+    DiskFull,
 }

@@ -177,6 +177,7 @@ async fn every_method_of_the_peer_service_goes_there_and_back() {
         .await
         .unwrap();
     assert_eq!(handed_over, Err(PeerError::Busy));
+    assert_eq!(peer.disk_room(soon()).await.unwrap(), Err(PeerError::DiskFull));
     server.stop().await;
 }
 

@@ -1,190 +1,320 @@
-//! A simulated client: one operation at a time, retried under the same sequence number until it is answered.
+//! A simulated client: one operation at a time, retried as clerk retries, under the same sequence number.
 
-use bytes::Bytes;
+mod answers;
+mod workload;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Duration;
+
+use clerk::Reason;
+use clerk::retry::{Call, Effect, Failure, RetryPolicy};
 use clerk::session::SessionBook;
-use kv_server::command::{Command, Operation};
-use kv_server::state_machine::Reply;
+use kv_server::command::{Command, Operation as WriteOperation};
 use raft_core::NodeId;
-use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
-use rpc::client::{KvError, Sequence};
+use rpc::client::Sequence;
 
-use crate::invariants::exactly_once::Token;
-use crate::invariants::fresh_reads::Floor;
+use crate::clock::Micros;
+use crate::history::{History, OperationId, Request};
 use crate::invariants::{Invariants, Violation};
 use crate::planted_bug::PlantedBug;
-use crate::server::{Answer, ClientRequest, Question, RequestId};
+use crate::scenario::Scenario;
+use crate::server::{ClientRequest, Question, RequestId};
+use workload::{Watch, Workload};
 
-/// A client gives an operation up after this many attempts, while faults happen.
-const MAX_ATTEMPTS: u32 = 12;
+/// In the healing phase an operation may take this long, which is longer than the phase lasts.
+const FOR_EVER: Duration = Duration::from_secs(3_600);
 
 /// A client and its session.
 pub(crate) struct Client {
     id: u64,
-    shared_keys: u64,
-    clients: u64,
-    /// The server to ask next.
-    pub(crate) target: NodeId,
+    seed: u64,
+    nodes: u64,
+    /// The server that is believed to lead.
+    leader: Option<NodeId>,
+    /// Who was asked in this round.
+    asked: BTreeSet<NodeId>,
+    /// Whose turn it is if nobody is known to lead.
+    turn: u64,
     book: Option<SessionBook>,
-    current: Option<Intent>,
-    operation: u64,
-    attempts: u32,
-    /// Appends begun, over all sessions.
-    appends: u64,
-    puts: u64,
-    gives_up: bool,
+    current: Option<Current>,
+    /// What was done before a session had to be opened first.
+    next: Option<(Request, Watch)>,
+    script: VecDeque<Request>,
+    workload: Option<Workload>,
+    last: Option<OperationId>,
+    /// Numbers the attempts of all operations. Only the answer to the last one counts.
+    attempt: u64,
+    timeout: Duration,
+    /// Whether there are fewer sessions than clients may open.
+    sessions_may_end: bool,
     bug: Option<PlantedBug>,
 }
 
-/// What the client wants.
-#[derive(Clone, Debug)]
-enum Intent {
+/// The operation under way.
+struct Current {
+    task: Task,
+    call: Call,
+    began: Micros,
+    attempts: u32,
+    is_pausing: bool,
+}
+
+enum Task {
     OpenSession,
-    Append {
-        key: Bytes,
-        sequence: Sequence,
-        token: Token,
-    },
-    Put {
-        key: Bytes,
-        sequence: Sequence,
-        value: Bytes,
-    },
-    Read {
-        key: Bytes,
-        floor: Floor,
+    Operation {
+        request: Request,
+        sequence: Option<Sequence>,
+        watch: Watch,
+        id: OperationId,
     },
 }
 
-/// What came of an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// The answer was to something that is over.
-    Ignored,
-    /// The operation is done.
-    Done,
-    /// Ask again, after a pause.
-    Retry,
+/// What is to be done for a client.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Nothing: it was about something that is over.
+    Ignore,
+    /// Send this, and wake the client if no answer comes for so long.
+    Ask {
+        node: NodeId,
+        request: ClientRequest,
+        patience: Micros,
+    },
+    /// Wake the client after this pause.
+    Pause(Micros),
+    /// An operation ended; wake the client for the next.
+    Ended { is_done: bool },
+    /// There is nothing to do.
+    Rest,
 }
 
 impl Client {
-    pub(crate) fn new(id: u64, clients: u64, shared_keys: u64, bug: Option<PlantedBug>) -> Self {
+    /// A client that waits to be told what to do.
+    pub(crate) fn new(id: u64, seed: u64, scenario: &Scenario, bug: Option<PlantedBug>) -> Self {
         Self {
             id,
-            shared_keys,
-            clients,
-            target: NodeId(1),
+            seed,
+            nodes: scenario.nodes,
+            leader: None,
+            asked: BTreeSet::new(),
+            turn: id,
             book: None,
             current: None,
-            operation: 0,
-            attempts: 0,
-            appends: 0,
-            puts: 0,
-            gives_up: true,
+            next: None,
+            script: VecDeque::new(),
+            workload: None,
+            last: None,
+            attempt: 0,
+            timeout: Duration::from_micros(scenario.operation_timeout),
+            sessions_may_end: scenario.session_cap < 1_000,
             bug,
         }
     }
 
-    /// From now on every operation is carried to its end.
-    pub(crate) fn never_give_up(&mut self) {
-        self.gives_up = false;
+    /// From now on the client goes on by itself.
+    pub(crate) fn does_random_operations(&mut self, scenario: &Scenario) {
+        self.workload = Some(Workload::new(self.id, scenario));
     }
 
-    /// Whether nothing is under way.
+    /// The client does only what it is told from now on.
+    pub(crate) fn stops(&mut self) {
+        self.workload = None;
+    }
+
+    /// Do this after all that was asked for before.
+    pub(crate) fn enqueue(&mut self, request: Request) {
+        self.script.push_back(request);
+    }
+
+    /// From now on every operation is carried to its end.
+    pub(crate) fn never_give_up(&mut self) {
+        self.timeout = FOR_EVER;
+    }
+
+    /// Whether nothing is under way or waits.
     pub(crate) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.script.is_empty() && self.next.is_none()
+    }
+
+    /// Whether it goes on by itself.
+    pub(crate) fn is_random(&self) -> bool {
+        self.workload.is_some()
+    }
+
+    /// Whether nothing is under way, so that a wake-up begins the next operation.
+    pub(crate) fn is_free(&self) -> bool {
         self.current.is_none()
     }
 
-    /// The request to send now: the next attempt, or the first of a new operation. `None` if the client is
-    /// idle and may begin nothing.
-    pub(crate) fn next_request(
+    /// The operation that was begun last.
+    pub(crate) fn last_operation(&self) -> Option<OperationId> {
+        self.last
+    }
+
+    /// The time has come for the next attempt, for the next operation, or to wait no longer for an answer.
+    ///
+    /// # Errors
+    ///
+    /// When the operation ends in a way that no correct cluster brings about.
+    pub(crate) fn wake(
         &mut self,
+        now: Micros,
+        may_begin: bool,
         generator: &mut Pcg64Mcg,
         invariants: &mut Invariants,
-        may_begin: bool,
-    ) -> Option<ClientRequest> {
-        if self.gives_up && self.attempts >= MAX_ATTEMPTS {
-            self.finish();
-        }
+        history: &mut History,
+    ) -> Result<Step, Violation> {
         if self.current.is_none() {
-            if !may_begin {
-                return None;
-            }
-            let intent = self.begin(generator, invariants);
-            self.current = Some(intent);
-            self.attempts = 0;
-            self.operation += 1;
+            let Some(task) = self.next_task(may_begin, generator, invariants, history) else {
+                return Ok(Step::Rest);
+            };
+            self.begin(now, task);
+            return Ok(self.ask(now, invariants, history));
         }
-        self.attempts += 1;
-        self.refresh_read(invariants);
-        let question = self.question(generator)?;
+        if self.current.as_ref().is_some_and(|current| current.is_pausing) {
+            self.asked.clear();
+            return Ok(self.ask(now, invariants, history));
+        }
+        self.leader = None;
+        let silent = Reason::Silent {
+            endpoint: String::new(),
+            waited: Duration::ZERO,
+        };
+        self.attempt_failed(now, Failure::NoAnswer(silent), invariants, history)
+    }
+
+    fn next_task(
+        &mut self,
+        may_begin: bool,
+        generator: &mut Pcg64Mcg,
+        invariants: &mut Invariants,
+        history: &mut History,
+    ) -> Option<Task> {
+        if self.next.is_none() {
+            self.next = match self.script.pop_front() {
+                Some(request) => Some((request, Watch::Nothing)),
+                None if may_begin => {
+                    let workload = self.workload.as_mut()?;
+                    Some(workload.next(generator, invariants))
+                }
+                None => None,
+            };
+        }
+        let (request, watch) = self.next.take()?;
+        let sequence = match &mut self.book {
+            Some(book) if request.is_write() => Some(begin_write(book)),
+            None if request.is_write() => {
+                self.next = Some((request, watch));
+                return Some(Task::OpenSession);
+            }
+            _ => None,
+        };
+        let id = history.begin(self.id, request.clone());
+        self.last = Some(id);
+        Some(Task::Operation {
+            request,
+            sequence,
+            watch,
+            id,
+        })
+    }
+
+    fn begin(&mut self, now: Micros, task: Task) {
+        let effect = match &task {
+            Task::Operation { request, .. } if request.is_write() => Effect::Write,
+            _ => Effect::Read,
+        };
+        self.asked.clear();
+        let seed = self.seed ^ self.attempt;
+        self.current = Some(Current {
+            task,
+            call: Call::new(effect, self.timeout, RetryPolicy::default(), seed),
+            began: now,
+            attempts: 0,
+            is_pausing: false,
+        });
+    }
+
+    /// The next attempt.
+    fn ask(&mut self, now: Micros, invariants: &mut Invariants, history: &mut History) -> Step {
+        let node = self.choose_node();
+        self.attempt += 1;
         let id = RequestId {
             client: self.id,
-            operation: self.operation,
+            attempt: self.attempt,
         };
-        Some(ClientRequest { id, question })
-    }
-
-    fn begin(&mut self, generator: &mut Pcg64Mcg, invariants: &mut Invariants) -> Intent {
-        let Some(book) = &mut self.book else {
-            return Intent::OpenSession;
+        if let Some(current) = &mut self.current {
+            current.attempts += 1;
+        }
+        let question = self.question();
+        let (Some(current), Some(question)) = (&mut self.current, question) else {
+            return Step::Rest;
         };
-        match generator.random_range(0..10) {
-            0..4 => {
-                let key = Bytes::from(format!("shared-{}", generator.random_range(0..self.shared_keys)));
-                let sequence = begin_write(book);
-                self.appends += 1;
-                let token = Token {
-                    client: self.id,
-                    number: self.appends,
-                };
-                invariants.exactly_once.sent(key.clone(), token);
-                Intent::Append { key, sequence, token }
-            }
-            4..6 => {
-                let sequence = begin_write(book);
-                self.puts += 1;
-                let value = Bytes::from(self.puts.to_string());
-                let key = own_key(self.id);
-                Intent::Put { key, sequence, value }
-            }
-            kind => {
-                let key = if kind < 8 {
-                    own_key(generator.random_range(1..=self.clients))
-                } else {
-                    Bytes::from(format!("shared-{}", generator.random_range(0..self.shared_keys)))
-                };
-                let floor = invariants.fresh_reads.begin(&key, 0);
-                Intent::Read { key, floor }
-            }
+        current.is_pausing = false;
+        if let Task::Operation {
+            watch, id, request, ..
+        } = &mut current.task
+            && !request.is_write()
+        {
+            history.begin_again(*id);
+            watch.begin_read(request, invariants);
+        }
+        let elapsed = Duration::from_micros(now - current.began);
+        Step::Ask {
+            node,
+            request: ClientRequest { id, question },
+            patience: micros(current.call.try_timeout(elapsed)).max(1),
         }
     }
 
-    /// Every attempt of a read is a read of its own, which begins now.
-    fn refresh_read(&mut self, invariants: &Invariants) {
-        if let Some(Intent::Read { key, floor }) = &mut self.current {
-            let acknowledged = invariants.exactly_once.acknowledged_count(key);
-            *floor = invariants.fresh_reads.begin(key, acknowledged);
-            self.operation += 1;
-        }
+    /// The leader if it is known, else those who were not asked in this round, in turn.
+    fn choose_node(&mut self) -> NodeId {
+        let known = self.leader.filter(|leader| !self.asked.contains(leader));
+        let node = known.unwrap_or_else(|| {
+            loop {
+                self.turn = self.turn % self.nodes + 1;
+                if !self.asked.contains(&NodeId(self.turn)) || self.asked.len() as u64 >= self.nodes {
+                    return NodeId(self.turn);
+                }
+            }
+        });
+        self.asked.insert(node);
+        node
     }
 
-    fn question(&mut self, generator: &mut Pcg64Mcg) -> Option<Question> {
-        let (sequence, op) = match self.current.clone()? {
-            Intent::OpenSession => {
-                let secret = generator.random();
+    fn question(&mut self) -> Option<Question> {
+        let (sequence, op) = match &self.current.as_ref()?.task {
+            Task::OpenSession => {
+                let secret = self.seed.rotate_left(7) ^ self.attempt;
                 return Some(Question::Command(Command::OpenSession { secret }.encode()));
             }
-            Intent::Read { key, .. } => return Some(Question::Read(key)),
-            Intent::Append { key, sequence, token } => {
-                let value = Bytes::from(token.to_string());
-                (sequence, Operation::Append { key, value })
-            }
-            Intent::Put { key, sequence, value } => (sequence, Operation::Put { key, value }),
+            Task::Operation {
+                request, sequence, ..
+            } => match (request.clone(), sequence) {
+                (
+                    Request::Get {
+                        key,
+                        through_log: true,
+                    },
+                    _,
+                ) => {
+                    return Some(Question::Command(Command::Get { key }.encode()));
+                }
+                (Request::Get { key, .. }, _) => return Some(Question::Get(key)),
+                (Request::Scan { from, to }, _) => return Some(Question::Scan { from, to }),
+                (Request::Put { key, value }, sequence) => (sequence, WriteOperation::Put { key, value }),
+                (Request::Append { key, value }, sequence) => {
+                    (sequence, WriteOperation::Append { key, value })
+                }
+                (Request::Delete { key }, sequence) => (sequence, WriteOperation::Delete { key }),
+            },
         };
+        let sequence = (*sequence)?;
+        let is_retry = self.current.as_ref()?.attempts > 1;
         let book = self.book.as_mut()?;
         let id = match self.bug {
-            Some(PlantedBug::RetryAsNewWrite) if self.attempts > 1 => {
+            Some(PlantedBug::RetryAsNewWrite) if is_retry => {
                 let fresh = book.begin()?;
                 let id = book.write_id(fresh);
                 book.finish(fresh);
@@ -194,84 +324,6 @@ impl Client {
         };
         Some(Question::Command(Command::Write { id, op }.encode()))
     }
-
-    /// An answer arrives.
-    ///
-    /// # Errors
-    ///
-    /// When the answer is one that no correct cluster gives.
-    pub(crate) fn answered(
-        &mut self,
-        id: RequestId,
-        answer: Answer,
-        invariants: &mut Invariants,
-    ) -> Result<Progress, Violation> {
-        if id.operation != self.operation {
-            return Ok(Progress::Ignored);
-        }
-        let Some(intent) = self.current.clone() else {
-            return Ok(Progress::Ignored);
-        };
-        match answer {
-            Answer::Refused(error) => return self.refused(error),
-            Answer::Applied(Reply::Written(Err(error))) => return self.refused(error),
-            Answer::Value(value) => check_read(&intent, &value, invariants)?,
-            Answer::Applied(reply) => self.applied(intent, &reply, invariants)?,
-        }
-        self.finish();
-        Ok(Progress::Done)
-    }
-
-    fn applied(
-        &mut self,
-        intent: Intent,
-        reply: &Reply,
-        invariants: &mut Invariants,
-    ) -> Result<(), Violation> {
-        match (intent, reply) {
-            (Intent::OpenSession, Reply::SessionOpened(session)) => {
-                self.book = Some(SessionBook::new(*session));
-            }
-            (Intent::Append { key, token, .. }, Reply::Written(Ok(_))) => {
-                invariants.exactly_once.acknowledged(key, token);
-            }
-            (Intent::Put { key, value, .. }, Reply::Written(Ok(_))) => {
-                invariants.fresh_reads.put_acknowledged(&key, &value);
-            }
-            (intent, reply) => {
-                let what = format!("client {} asked for {intent:?} and was told {reply:?}", self.id);
-                return Err(Violation::new("answers", what));
-            }
-        }
-        Ok(())
-    }
-
-    fn refused(&mut self, error: KvError) -> Result<Progress, Violation> {
-        match error {
-            KvError::NotLeader { leader } => {
-                if let Some(leader) = leader {
-                    self.target = leader.id;
-                }
-                Ok(Progress::Retry)
-            }
-            KvError::Busy(_) | KvError::ShuttingDown | KvError::OutcomeUnknown => Ok(Progress::Retry),
-            // The window is never passed, the session is young, and the write is outstanding.
-            impossible => Err(Violation::new(
-                "exactly once",
-                format!("client {} was refused: {impossible}", self.id),
-            )),
-        }
-    }
-
-    /// Nobody waits for the operation any more.
-    fn finish(&mut self) {
-        if let Some(Intent::Append { sequence, .. } | Intent::Put { sequence, .. }) = self.current.take()
-            && let Some(book) = &mut self.book
-        {
-            book.finish(sequence);
-        }
-        self.attempts = 0;
-    }
 }
 
 fn begin_write(book: &mut SessionBook) -> Sequence {
@@ -279,20 +331,6 @@ fn begin_write(book: &mut SessionBook) -> Sequence {
         .expect("one operation at a time never fills the window")
 }
 
-fn own_key(client: u64) -> Bytes {
-    Bytes::from(format!("own-{client}"))
-}
-
-fn check_read(intent: &Intent, value: &Bytes, invariants: &mut Invariants) -> Result<(), Violation> {
-    let Intent::Read { key, floor } = intent else {
-        return Err(Violation::new("answers", "a value answers what was no read"));
-    };
-    if key.starts_with(b"own-") {
-        return invariants.fresh_reads.put_key_read(key, floor, value);
-    }
-    invariants.exactly_once.check(key, value)?;
-    let lacking = invariants
-        .exactly_once
-        .lacking(key, value, floor.acknowledged_appends);
-    invariants.fresh_reads.append_key_read(key, floor, value, lacking)
+pub(crate) fn micros(duration: Duration) -> Micros {
+    Micros::try_from(duration.as_micros()).unwrap_or(Micros::MAX)
 }

@@ -39,6 +39,16 @@ impl<E> EventQueue<E> {
         self.events.insert((self.now + delay, self.last_sequence), event);
     }
 
+    /// When the next event is due.
+    pub(crate) fn next_time(&self) -> Option<Micros> {
+        self.events.first_key_value().map(|((time, _), _)| *time)
+    }
+
+    /// Moves time on to `time`, before which nothing is due.
+    pub(crate) fn wait_until(&mut self, time: Micros) {
+        self.now = self.now.max(time);
+    }
+
     /// Takes the next event and moves time to it. The number tells which event it was.
     pub(crate) fn next(&mut self) -> Option<(u64, E)> {
         let ((time, sequence), event) = self.events.pop_first()?;

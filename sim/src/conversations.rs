@@ -1,56 +1,81 @@
 //! What the clients and the nodes say to each other.
 
-use raft_core::NodeId;
 use rand::RngExt;
 
-use crate::client::Progress;
-use crate::clock::{MILLISECOND, Micros, SECOND};
+use raft_core::NodeId;
+
+use crate::client::Step;
+use crate::clock::{Micros, SECOND};
 use crate::invariants::Violation;
 use crate::server::{Answer, RequestId};
 use crate::simulation::{Event, Simulation};
 
 impl Simulation<'_> {
     pub(crate) fn wake_after(&mut self, client: usize, min: Micros, max: Micros) {
+        let delay = self.generator.random_range(min..=max);
+        self.wake_in(client, delay);
+    }
+
+    fn wake_in(&mut self, client: usize, delay: Micros) {
         self.wakes[client] += 1;
         let wake = self.wakes[client];
-        let delay = self.generator.random_range(min..=max);
         self.queue.schedule(delay, Event::ClientWakes { client, wake });
     }
 
-    pub(crate) fn client_wakes(&mut self, client: usize, wake: u64) {
+    pub(crate) fn client_wakes(&mut self, client: usize, wake: u64) -> Result<(), Violation> {
         if self.wakes[client] != wake {
-            return;
+            return Ok(());
         }
+        let now = self.queue.now();
         let Self {
             generator,
             invariants,
-            may_begin,
-            scenario,
+            history,
             ..
         } = self;
-        let asking = &mut self.clients[client];
-        let Some(request) = asking.next_request(generator, invariants, *may_begin) else {
-            return;
-        };
-        let target = asking.target;
-        // If no answer comes, somebody else is asked next time.
-        asking.target = NodeId(generator.random_range(1..=scenario.nodes));
-        let id = request.id;
-        self.trace.tell(
-            self.queue.now(),
-            format_args!("client {} asks {target}: operation {}", id.client, id.operation),
-        );
-        for delay in self.network.deliveries(&mut self.generator) {
-            self.queue
-                .schedule(delay, Event::ClientAsks(target, request.clone()));
+        let waking = &mut self.clients[client];
+        let step = waking.wake(now, self.may_begin, generator, invariants, history)?;
+        self.client_does(client, step);
+        Ok(())
+    }
+
+    fn client_does(&mut self, client: usize, step: Step) {
+        match step {
+            Step::Ignore => {}
+            Step::Ask {
+                node,
+                request,
+                patience,
+            } => {
+                let (id, attempt) = (request.id.client, request.id.attempt);
+                self.tell(format_args!(
+                    "client {id} asks {node}, attempt {attempt}: {}",
+                    request.question
+                ));
+                if self.network.serves(id, node) {
+                    for delay in self.deliveries() {
+                        self.queue
+                            .schedule(delay, Event::ClientAsks(node, request.clone()));
+                    }
+                }
+                self.wake_in(client, patience);
+            }
+            Step::Pause(pause) => self.wake_in(client, pause),
+            Step::Ended { is_done } => {
+                self.totals.operations += u64::from(is_done);
+                self.wake_after(client, 0, self.scenario.think_time_max);
+            }
+            Step::Rest if self.may_begin => self.wake_in(client, SECOND),
+            Step::Rest => {}
         }
-        self.wake_after(client, 100 * MILLISECOND, SECOND);
     }
 
     pub(crate) fn send_answer(&mut self, from: NodeId, id: RequestId, answer: &Answer) {
-        for delay in self.network.deliveries(&mut self.generator) {
-            self.queue
-                .schedule(delay, Event::ClientHears(from, id, answer.clone()));
+        if self.network.serves(id.client, from) {
+            for delay in self.deliveries() {
+                self.queue
+                    .schedule(delay, Event::ClientHears(from, id, answer.clone()));
+            }
         }
     }
 
@@ -61,22 +86,16 @@ impl Simulation<'_> {
         answer: Answer,
     ) -> Result<(), Violation> {
         self.tell(format_args!(
-            "client {} hears of {}: {answer:?}",
-            id.client, id.operation
+            "client {} hears of {}: {answer}",
+            id.client, id.attempt
         ));
         let client = usize::try_from(id.client - 1).unwrap_or(usize::MAX);
+        let now = self.queue.now();
         let Some(hearing) = self.clients.get_mut(client) else {
             return Ok(());
         };
-        match hearing.answered(id, answer, &mut self.invariants)? {
-            Progress::Ignored => {}
-            Progress::Done => {
-                self.totals.operations += 1;
-                hearing.target = from;
-                self.wake_after(client, 0, 60 * MILLISECOND);
-            }
-            Progress::Retry => self.wake_after(client, MILLISECOND, 100 * MILLISECOND),
-        }
+        let step = hearing.hear(now, from, id, answer, &mut self.invariants, &mut self.history)?;
+        self.client_does(client, step);
         Ok(())
     }
 }

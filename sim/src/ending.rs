@@ -2,7 +2,7 @@
 
 use crate::client::Client;
 use crate::clock::{MILLISECOND, Micros, SECOND};
-use crate::invariants::Violation;
+use crate::invariants::{Violation, linearizable};
 use crate::server::Server;
 use crate::simulation::{Event, Simulation};
 
@@ -21,18 +21,13 @@ impl Simulation<'_> {
 
     /// The run ends when all nodes agree and no client waits.
     pub(crate) fn check_agreement(&mut self) -> Result<(), Violation> {
-        let target = self.invariants.state_machine_safety.last_applied();
-        let applied = |server: &Server| server.state().last_applied();
-        let agree = self
-            .machines
-            .values()
-            .all(|machine| machine.server.as_ref().map(applied) == Some(target));
-        if agree && self.clients.iter().all(Client::is_idle) {
+        if self.is_agreed() {
             self.is_over = true;
-            self.tell(format_args!("all nodes have applied everything up to {target}"));
+            self.tell(format_args!("all nodes have applied everything"));
+            self.check_waiters()?;
             return self.check_final_states();
         }
-        if self.queue.now() > self.scenario.chaos + AGREEMENT_WITHIN {
+        if self.queue.now() > self.healed_at.unwrap_or(0) + AGREEMENT_WITHIN {
             let what = format!(
                 "the nodes do not agree long after all faults had ended: {}",
                 self.standing()
@@ -40,6 +35,33 @@ impl Simulation<'_> {
             return Err(Violation::new("liveness", what));
         }
         self.queue.schedule(100 * MILLISECOND, Event::CheckAgreement);
+        Ok(())
+    }
+
+    /// Whether all nodes that can run have applied everything that anybody applied, and no client waits.
+    pub(crate) fn is_agreed(&self) -> bool {
+        let target = self.invariants.state_machine_safety.last_applied();
+        let has_all = |server: &Server| server.state().last_applied() == target;
+        self.clients.iter().all(Client::is_idle)
+            && self
+                .machines
+                .values()
+                .filter(|machine| machine.refused.is_none())
+                .all(|machine| machine.server.as_ref().is_some_and(has_all))
+    }
+
+    /// Nobody asks any more, and whoever asked a node has got an answer from it.
+    fn check_waiters(&self) -> Result<(), Violation> {
+        for server in self
+            .machines
+            .values()
+            .filter_map(|machine| machine.server.as_ref())
+        {
+            if server.waiters() > 0 {
+                let what = format!("node {} still owes {} answers", server.id(), server.waiters());
+                return Err(Violation::new("liveness", what));
+            }
+        }
         Ok(())
     }
 
@@ -62,7 +84,7 @@ impl Simulation<'_> {
         standing.join("; ")
     }
 
-    fn check_final_states(&mut self) -> Result<(), Violation> {
+    pub(crate) fn check_final_states(&mut self) -> Result<(), Violation> {
         for server in self
             .machines
             .values()
@@ -77,6 +99,6 @@ impl Simulation<'_> {
             })?;
         }
         self.totals.promises = self.invariants.durable_promises.checked;
-        Ok(())
+        linearizable::check(&self.history)
     }
 }

@@ -1,146 +1,135 @@
 //! What goes wrong, and how it is made good.
 
-use std::collections::BTreeSet;
+mod disks;
+mod kinds;
+mod links;
+mod nodes;
 
-use raft_core::{NodeId, Role};
 use rand::RngExt;
+
+use raft_core::NodeId;
 
 use crate::clock::{MILLISECOND, SECOND};
 use crate::invariants::Violation;
-use crate::planted_bug::PlantedBug;
 use crate::server::Server;
-use crate::simulation::{Event, Life, Simulation};
+use crate::simulation::{Event, Simulation};
 
-/// How long a crashed node is down at most.
-const DOWN_TIME_MAX: u64 = 5 * SECOND;
+pub(crate) use kinds::FaultMix;
+pub use kinds::{FaultCounts, FaultKind};
+
+/// How long a client that crashed is away at most.
+const CLIENT_AWAY_MAX: u64 = 3 * SECOND;
 
 impl Simulation<'_> {
-    /// One fault, or the repair of earlier ones.
-    pub(crate) fn fault(&mut self) {
-        let kinds = self.scenario.faults;
-        match self.generator.random_range(0..10) {
-            0 | 1 if kinds.crashes => self.crash_some(),
-            2..5 if kinds.partitions => self.partition(false),
-            5 if kinds.one_way_partitions => self.partition(true),
-            6 if kinds.slow_disks => self.change_disks(),
-            7 if kinds.transfers => self.hand_over(),
-            8 | 9 => {
+    /// One fault, or the repair of earlier ones; and the time of the next.
+    pub(crate) fn fault(&mut self) -> Result<(), Violation> {
+        match self.scenario.faults.next(&mut self.generator) {
+            Some(kind) => self.inject(kind)?,
+            None => {
                 self.network.reconnect();
                 self.tell(format_args!("all links work"));
             }
-            _ => {}
         }
         let interval = self.scenario.fault_interval;
         let pause = self.generator.random_range(interval / 4..=interval * 2);
         self.queue.schedule(pause, Event::Fault);
+        Ok(())
     }
 
-    /// A random node, the leader, or all of them.
-    fn crash_some(&mut self) {
-        let all: Vec<NodeId> = self.machines.keys().copied().collect();
-        let victims = match self.generator.random_range(0..8) {
-            0 => all,
-            1..4 => self.leaders(),
-            _ => vec![all[self.generator.random_range(0..all.len())]],
+    fn inject(&mut self, kind: FaultKind) -> Result<(), Violation> {
+        let happened = match kind {
+            FaultKind::Partition => self.partition(false),
+            FaultKind::OneWayCut => self.partition(true),
+            FaultKind::PartialCut => self.cut_in_part(),
+            FaultKind::ConnectionBroken => self.break_some_connection(),
+            FaultKind::TransferBroken => self.break_some_transfer(),
+            FaultKind::Crash => self.crash_some(false),
+            FaultKind::CrashInWrite => self.crash_some(true),
+            FaultKind::Pause => self.pause_some(),
+            FaultKind::ClockSkewed => self.skew_some_clock(),
+            FaultKind::DiskSlow => self.slow_disks(),
+            FaultKind::DiskStalled => self.stall_some_disk(),
+            FaultKind::DiskFailed => self.fail_some_disk(),
+            FaultKind::BitFlipped => self.flip_some_bit(),
+            FaultKind::ApplierSlow => self.slow_appliers(),
+            FaultKind::HandOver => self.hand_over(),
+            FaultKind::ClientCrash => self.crash_some_client(),
+            FaultKind::ClientCutOff => self.cut_off_some_client(),
+            // The network does these to single messages.
+            FaultKind::MessageLost | FaultKind::MessageDuplicated | FaultKind::MessageDelayed => false,
         };
-        for node in victims {
-            self.crash(node);
+        if happened {
+            self.totals.faults.count(kind);
         }
+        Ok(())
     }
 
-    fn leaders(&self) -> Vec<NodeId> {
-        let leads = |server: &Server| server.status().soft_state.role == Role::Leader;
-        self.machines
-            .iter()
-            .filter(|(_, machine)| machine.server.as_ref().is_some_and(leads))
-            .map(|(node, _)| *node)
-            .collect()
+    pub(crate) fn all_nodes(&self) -> Vec<NodeId> {
+        self.machines.keys().copied().collect()
     }
 
-    fn crash(&mut self, node: NodeId) {
-        let loses_disk = self.bug == Some(PlantedBug::LoseDiskInCrash);
-        let Some(machine) = self.machines.get_mut(&node) else {
-            return;
+    /// A node, more often than not the leader: most that can go wrong goes wrong there.
+    fn some_node(&mut self) -> NodeId {
+        let leaders = self.leaders();
+        let candidates = if leaders.is_empty() || self.generator.random_ratio(1, 2) {
+            self.all_nodes()
+        } else {
+            leaders
         };
-        let Some(server) = machine.server.take() else {
-            return;
-        };
-        machine.disk.crash();
-        if loses_disk {
-            machine.disk = storage::MemoryDisk::new();
-        }
-        self.totals.crashes += 1;
-        self.tell(format_args!("node {node} crashes"));
-        for origin in server.into_unanswered() {
-            let caller = Life {
-                node: origin.from,
-                incarnation: origin.incarnation,
-            };
-            self.lose(caller, node, origin.chunk);
-        }
-        let down_time = self.generator.random_range(50 * MILLISECOND..=DOWN_TIME_MAX);
-        self.queue.schedule(down_time, Event::Restart(node));
+        candidates[self.generator.random_range(0..candidates.len())]
     }
 
-    /// Starts `node` if it is down.
-    pub(crate) fn restart(&mut self, node: NodeId) -> Result<(), Violation> {
-        let seed = self.generator.random();
-        let Some(machine) = self.machines.get_mut(&node) else {
-            return Ok(());
-        };
-        if machine.server.is_some() {
-            return Ok(());
+    fn hand_over(&mut self) -> bool {
+        let leaders = self.leaders();
+        for node in &leaders {
+            self.step_aside(*node);
         }
-        machine.incarnation += 1;
-        let life = Life {
-            node,
-            incarnation: machine.incarnation,
-        };
-        let server = Server::start(node, &machine.disk, &self.scenario, seed, self.bug)?;
-        let (term, last) = (server.status().soft_state.term, server.status().last_log_index);
-        machine.server = Some(server);
-        self.tell(format_args!(
-            "node {node} starts in term {term}, its log ends at {last}"
-        ));
-        self.schedule_ticks(life);
-        self.obey(life)
+        !leaders.is_empty()
     }
 
-    fn partition(&mut self, one_way: bool) {
-        let all: BTreeSet<NodeId> = self.machines.keys().copied().collect();
-        let mut side: BTreeSet<NodeId> = all
-            .iter()
-            .copied()
-            .filter(|_| self.generator.random_ratio(1, 2))
-            .collect();
-        // A leader that is cut off and does not know it yet is the hardest case for reads.
-        if self.generator.random_ratio(1, 2) {
-            side = self.leaders().into_iter().collect();
-        }
-        self.network.cut_off(&side, &all, one_way);
-        let way = if one_way { "can only hear" } else { "cannot reach" };
-        let side: Vec<u64> = side.into_iter().map(NodeId::get).collect();
-        self.tell(format_args!("nodes {side:?} {way} the others"));
+    /// An operator asks `node` to hand leadership over.
+    pub(crate) fn step_aside(&mut self, node: NodeId) {
+        let life = self.life_of(node);
+        let target = self.server(life).and_then(Server::step_aside);
+        self.tell(format_args!("node {node} is asked to hand over: to {target:?}"));
+        self.after_input.push(life);
     }
 
-    fn change_disks(&mut self) {
-        let mut slow = Vec::new();
-        for (node, machine) in &mut self.machines {
-            machine.has_slow_disk = self.generator.random_ratio(1, 3);
-            if machine.has_slow_disk {
-                slow.push(node.get());
+    fn crash_some_client(&mut self) -> bool {
+        if self.clients.is_empty() {
+            return false;
+        }
+        let client = self.generator.random_range(0..self.clients.len());
+        let forgets = self.generator.random_ratio(1, 2);
+        self.crash_client(client, forgets);
+        self.wake_after(client, 50 * MILLISECOND, CLIENT_AWAY_MAX);
+        true
+    }
+
+    /// A client crashes. It keeps its session; whether it keeps the operation under way is `forgets`.
+    pub(crate) fn crash_client(&mut self, client: usize, forgets: bool) {
+        let now = self.queue.now();
+        self.clients[client].crash(forgets, now, &mut self.history);
+        let (id, what) = (client + 1, if forgets { "forgets" } else { "will repeat" });
+        self.tell(format_args!("client {id} crashes and {what} what it was doing"));
+    }
+
+    fn cut_off_some_client(&mut self) -> bool {
+        if self.clients.is_empty() {
+            return false;
+        }
+        let client = self.generator.random_range(0..self.clients.len()) as u64 + 1;
+        let all = self.generator.random_ratio(1, 3);
+        for node in self.all_nodes() {
+            if all || self.generator.random_ratio(1, 2) {
+                self.network.cut_client(client, node);
             }
         }
-        self.tell(format_args!("slow disks: {slow:?}"));
-    }
-
-    fn hand_over(&mut self) {
-        for node in self.leaders() {
-            let life = self.life_of(node);
-            let target = self.server(life).and_then(Server::step_aside);
-            self.tell(format_args!("node {node} is asked to hand over: to {target:?}"));
-            self.after_input.push(life);
-        }
+        self.tell(format_args!(
+            "client {client} cannot reach {}",
+            if all { "anybody" } else { "some" }
+        ));
+        true
     }
 
     /// Everything works from now on.
@@ -152,11 +141,15 @@ impl Simulation<'_> {
         for client in &mut self.clients {
             client.never_give_up();
         }
-        let nodes: Vec<NodeId> = self.machines.keys().copied().collect();
-        for node in nodes {
+        for node in self.all_nodes() {
+            let percent = self.generator.random_range(95..=105);
             if let Some(machine) = self.machines.get_mut(&node) {
                 machine.has_slow_disk = false;
+                machine.applies_slowly = false;
+                machine.disk_stalls_until = 0;
+                machine.clock_percent = percent;
             }
+            self.resume(node);
             self.restart(node)?;
         }
         Ok(())

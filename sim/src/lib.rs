@@ -5,10 +5,15 @@
 //! the in-memory twin. Network, disks and clocks are simulated: time is a queue of events. One 64-bit seed
 //! decides everything, so a run that fails is replayed by its number.
 //!
-//! A run has two phases. In the first, messages are delayed, lost, repeated and overtaken, links are cut in one
-//! direction or both, nodes crash and lose what is not durable, disks are slow, leaders are asked to hand over.
-//! Clients go on writing and reading, and retry what is not answered. In the second, everything works: within
-//! ten election timeouts an operation must be done, and soon after all nodes must have the same state.
+//! A run has two phases. In the first, things go wrong; which of them, and how often, the seed decides, so that
+//! runs differ in kind. Messages are lost, repeated and overtaken. Links are cut in one direction or both, for a
+//! side or so that a chain, a ring or a star is left; connections break, also in the middle of a snapshot. Nodes
+//! crash at any time and in the middle of their writes, stand still, and have clocks that run fast or slow. Disks
+//! are slow, stall, fail (the node stops), and flip bits of snapshots (a node that would need one refuses to
+//! start). Appliers are slow, leaders are asked to hand over. Clients put, append, delete, get and scan, retry as
+//! [`clerk`] does, crash and come back with their session, and are cut off. In the second phase, everything works:
+//! within ten election timeouts an operation must be done, and soon after all nodes must have the same state and
+//! every waiter its answer.
 //!
 //! ```
 //! let report = sim::run(7);
@@ -22,40 +27,58 @@
 //! | invariant | file |
 //! |---|---|
 //! | one leader a term | `invariants/election_safety.rs` |
+//! | a leader only appends to its log | `invariants/leader_append_only.rs` |
+//! | logs with an equal entry are equal up to there | `invariants/log_matching.rs` |
+//! | a leader has all that was committed before its term | `invariants/leader_completeness.rs` |
 //! | the same entries and the same state at the same index, everywhere | `invariants/state_machine_safety.rs` |
+//! | what is committed is on the disks of a majority, and no disk loses it | `invariants/committed_never_lost.rs` |
+//! | a snapshot names the members of the log before it | `invariants/configuration_lineage.rs` |
 //! | votes, matched logs and installed snapshots that leave a node are on its disk | `invariants/durable_promises.rs` |
 //! | an append takes effect at most once, an acknowledged one exactly once, in its client's order | `invariants/exactly_once.rs` |
 //! | a read sees what was acknowledged or read before it began | `invariants/fresh_reads.rs` |
+//! | at the end: what the clients saw is linearizable | `invariants/linearizable.rs` |
+//! | at the end: the cluster goes on, agrees, and owes nobody an answer | `ending.rs` |
 //!
 //! The assertions of the core and the refusals of the storage count too: a panic or an error ends the run.
 //!
+//! # Scenarios
+//!
+//! [`cluster`] is the same simulation with a test in the place of chance: see `tests/course` and
+//! `tests/scenarios`.
+//!
 //! # What it does not do
 //!
-//! It does not run the actors, sled or sockets: tests of `kv-server`, `storage` and `deploy` do that. It injects
-//! no failing writes, no damaged files and no full disks; clocks drift a little and never jump; clients are
-//! never cut off; nothing is deleted or scanned. It checks reads against what was known when they began, which
-//! is weaker than a full check of linearizability.
+//! It does not run the actors, sled or sockets: tests of `kv-server`, `storage` and `deploy` do that. Its disks
+//! keep records and not bytes, so of stored bytes only those of snapshots are damaged: `storage` damages the
+//! others. Disks do not fill. The members never change.
 #![forbid(unsafe_code)]
 
 mod client;
 mod clock;
+pub mod cluster;
 mod conversations;
 mod describe;
 mod ending;
 mod faults;
+mod history;
 mod invariants;
+pub mod linearizability;
+mod machine;
 mod messages;
 mod network;
+mod obedience;
 mod planted_bug;
 mod report;
 mod scenario;
 mod server;
 mod simulation;
 mod trace;
+mod traffic;
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use faults::{FaultCounts, FaultKind};
 pub use invariants::Violation;
 pub use planted_bug::PlantedBug;
 pub use report::{Report, Totals, Verdict};

@@ -1,14 +1,19 @@
-//! The `sim` program: runs seeds, and replays one.
+//! The `sim` program: runs seeds, replays one, and checks histories.
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod check;
 mod output;
 
+use std::num::NonZero;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
 
 use clap::Parser as _;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Command};
 use crate::output::Printer;
 
 /// The exit status when a seed fails.
@@ -16,6 +21,9 @@ const CHECK_FAILED: u8 = 1;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    if let Some(Command::Check(check)) = &arguments.command {
+        return check::run(check);
+    }
     let mut printer = Printer::new(arguments.output);
     let passed = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => replay(seed, &mut printer),
@@ -35,19 +43,38 @@ fn replay(seed: u64, printer: &mut Printer) -> bool {
     report.verdict == sim::Verdict::Passed
 }
 
-/// Runs `seeds` seeds from `first` on and prints totals. Whether all passed.
+/// Runs `seeds` seeds from `first` on, on all processors, and prints totals. Whether all passed.
 fn run_all(first: u64, seeds: u64, printer: &mut Printer) -> bool {
     let mut totals = sim::Totals::default();
     let mut failed = 0;
-    for number in 0..seeds {
-        let report = sim::run(first.wrapping_add(number));
-        totals += report.totals;
-        if report.verdict != sim::Verdict::Passed {
-            failed += 1;
-            printer.failed(&report);
+    let next = AtomicU64::new(0);
+    let (sender, reports) = mpsc::channel();
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                // Nobody listens any more only if this process is going down.
+                while let Some(number) = take(next, seeds)
+                    && sender.send(sim::run(first.wrapping_add(number))).is_ok()
+                {}
+            });
         }
-        printer.progress(number + 1, seeds, failed);
-    }
+        drop(sender);
+        for (done, report) in (1..).zip(reports) {
+            totals += report.totals;
+            if report.verdict != sim::Verdict::Passed {
+                failed += 1;
+                printer.failed(&report);
+            }
+            printer.progress(done, seeds, failed);
+        }
+    });
     printer.totals(first, seeds, failed, &totals);
     failed == 0
+}
+
+/// The next of `count` numbers, counted by `next`.
+fn take(next: &AtomicU64, count: u64) -> Option<u64> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    (number < count).then_some(number)
 }

@@ -6,8 +6,9 @@ use rand::RngExt;
 use crate::clock::{MILLISECOND, Micros, SECOND};
 use crate::describe::Described;
 use crate::invariants::Violation;
+use crate::machine::Life;
 use crate::server::{ChunkTag, Origin};
-use crate::simulation::{Event, Life, Simulation};
+use crate::simulation::{Event, Simulation};
 
 /// How long a call waits for its answer if its connection is silent, as in kv-server.
 const CALL_TIMEOUT: Micros = 5 * SECOND;
@@ -15,50 +16,35 @@ const CALL_TIMEOUT: Micros = 5 * SECOND;
 const CHUNK_TIMEOUT: Micros = 20 * SECOND;
 
 impl Simulation<'_> {
-    pub(crate) fn send_request(
-        &mut self,
-        from: Life,
-        to: NodeId,
-        message: &Message,
-        chunk: Option<ChunkTag>,
-    ) {
-        self.tell(format_args!("{} -> {to} {}", from.node, Described(message)));
+    pub(crate) fn send_request(&mut self, from: Life, to: NodeId, request: Message, chunk: Option<ChunkTag>) {
+        self.tell(format_args!("{} -> {to} {}", from.node, Described(&request)));
+        self.traffic.sent(from.node, to, &request);
         self.totals.messages += 1;
-        let deliveries = self.network.deliveries(&mut self.generator);
+        let deliveries = self.deliveries();
         if deliveries.is_empty() {
             self.lose(from, to, chunk);
-        }
-        for delay in deliveries {
-            let message = message.clone();
-            self.queue.schedule(
-                delay,
-                Event::Request {
-                    from,
-                    to,
-                    message,
-                    chunk,
-                },
-            );
-        }
-    }
-
-    pub(crate) fn request_arrives(
-        &mut self,
-        from: Life,
-        to: NodeId,
-        message: Message,
-        chunk: Option<ChunkTag>,
-    ) {
-        let life = self.life_of(to);
-        if !self.network.is_open(from.node, to) || self.server(life).is_none() {
-            return self.lose(from, to, chunk);
         }
         let origin = Origin {
             from: from.node,
             incarnation: from.incarnation,
-            request: message,
+            connection: self.network.connection(from.node, to),
+            request,
             chunk,
         };
+        for delay in deliveries {
+            let origin = Box::new(origin.clone());
+            self.queue.schedule(delay, Event::Request { to, origin });
+        }
+    }
+
+    pub(crate) fn request_arrives(&mut self, to: NodeId, origin: Origin) {
+        let life = self.life_of(to);
+        if self.network.connection(origin.from, to) != origin.connection {
+            return self.lose_at_once(origin.caller(), to, origin.chunk);
+        }
+        if !self.network.is_open(origin.from, to) || self.server(life).is_none() {
+            return self.lose(origin.caller(), to, origin.chunk);
+        }
         self.input(life, |server| server.receive_request(origin));
     }
 
@@ -66,72 +52,83 @@ impl Simulation<'_> {
         &mut self,
         from: Life,
         origin: &Origin,
-        message: &Message,
+        response: &Message,
     ) -> Result<(), Violation> {
-        self.tell(format_args!(
-            "{} -> {} {}",
-            from.node,
-            origin.from,
-            Described(message)
-        ));
+        let from = from.node;
+        self.tell(format_args!("{from} -> {} {}", origin.from, Described(response)));
+        self.traffic.sent(from, origin.from, response);
         self.totals.messages += 1;
-        if let Some(server) = self
-            .machines
-            .get(&from.node)
-            .and_then(|machine| machine.server.as_ref())
-        {
+        if let Some(durable) = self.machines.get(&from).and_then(|machine| machine.durable()) {
             self.invariants
                 .durable_promises
-                .leaves(from.node, server.durable(), &origin.request, message)?;
+                .leaves(from, durable, &origin.request, response)?;
         }
-        let to = Life {
-            node: origin.from,
-            incarnation: origin.incarnation,
-        };
-        let (from, chunk) = (from.node, origin.chunk);
-        let deliveries = self.network.deliveries(&mut self.generator);
+        let deliveries = self.deliveries();
         if deliveries.is_empty() {
-            self.lose(to, from, chunk);
+            self.lose(origin.caller(), from, origin.chunk);
         }
         for delay in deliveries {
-            let message = message.clone();
-            self.queue.schedule(
-                delay,
-                Event::Response {
-                    to,
-                    from,
-                    message,
-                    chunk,
-                },
-            );
+            let answer = Box::new(PeerAnswer {
+                message: response.clone(),
+                connection: origin.connection,
+                chunk: origin.chunk,
+            });
+            let to = origin.caller();
+            self.queue.schedule(delay, Event::Response { to, from, answer });
         }
         Ok(())
     }
 
-    pub(crate) fn response_arrives(
-        &mut self,
-        to: Life,
-        from: NodeId,
-        message: Message,
-        chunk: Option<ChunkTag>,
-    ) {
+    pub(crate) fn response_arrives(&mut self, to: Life, from: NodeId, answer: PeerAnswer) {
+        let PeerAnswer {
+            message,
+            connection,
+            chunk,
+        } = answer;
+        if self.network.connection(from, to.node) != connection {
+            return self.lose_at_once(to, from, chunk);
+        }
         if !self.network.is_open(from, to.node) {
             return self.lose(to, from, chunk);
         }
         self.input(to, |server| server.receive_response(from, message, chunk));
     }
 
+    pub(crate) fn deliveries(&mut self) -> Vec<Micros> {
+        self.network
+            .deliveries(&mut self.generator, &mut self.totals.faults)
+    }
+
     /// The caller learns at once, when the connection breaks, or only by its timeout.
     pub(crate) fn lose(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
-        self.totals.drops += 1;
-        let delay = if self.generator.random_ratio(3, 4) {
-            self.generator.random_range(100..=50 * MILLISECOND)
-        } else if chunk.is_some() {
+        if self.generator.random_ratio(3, 4) {
+            return self.lose_at_once(caller, peer, chunk);
+        }
+        let timeout = if chunk.is_some() {
             CHUNK_TIMEOUT
         } else {
             CALL_TIMEOUT
         };
+        self.lose_after(timeout, caller, peer, chunk);
+    }
+
+    /// The connection broke, and both ends know it.
+    fn lose_at_once(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+        let delay = self.generator.random_range(100..=50 * MILLISECOND);
+        self.lose_after(delay, caller, peer, chunk);
+    }
+
+    fn lose_after(&mut self, delay: Micros, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+        self.totals.drops += 1;
         let life = caller;
         self.queue.schedule(delay, Event::Lost { life, peer, chunk });
     }
+}
+
+/// A response on its way.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerAnswer {
+    message: Message,
+    connection: u64,
+    chunk: Option<ChunkTag>,
 }

@@ -1,12 +1,13 @@
-//! The network between the nodes: which links are cut, and what becomes of a message.
+//! The network: which links are cut, which connections broke, and what becomes of a message.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use raft_core::NodeId;
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use crate::clock::{MILLISECOND, Micros};
+use crate::faults::{FaultCounts, FaultKind};
 use crate::scenario::NetworkSettings;
 
 /// How long a straggler is held up at most.
@@ -15,8 +16,12 @@ const STRAGGLER_DELAY_MAX: Micros = 500 * MILLISECOND;
 /// Links are directed: a cut from 1 to 2 lets 2 still reach 1.
 #[derive(Debug)]
 pub(crate) struct Network {
-    settings: NetworkSettings,
+    pub(crate) settings: NetworkSettings,
     cut: BTreeSet<(NodeId, NodeId)>,
+    /// Clients and the nodes that they cannot reach.
+    clients_cut: BTreeSet<(u64, NodeId)>,
+    /// How often the connection between two nodes broke, the lower id first.
+    breaks: BTreeMap<(NodeId, NodeId), u64>,
 }
 
 impl Network {
@@ -24,12 +29,19 @@ impl Network {
         Self {
             settings,
             cut: BTreeSet::new(),
+            clients_cut: BTreeSet::new(),
+            breaks: BTreeMap::new(),
         }
     }
 
     /// Whether a message can pass now.
     pub(crate) fn is_open(&self, from: NodeId, to: NodeId) -> bool {
         !self.cut.contains(&(from, to))
+    }
+
+    /// Whether a client and a node reach each other.
+    pub(crate) fn serves(&self, client: u64, node: NodeId) -> bool {
+        !self.clients_cut.contains(&(client, node))
     }
 
     /// Cuts every link from a node of `side` to one that is not; both ways unless `one_way`.
@@ -44,9 +56,42 @@ impl Network {
         }
     }
 
+    /// Cuts one direction of one link.
+    pub(crate) fn cut_one_way(&mut self, from: NodeId, to: NodeId) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts one link.
+    pub(crate) fn cut_link(&mut self, one: NodeId, other: NodeId) {
+        self.cut_one_way(one, other);
+        self.cut_one_way(other, one);
+    }
+
+    /// Leaves only the links between nodes for which `stays` holds.
+    pub(crate) fn keep_only(&mut self, nodes: &[NodeId], stays: impl Fn(usize, usize) -> bool) {
+        for (i, one) in nodes.iter().enumerate() {
+            for (j, other) in nodes.iter().enumerate().skip(i + 1) {
+                if !stays(i, j) {
+                    self.cut_link(*one, *other);
+                }
+            }
+        }
+    }
+
+    /// `client` cannot reach `node`.
+    pub(crate) fn cut_client(&mut self, client: u64, node: NodeId) {
+        self.clients_cut.insert((client, node));
+    }
+
+    /// All links of `node` work again.
+    pub(crate) fn reconnect_node(&mut self, node: NodeId) {
+        self.cut.retain(|(from, to)| *from != node && *to != node);
+    }
+
     /// All links work again.
     pub(crate) fn reconnect(&mut self) {
         self.cut.clear();
+        self.clients_cut.clear();
     }
 
     /// No faults from now on.
@@ -55,18 +100,37 @@ impl Network {
         self.settings = NetworkSettings::HEALTHY;
     }
 
-    /// When the copies of a message arrive. None is a lost message, two are a duplicated one.
-    pub(crate) fn deliveries(&self, generator: &mut Pcg64Mcg) -> Vec<Micros> {
-        if chance(generator, self.settings.loss_permille) {
-            return Vec::new();
-        }
-        let copies = 1 + usize::from(chance(generator, self.settings.duplication_permille));
-        (0..copies).map(|_| self.delay(generator)).collect()
+    /// Names the connection between two nodes as it is now. What was sent over an earlier one is lost.
+    pub(crate) fn connection(&self, one: NodeId, other: NodeId) -> u64 {
+        self.breaks
+            .get(&(one.min(other), one.max(other)))
+            .copied()
+            .unwrap_or(0)
     }
 
-    /// When a message arrives that is neither lost nor duplicated.
-    pub(crate) fn delay(&self, generator: &mut Pcg64Mcg) -> Micros {
+    /// Everything under way between the two is lost.
+    pub(crate) fn break_connection(&mut self, one: NodeId, other: NodeId) {
+        *self.breaks.entry((one.min(other), one.max(other))).or_default() += 1;
+    }
+
+    /// When the copies of a message arrive. None is a lost message, two are a duplicated one.
+    pub(crate) fn deliveries(&self, generator: &mut Pcg64Mcg, counts: &mut FaultCounts) -> Vec<Micros> {
+        if chance(generator, self.settings.loss_permille) {
+            counts.count(FaultKind::MessageLost);
+            return Vec::new();
+        }
+        let is_doubled = chance(generator, self.settings.duplication_permille);
+        if is_doubled {
+            counts.count(FaultKind::MessageDuplicated);
+        }
+        (0..1 + usize::from(is_doubled))
+            .map(|_| self.delay(generator, counts))
+            .collect()
+    }
+
+    fn delay(&self, generator: &mut Pcg64Mcg, counts: &mut FaultCounts) -> Micros {
         if chance(generator, self.settings.straggler_permille) {
+            counts.count(FaultKind::MessageDelayed);
             return generator.random_range(self.settings.delay_max..=STRAGGLER_DELAY_MAX);
         }
         generator.random_range(self.settings.delay_min..=self.settings.delay_max)
@@ -74,7 +138,7 @@ impl Network {
 }
 
 fn chance(generator: &mut Pcg64Mcg, permille: u32) -> bool {
-    generator.random_ratio(permille, 1_000)
+    permille > 0 && generator.random_ratio(permille, 1_000)
 }
 
 #[cfg(test)]
@@ -96,5 +160,23 @@ mod tests {
         assert!(network.is_open(NodeId(2), NodeId(3)));
         network.reconnect();
         assert!(network.is_open(NodeId(1), NodeId(2)));
+    }
+
+    #[test]
+    fn a_chain_keeps_the_links_between_neighbours() {
+        let nodes = [1, 2, 3].map(NodeId);
+        let mut network = Network::new(NetworkSettings::HEALTHY);
+        network.keep_only(&nodes, |one, other| other - one == 1);
+        assert!(network.is_open(NodeId(1), NodeId(2)) && network.is_open(NodeId(3), NodeId(2)));
+        assert!(!network.is_open(NodeId(1), NodeId(3)) && !network.is_open(NodeId(3), NodeId(1)));
+    }
+
+    #[test]
+    fn a_connection_that_broke_is_another_one_in_both_directions() {
+        let mut network = Network::new(NetworkSettings::HEALTHY);
+        let before = network.connection(NodeId(1), NodeId(2));
+        network.break_connection(NodeId(2), NodeId(1));
+        assert_ne!(network.connection(NodeId(1), NodeId(2)), before);
+        assert_eq!(network.connection(NodeId(1), NodeId(3)), before);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _, stderr, stdout};
 
+use serde_json::Value;
 use serde_json::json;
-use sim::{Report, Totals, Verdict};
+use sim::{FaultKind, Report, Totals, Verdict};
 
 use crate::arguments::Format;
 
@@ -101,6 +102,9 @@ impl Printer {
                 self.print(&summary(totals));
             }
             Format::Json => {
+                let of_kind = |kind: FaultKind| (kind.as_str().to_owned(), totals.faults.of(kind).into());
+                let faults: serde_json::Map<String, Value> =
+                    FaultKind::ALL.into_iter().map(of_kind).collect();
                 let line = json!({
                     "first_seed": first_seed,
                     "seeds": seeds,
@@ -108,7 +112,8 @@ impl Printer {
                     "simulated_hours": hours(totals),
                     "messages": totals.messages,
                     "drops": totals.drops,
-                    "crashes": totals.crashes,
+                    "faults": faults,
+                    "refusals": totals.refusals,
                     "elections": totals.elections,
                     "snapshots_cut": totals.snapshots_cut,
                     "snapshots_installed": totals.snapshots_installed,
@@ -137,17 +142,24 @@ fn hours(totals: &Totals) -> f64 {
 }
 
 fn summary(totals: &Totals) -> String {
+    let happened = FaultKind::ALL
+        .into_iter()
+        .filter(|kind| totals.faults.of(*kind) > 0);
+    let faults: Vec<String> = happened
+        .map(|kind| format!("{} {}", totals.faults.of(kind), kind.as_str()))
+        .collect();
     format!(
-        "{:.2} simulated hours, {} messages, {} drops, {} crashes, {} elections, {} snapshots cut, \
-         {} installed, {} operations, {} promises checked",
+        "{:.2} simulated hours, {} messages, {} operations, {} elections, {} snapshots cut, {} installed, \
+         {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk",
         hours(totals),
         totals.messages,
-        totals.drops,
-        totals.crashes,
+        totals.operations,
         totals.elections,
         totals.snapshots_cut,
         totals.snapshots_installed,
-        totals.operations,
-        totals.promises
+        totals.promises,
+        faults.join(", "),
+        totals.drops,
+        totals.refusals,
     )
 }

@@ -2,6 +2,7 @@
 
 use std::ops::AddAssign;
 
+use crate::faults::FaultCounts;
 use crate::invariants::Violation;
 
 /// How a run ended.
@@ -33,10 +34,12 @@ pub struct Totals {
     pub simulated_us: u64,
     /// Messages that nodes sent each other, answers included.
     pub messages: u64,
-    /// Those that were lost.
+    /// Calls between nodes that were lost, by whatever fault.
     pub drops: u64,
-    /// Crashes of nodes.
-    pub crashes: u64,
+    /// Faults of each kind.
+    pub faults: FaultCounts,
+    /// Nodes that refused to start from a damaged disk.
+    pub refusals: u64,
     /// Elections won.
     pub elections: u64,
     /// Snapshots that nodes cut.
@@ -54,7 +57,8 @@ impl AddAssign for Totals {
         self.simulated_us += other.simulated_us;
         self.messages += other.messages;
         self.drops += other.drops;
-        self.crashes += other.crashes;
+        self.faults += other.faults;
+        self.refusals += other.refusals;
         self.elections += other.elections;
         self.snapshots_cut += other.snapshots_cut;
         self.snapshots_installed += other.snapshots_installed;

@@ -5,6 +5,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
+use crate::faults::FaultMix;
 
 /// One unit of a node's election clock, as in kv-server.
 pub(crate) const ELECTION_TICK: Micros = 10 * MILLISECOND;
@@ -17,14 +18,19 @@ pub(crate) const ELECTION_TIMEOUT_MAX: Micros = 60 * ELECTION_TICK;
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
     pub(crate) nodes: u64,
+    /// Clients that do random operations.
     pub(crate) clients: u64,
     /// Keys that all clients append to.
     pub(crate) shared_keys: u64,
+    /// Keys that all clients put, append to, delete and scan.
+    pub(crate) mixed_keys: u64,
     /// How long faults happen.
     pub(crate) chaos: Micros,
     /// The mean time between two faults.
     pub(crate) fault_interval: Micros,
-    pub(crate) faults: FaultKinds,
+    pub(crate) faults: FaultMix,
+    /// By how many hundredths a clock runs fast or slow at most while faults happen.
+    pub(crate) clock_skew_percent: u64,
     pub(crate) network: NetworkSettings,
     /// The longest that a healthy disk takes for a step of a write.
     pub(crate) disk_delay_max: Micros,
@@ -35,16 +41,12 @@ pub(crate) struct Scenario {
     pub(crate) max_append_bytes: usize,
     pub(crate) max_inflight_messages: usize,
     pub(crate) retained_log_bytes: usize,
-}
-
-/// Which faults happen in a run at all. A run with few of them gets deeper into each.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct FaultKinds {
-    pub(crate) crashes: bool,
-    pub(crate) partitions: bool,
-    pub(crate) one_way_partitions: bool,
-    pub(crate) slow_disks: bool,
-    pub(crate) transfers: bool,
+    /// How many sessions the cluster keeps.
+    pub(crate) session_cap: u32,
+    /// How long a client's operation may take while faults happen.
+    pub(crate) operation_timeout: Micros,
+    /// The longest pause of a client between two operations.
+    pub(crate) think_time_max: Micros,
 }
 
 /// How the network treats a message. Chances are in thousandths.
@@ -68,7 +70,20 @@ impl NetworkSettings {
         straggler_permille: 0,
     };
 
+    /// A bad network: every tenth message is lost, many are late or come twice.
+    pub(crate) const UNRELIABLE: Self = Self {
+        delay_min: MILLISECOND / 5,
+        delay_max: 25 * MILLISECOND,
+        loss_permille: 100,
+        duplication_permille: 50,
+        straggler_permille: 50,
+    };
+
     fn draw(generator: &mut Pcg64Mcg) -> Self {
+        // Where messages get lost all the time, other faults do not get far.
+        if generator.random_ratio(1, 3) {
+            return Self::HEALTHY;
+        }
         Self {
             delay_min: generator.random_range(50..=2 * MILLISECOND),
             delay_max: generator.random_range(2 * MILLISECOND..=20 * MILLISECOND),
@@ -82,20 +97,16 @@ impl NetworkSettings {
 impl Scenario {
     /// Draws everything from `generator`.
     pub(crate) fn draw(generator: &mut Pcg64Mcg) -> Self {
-        let faults = FaultKinds {
-            crashes: generator.random_ratio(3, 4),
-            partitions: generator.random_ratio(2, 3),
-            one_way_partitions: generator.random_ratio(1, 2),
-            slow_disks: generator.random_ratio(1, 2),
-            transfers: generator.random_ratio(1, 3),
-        };
+        let clients = generator.random_range(2..=6);
         Self {
             nodes: [3, 3, 5, 5, 7][generator.random_range(0..5_usize)],
-            clients: generator.random_range(2..=6),
+            clients,
             shared_keys: generator.random_range(1..=3),
+            mixed_keys: generator.random_range(1..=4),
             chaos: generator.random_range(3 * SECOND..=12 * SECOND),
-            fault_interval: generator.random_range(150 * MILLISECOND..=2 * SECOND),
-            faults,
+            fault_interval: generator.random_range(80 * MILLISECOND..=SECOND),
+            faults: FaultMix::draw(generator),
+            clock_skew_percent: [5, 20, 60][generator.random_range(0..3_usize)],
             network: NetworkSettings::draw(generator),
             disk_delay_max: generator.random_range(200..=5 * MILLISECOND),
             slow_disk_delay_max: generator.random_range(20 * MILLISECOND..=800 * MILLISECOND),
@@ -104,6 +115,36 @@ impl Scenario {
             max_append_bytes: generator.random_range(200..=20_000),
             max_inflight_messages: generator.random_range(1..=32),
             retained_log_bytes: generator.random_range(0..=600),
+            // Few enough, now and then, that sessions end while their clients are away.
+            session_cap: [u32::try_from(clients).unwrap_or(1) + 1, 100_000, 100_000]
+                [generator.random_range(0..3_usize)],
+            operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
+            think_time_max: 60 * MILLISECOND,
+        }
+    }
+
+    /// A cluster of `nodes` that nothing happens to, with the settings of kv-server and no clients.
+    pub(crate) fn calm(nodes: u64) -> Self {
+        Self {
+            nodes,
+            clients: 0,
+            shared_keys: 1,
+            mixed_keys: 1,
+            chaos: 0,
+            fault_interval: SECOND,
+            faults: FaultMix::default(),
+            clock_skew_percent: 5,
+            network: NetworkSettings::HEALTHY,
+            disk_delay_max: 500,
+            slow_disk_delay_max: 100 * MILLISECOND,
+            snapshot_log_bytes: u64::MAX,
+            snapshot_chunk_bytes: 512 * 1024,
+            max_append_bytes: 1 << 20,
+            max_inflight_messages: 256,
+            retained_log_bytes: 0,
+            session_cap: 100_000,
+            operation_timeout: 30 * SECOND,
+            think_time_max: 30 * MILLISECOND,
         }
     }
 

@@ -6,6 +6,7 @@
 mod applier;
 mod disk;
 mod front;
+mod log_change;
 mod transfers;
 
 use std::cell::RefCell;
@@ -16,19 +17,22 @@ use kv_server::driver::{Actions, Driver};
 use kv_server::pending::Pending;
 use kv_server::state_machine::StateMachine;
 use raft_core::{
-    CallId, Configuration, Envelope, Event, Message, Node, NodeId, ReadId, Restored, SnapshotToSend,
-    SoftState, Status, Storage,
+    CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, Restored, Role,
+    SnapshotToSend, SoftState, Status, Storage, Term, Write,
 };
 use storage::{Identity, MemoryDisk, MemoryStorage};
 
-use crate::invariants::Violation;
 use crate::invariants::state_machine_safety::AppliedBatch;
+use crate::machine::Life;
 use crate::planted_bug::PlantedBug;
 use crate::scenario::Scenario;
 use applier::Applier;
 use disk::Disk;
 pub(crate) use front::{Answer, ClientRequest, Question, RequestId};
 use front::{ReadWaiter, WriteWaiter};
+#[cfg(test)]
+pub(crate) use log_change::Appended;
+pub(crate) use log_change::LogChange;
 use transfers::Transfers;
 pub(crate) use transfers::{ChunkTag, TransferTag};
 
@@ -41,8 +45,20 @@ pub(crate) struct Origin {
     pub(crate) from: NodeId,
     /// Which life of that node asked.
     pub(crate) incarnation: u64,
+    /// Over which connection.
+    pub(crate) connection: u64,
     pub(crate) request: Message,
     pub(crate) chunk: Option<ChunkTag>,
+}
+
+impl Origin {
+    /// Who waits for the response.
+    pub(crate) fn caller(&self) -> Life {
+        Life {
+            node: self.from,
+            incarnation: self.incarnation,
+        }
+    }
 }
 
 /// What a server wants done.
@@ -68,6 +84,7 @@ pub(crate) enum Output {
     /// Call [`Server::ask_again`] after a pause.
     AskAgain(TransferTag),
     Answer(RequestId, Answer),
+    Changed(Box<LogChange>),
     Happened(Event),
     Applied(AppliedBatch),
 }
@@ -85,6 +102,8 @@ pub(crate) struct Server {
     calls: BTreeMap<CallId, Origin>,
     last_call: CallId,
     outputs: Vec<Output>,
+    /// The commit index that was told last.
+    told_commit: LogIndex,
     bug: Option<PlantedBug>,
 }
 
@@ -100,25 +119,26 @@ impl Server {
         scenario: &Scenario,
         seed: u64,
         bug: Option<PlantedBug>,
-    ) -> Result<Self, Violation> {
-        let refused =
-            |reason: &dyn std::fmt::Display| Violation::new("recovery", format!("node {id}: {reason}"));
+    ) -> Result<Self, String> {
         let identity = Identity {
             cluster_id: "sim".to_owned(),
             node_id: id,
         };
         let initial = Configuration::of_voters(scenario.node_ids());
-        let mut storage = MemoryStorage::open(disk, &identity, &initial).map_err(|error| refused(&error))?;
-        let restored: Restored = storage.restore().map_err(|error| refused(&error))?;
+        let mut storage =
+            MemoryStorage::open(disk, &identity, &initial).map_err(|error| error.to_string())?;
+        let restored: Restored = storage.restore().map_err(|error| error.to_string())?;
         let snapshots = storage.snapshots();
-        let state = applier::load(snapshots.as_ref(), &restored.snapshot).map_err(|error| refused(&error))?;
+        let state = applier::load(snapshots.as_ref(), &restored.snapshot, scenario.session_cap)?;
         let config = scenario.core_config(id, seed);
-        let node = Node::new(config, restored.clone()).map_err(|error| refused(&error))?;
+        let node = Node::new(config, restored.clone()).map_err(|error| error.to_string())?;
+        let node_commit = node.status().commit_index;
         let mut server = Self {
             pending: Pending::new(PENDING_CAPACITY, state.last_applied()),
             soft_state: node.soft_state(),
             driver: Driver::new(node),
-            applier: Applier::new(state, &restored.snapshot, scenario.snapshot_log_bytes),
+            told_commit: node_commit,
+            applier: Applier::new(state, &restored.snapshot, scenario),
             transfers: Transfers::new(scenario.snapshot_chunk_bytes),
             disk: Disk::new(storage, snapshots, restored),
             answers: Rc::default(),
@@ -138,6 +158,25 @@ impl Server {
 
     pub(crate) fn status(&self) -> Status {
         self.driver.node().status()
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.driver.node().role()
+    }
+
+    /// The term of the entry at `index`, if it is in the log.
+    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        self.driver.node().term_at(index)
+    }
+
+    /// The last entry that the latest snapshot includes.
+    pub(crate) fn snapshot_index(&self) -> LogIndex {
+        self.driver.node().snapshot().last_included_index
+    }
+
+    /// How many requests of clients wait for an answer.
+    pub(crate) fn waiters(&self) -> usize {
+        self.pending.len()
     }
 
     pub(crate) fn state(&self) -> &StateMachine {
@@ -229,8 +268,10 @@ impl Server {
 
     /// In the order that [`Actions`] asks for.
     fn act(&mut self, actions: Actions) {
-        self.outputs
-            .extend(actions.events.into_iter().map(Output::Happened));
+        let events = actions.events.into_iter().map(Output::Happened);
+        self.outputs.extend(events);
+        let writes = actions.persist.as_ref().map_or(&[][..], |job| &job.writes);
+        self.look_at_log(writes);
         if let Some(job) = actions.persist {
             let number = job.number;
             self.persist(job);
@@ -252,6 +293,17 @@ impl Server {
         }
         self.queue_entries(actions.apply);
         self.reads_decided(actions.reads);
+    }
+
+    /// Tells what became of the log.
+    fn look_at_log(&mut self, writes: &[Write]) {
+        let status = self.status();
+        if writes.is_empty() && status.commit_index == self.told_commit {
+            return;
+        }
+        let change = LogChange::of(self.driver.node(), &status, self.told_commit, writes);
+        self.told_commit = status.commit_index;
+        self.outputs.push(Output::Changed(Box::new(change)));
     }
 
     /// A response goes to the call that waits for it, a request to its peer.

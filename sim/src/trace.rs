@@ -1,5 +1,6 @@
 //! The trace of a run: a hash over everything that happened, and, when somebody listens, the story.
 
+use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
 use crate::clock::Micros;
@@ -11,6 +12,9 @@ pub type Listener<'a> = &'a mut dyn FnMut(u64, &str);
 pub(crate) struct Trace<'a> {
     hash: Fnv1a,
     listener: Option<Listener<'a>>,
+    /// The last lines, and how many of them are kept.
+    kept: VecDeque<String>,
+    keep: usize,
 }
 
 impl<'a> Trace<'a> {
@@ -18,7 +22,29 @@ impl<'a> Trace<'a> {
         Self {
             hash: Fnv1a::default(),
             listener,
+            kept: VecDeque::new(),
+            keep: 0,
         }
+    }
+
+    /// Nobody listens, and the last lines are kept.
+    pub(crate) fn keeping(keep: usize) -> Self {
+        Self {
+            keep,
+            ..Self::new(None)
+        }
+    }
+
+    /// The last lines, if any are kept.
+    pub(crate) fn last_lines(&self) -> impl Iterator<Item = &String> {
+        self.kept.iter()
+    }
+
+    fn keep(&mut self, now: Micros, what: fmt::Arguments<'_>) {
+        if self.kept.len() == self.keep {
+            self.kept.pop_front();
+        }
+        self.kept.push_back(format!("{now:>10} {what}"));
     }
 
     /// An event of the queue took its turn. Not told: most are ticks.
@@ -36,6 +62,7 @@ impl<'a> Trace<'a> {
                 self.hash.mix(line.as_bytes());
                 listener(now, &line);
             }
+            None if self.keep > 0 => self.keep(now, what),
             None => {
                 // Hashing writes to memory and cannot fail.
                 let _ = self.hash.write_fmt(what);

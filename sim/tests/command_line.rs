@@ -72,3 +72,65 @@ fn help_has_examples_and_version_a_version() {
         format!("sim {}\n", env!("CARGO_PKG_VERSION"))
     );
 }
+
+/// A history file in a directory of its own.
+fn history_file(name: &str, lines: &str) -> std::path::PathBuf {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, lines).expect("the file is written");
+    path
+}
+
+const PUT: &str = r#"{"client":1,"op":"put","key":"k","value":"1","start_us":0,"end_us":10,"outcome":"ok"}"#;
+const STALE: &str =
+    r#"{"client":2,"op":"get","key":"k","value":null,"start_us":20,"end_us":30,"outcome":"ok"}"#;
+const FRESH: &str =
+    r#"{"client":2,"op":"get","key":"k","value":"1","start_us":20,"end_us":30,"outcome":"ok"}"#;
+
+#[test]
+fn a_good_history_is_linearizable_with_status_0() {
+    let file = history_file("good.jsonl", &format!("{PUT}\n{FRESH}\n"));
+    let output = sim(&["check", file.to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(stdout(&output).starts_with("linearizable\n2 operations"));
+}
+
+#[test]
+fn a_bad_history_is_shown_with_status_1() {
+    let file = history_file("bad.jsonl", &format!("{PUT}\n{STALE}\n"));
+    let (file, page) = (file.to_str().expect("a plain path"), history_file("bad.html", ""));
+    let output = sim(&["check", file, "--html", page.to_str().expect("a plain path")]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = stdout(&output);
+    assert!(
+        text.contains("not linearizable") && text.contains("! client 2"),
+        "{text}"
+    );
+    assert!(
+        std::fs::read_to_string(page)
+            .expect("the page is there")
+            .contains("<svg")
+    );
+    let output = sim(&["check", file, "--output", "json", "--time-limit", "1m"]);
+    assert_eq!(output.status.code(), Some(1));
+    let verdict: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("it is JSON");
+    assert_eq!(verdict["verdict"], "not linearizable");
+    assert_eq!(verdict["offending"], 2);
+    assert_eq!(verdict["window"][1]["operation"], 2);
+}
+
+#[test]
+fn a_file_that_is_no_history_is_told_with_status_2() {
+    let file = history_file("no.jsonl", "{}\n");
+    for arguments in [
+        &["check", file.to_str().expect("a plain path")][..],
+        &["check", "/nowhere/at/all"],
+        &["check", "x", "--time-limit", "soon"],
+        &["check"],
+    ] {
+        let output = sim(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.starts_with("error: "), "{error}");
+        assert!(output.stdout.is_empty());
+    }
+}

@@ -1,19 +1,21 @@
 //! Turns the writes of one call into one batch of record changes.
 //!
 //! Writes of one call may build on each other (an append, then another that overwrites its end), so changes
-//! collect in a map that later writes read first. What is in the map when all writes are done is the batch.
+//! collect in a map that later writes read first. What is in the map when all writes are done is the batch,
+//! but for records that were both added and removed in it.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 
 use raft_core::{Entry, HardState, LogIndex, SnapshotMeta, Write};
 use serde::Serialize;
 
 use crate::codec::CodecError;
-use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{
     HARD_STATE_KEY, HardStateRecord, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES, SNAPSHOT_KEY, SnapshotRecord,
 };
+use crate::overlay::{Batch, Change};
 use crate::record::{self, Content, LogRecord, RecordKey, Run};
 use crate::rules::LogBounds;
 use crate::sealed;
@@ -53,23 +55,31 @@ impl State {
     }
 }
 
+/// The records as they are before a batch.
+pub(crate) trait Records {
+    /// The value under `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError>;
+
+    /// Where the records are.
+    fn path(&self) -> &Path;
+}
+
 /// The changes of one batch while they are collected.
 ///
 /// `state` changes as the writes are applied. When anything fails it no longer matches the disk; the store
 /// must then not be used any more, which is the rule after a failed write anyway.
-#[derive(Debug)]
 pub(crate) struct Changes<'a> {
-    tree: &'a DurableTree,
+    before: &'a dyn Records,
     state: &'a mut State,
-    records: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    changes: BTreeMap<Vec<u8>, Change>,
 }
 
 impl<'a> Changes<'a> {
-    pub(crate) fn new(tree: &'a DurableTree, state: &'a mut State) -> Self {
+    pub(crate) fn new(before: &'a dyn Records, state: &'a mut State) -> Self {
         Self {
-            tree,
+            before,
             state,
-            records: BTreeMap::new(),
+            changes: BTreeMap::new(),
         }
     }
 
@@ -94,29 +104,36 @@ impl<'a> Changes<'a> {
         }
     }
 
-    /// Adds a record that is written once, when the store is created.
+    /// Adds a small record.
     pub(crate) fn put_small<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), StorageError> {
         let sealed = sealed::seal(key, value, SMALL_RECORD_LIMIT_BYTES)
             .map_err(|error| StorageError::invalid_write(format!("a record is too large: {error}")))?;
-        self.records.insert(key.to_vec(), Some(sealed));
+        self.change(key, Some(sealed), true);
         Ok(())
     }
 
+    /// Changes one record. `existed` tells whether it was there before the batch, if this is the first change
+    /// to it.
+    fn change(&mut self, key: &[u8], value: Option<Vec<u8>>, existed: bool) {
+        match self.changes.get_mut(key) {
+            Some(change) => change.value = value,
+            None => drop(self.changes.insert(key.to_vec(), Change { value, existed })),
+        }
+    }
+
     /// Seals the batch with a new root.
-    pub(crate) fn finish(mut self) -> Result<sled::Batch, StorageError> {
+    pub(crate) fn finish(mut self) -> Result<Batch, StorageError> {
         self.remove_forgotten();
         self.state.root.batch += 1;
         self.state.root.last_record_serial = self.state.spans.back().map_or(0, |span| span.serial);
         let root: Root = self.state.root;
         self.put_small(ROOT_KEY, &root)?;
-        let mut batch = sled::Batch::default();
-        for (key, value) in self.records {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        Ok(batch)
+        self.changes
+            .retain(|_, change| change.existed || change.value.is_some());
+        Ok(Batch {
+            number: root.batch,
+            changes: self.changes,
+        })
     }
 
     pub(crate) fn set_hard_state(&mut self, hard_state: HardState) -> Result<(), StorageError> {
@@ -168,14 +185,12 @@ impl<'a> Changes<'a> {
         for content in run.contents {
             let serial = self.next_serial();
             let key = RecordKey::new(run.first_index, records);
-            self.put_log_record(
-                key,
-                &LogRecord {
-                    serial,
-                    previous_serial,
-                    content,
-                },
-            )?;
+            let record = LogRecord {
+                serial,
+                previous_serial,
+                content,
+            };
+            self.put_log_record(key, &record, false)?;
             previous_serial = serial;
             records += 1;
         }
@@ -215,7 +230,7 @@ impl<'a> Changes<'a> {
         }
         let serial = self.next_serial();
         record.serial = serial;
-        self.put_log_record(key, &record)?;
+        self.put_log_record(key, &record, true)?;
         self.state.spans.push_back(Span {
             last_index: end.previous(),
             serial,
@@ -247,33 +262,36 @@ impl<'a> Changes<'a> {
 
     fn remove(&mut self, span: Span) {
         for fragment in 0..span.records {
-            self.records.insert(
-                RecordKey::new(span.first_index, fragment).to_bytes().to_vec(),
-                None,
-            );
+            let key = RecordKey::new(span.first_index, fragment);
+            self.change(&key.to_bytes(), None, true);
         }
     }
 
-    fn put_log_record(&mut self, key: RecordKey, record: &LogRecord) -> Result<(), StorageError> {
+    fn put_log_record(
+        &mut self,
+        key: RecordKey,
+        record: &LogRecord,
+        existed: bool,
+    ) -> Result<(), StorageError> {
         let sealed = record.seal(key).map_err(|error: CodecError| {
             StorageError::invalid_write(format!("the record at {} is too large: {error}", key.first_index))
         })?;
-        self.records.insert(key.to_bytes().to_vec(), Some(sealed));
+        self.change(&key.to_bytes(), Some(sealed), existed);
         Ok(())
     }
 
     fn read(&self, key: RecordKey) -> Result<LogRecord, StorageError> {
         let bytes = key.to_bytes();
-        let unsealed = match self.records.get(bytes.as_slice()) {
-            Some(Some(sealed)) => LogRecord::unseal(key, sealed).map_err(|flaw| flaw.to_string()),
-            Some(None) => Err("it was removed".to_owned()),
-            None => self.tree.get(&bytes).and_then(|value| {
-                let value = value.ok_or_else(|| "it is missing".to_owned())?;
-                LogRecord::unseal(key, &value).map_err(|flaw| flaw.to_string())
-            }),
+        let value = match self.changes.get(bytes.as_slice()) {
+            Some(change) => change.value.clone(),
+            None => self.before.get(&bytes)?,
+        };
+        let unsealed = match value {
+            Some(sealed) => LogRecord::unseal(key, &sealed).map_err(|flaw| flaw.to_string()),
+            None => Err("it is missing".to_owned()),
         };
         unsealed.map_err(|flaw| StorageError::Damaged {
-            path: self.tree.path().to_path_buf(),
+            path: self.before.path().to_path_buf(),
             what: format!("the log record at index {}: {flaw}", key.first_index),
             index: Some(key.first_index),
         })

@@ -1,5 +1,8 @@
 //! Opens sled: its settings, and what each of its failures means.
 
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,6 +13,9 @@ use crate::error::StorageError;
 use crate::panics;
 use crate::record::SLED_SEGMENT_BYTES;
 
+/// What the names of files end in that sled has not completed.
+const SLED_UNFINISHED_EXTENSION: &str = "generating";
+
 /// How long to wait for sled to let go of its file. Its background tasks may outlive the database that was
 /// just closed in this process by a moment.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -17,6 +23,7 @@ const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 /// Opens sled and makes durable what it did to its files in doing so.
 pub(crate) fn open_tree(dir: &DataDir, cache_bytes: u64) -> Result<DurableTree, StorageError> {
     let sled_dir = dir.sled_dir();
+    remove_unfinished(&sled_dir)?;
     let db = open_sled(dir, &sled_dir, cache_bytes)?;
     let tree = DurableTree::new(&db, &sled_dir)?;
     tree.sync()?;
@@ -24,6 +31,26 @@ pub(crate) fn open_tree(dir: &DataDir, cache_bytes: u64) -> Result<DurableTree, 
     durability::sync_dir(&sled_dir)?;
     durability::sync_dir(dir.path())?;
     Ok(tree)
+}
+
+/// Removes the files that sled was still writing when it was killed. At each open it saves where its pages are
+/// to such a file, which it renames when it is complete; but the next open takes it for complete, and calls
+/// the database corrupted. The file only saves work: without it sled goes through its log.
+fn remove_unfinished(sled_dir: &Path) -> Result<(), StorageError> {
+    let listing = match fs::read_dir(sled_dir) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StorageError::io("list", sled_dir, error)),
+    };
+    for entry in listing {
+        let path = entry
+            .map_err(StorageError::while_trying("list", sled_dir))?
+            .path();
+        if path.extension() == Some(OsStr::new(SLED_UNFINISHED_EXTENSION)) {
+            fs::remove_file(&path).map_err(StorageError::while_trying("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 fn open_sled(dir: &DataDir, sled_dir: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {

@@ -5,6 +5,7 @@
 //!   raft-storage.lock   held with an OS file lock as long as a store is open
 //!   raft-storage        the marker: whose directory this is, and whether its creation was finished
 //!   high-water          how far this node has acknowledged
+//!   journal/            what is acknowledged and not yet in the database
 //!   sled/               the database: hard state, log, which snapshot
 //!   snapshots/          the snapshot files
 //! ```
@@ -15,7 +16,7 @@
 //! 2. The lock file. *Not counted as content: as after 1.*
 //! 3. The marker with state `Creating`. *The next open clears what step 4 left and starts anew: nothing was
 //!    ever acknowledged, because the first write comes after step 6.*
-//! 4. `sled/` with the first batch, `snapshots/`, `high-water`; all synced. *As after 3.*
+//! 4. `snapshots/`, `sled/` with the first batch, `journal/`, `high-water`; all synced. *As after 3.*
 //! 5. The marker with state `Ready`, by rename. *Before the rename as after 3; after it the store exists.*
 //! 6. The directory is synced. *From here on the marker says that a store was here; if the rest is gone, the
 //!    contents were lost and opening is refused.*
@@ -33,6 +34,7 @@ use crate::durability::{self, SLED_CONFIG_FILE, SLED_DATA_FILE};
 use crate::error::StorageError;
 use crate::hard_state::{Identity, SMALL_RECORD_LIMIT_BYTES};
 use crate::high_water::HIGH_WATER_FILE;
+use crate::journal::JOURNAL_FILES;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 const LOCK_FILE: &str = "raft-storage.lock";
@@ -40,6 +42,7 @@ const MARKER_FILE: &str = "raft-storage";
 const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
 const SLED_DIR: &str = "sled";
 const SNAPSHOTS_DIR: &str = "snapshots";
+const JOURNAL_DIR: &str = "journal";
 
 /// What file systems put into an empty directory by themselves.
 const NOT_CONTENT: [&str; 3] = [LOCK_FILE, MARKER_TEMPORARY_FILE, "lost+found"];
@@ -87,12 +90,24 @@ impl DataDir {
         })
     }
 
+    /// Takes a private copy as it is, whatever it lacks.
+    pub(crate) fn of_copy(path: &Path) -> Result<Self, StorageError> {
+        Ok(Self {
+            path: path.to_path_buf(),
+            _lock: lock(path)?,
+        })
+    }
+
     pub(crate) fn sled_dir(&self) -> PathBuf {
         self.path.join(SLED_DIR)
     }
 
     pub(crate) fn snapshots_dir(&self) -> PathBuf {
-        self.path.join(SNAPSHOTS_DIR)
+        snapshots_dir(&self.path)
+    }
+
+    pub(crate) fn journal_dir(&self) -> PathBuf {
+        self.path.join(JOURNAL_DIR)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -101,7 +116,7 @@ impl DataDir {
 
     /// What is there, after checking whose it is and that nothing is missing.
     pub(crate) fn contents(&self, identity: &Identity) -> Result<Contents, StorageError> {
-        let Some(marker) = self.read_marker()? else {
+        let Some(marker) = read_marker(&self.path)? else {
             require_empty(&self.path)?;
             return Ok(Contents::Fresh);
         };
@@ -115,7 +130,7 @@ impl DataDir {
     /// Announces that a store is about to be created here, and clears what an unfinished creation left.
     pub(crate) fn begin_creation(&self, identity: &Identity) -> Result<(), StorageError> {
         self.write_marker(identity, Stage::Creating)?;
-        for leftover in [self.sled_dir(), self.snapshots_dir()] {
+        for leftover in [self.sled_dir(), self.snapshots_dir(), self.journal_dir()] {
             match fs::remove_dir_all(&leftover) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(StorageError::io("remove", &leftover, error));
@@ -139,28 +154,6 @@ impl DataDir {
         let bytes = sealed::seal(MARKER_FILE.as_bytes(), &marker, SMALL_RECORD_LIMIT_BYTES)
             .map_err(|error| StorageError::invalid_write(format!("the cluster id is too long: {error}")))?;
         durability::replace_file(&self.path, MARKER_FILE, &bytes)
-    }
-
-    fn read_marker(&self) -> Result<Option<Marker>, StorageError> {
-        let path = self.path.join(MARKER_FILE);
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(StorageError::io("read", &path, error)),
-        };
-        match sealed::unseal(MARKER_FILE.as_bytes(), &bytes, SMALL_RECORD_LIMIT_BYTES) {
-            Ok(marker) => Ok(Some(marker)),
-            Err(Flaw::Version(found)) => Err(StorageError::UnsupportedVersion {
-                path,
-                found: found.into(),
-                supported: FORMAT_VERSION.into(),
-            }),
-            Err(flaw) => Err(StorageError::Damaged {
-                path,
-                what: flaw.to_string(),
-                index: None,
-            }),
-        }
     }
 
     fn check_identity(&self, expected: &Identity, found: &Identity) -> Result<(), StorageError> {
@@ -190,6 +183,8 @@ impl DataDir {
             sled_dir.join(SLED_CONFIG_FILE),
             PathBuf::from(SNAPSHOTS_DIR),
             PathBuf::from(HIGH_WATER_FILE),
+            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[0]),
+            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[1]),
         ];
         match parts.iter().find(|part| !self.path.join(part).exists()) {
             None => Ok(()),
@@ -201,6 +196,87 @@ impl DataDir {
     }
 }
 
+fn read_marker(dir: &Path) -> Result<Option<Marker>, StorageError> {
+    let path = dir.join(MARKER_FILE);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StorageError::io("read", &path, error)),
+    };
+    match sealed::unseal(MARKER_FILE.as_bytes(), &bytes, SMALL_RECORD_LIMIT_BYTES) {
+        Ok(marker) => Ok(Some(marker)),
+        Err(Flaw::Version(found)) => Err(StorageError::UnsupportedVersion {
+            path,
+            found: found.into(),
+            supported: FORMAT_VERSION.into(),
+        }),
+        Err(flaw) => Err(StorageError::Damaged {
+            path,
+            what: flaw.to_string(),
+            index: None,
+        }),
+    }
+}
+
+/// Whose directory it is, and whether its creation was finished.
+#[derive(Debug)]
+pub(crate) struct Look {
+    pub(crate) identity: Identity,
+    pub(crate) ready: bool,
+}
+
+/// Reads the marker of a directory that has one.
+pub(crate) fn look(dir: &Path) -> Result<Look, StorageError> {
+    match read_marker(dir)? {
+        Some(Marker { stage, identity }) => Ok(Look {
+            identity,
+            ready: stage == Stage::Ready,
+        }),
+        None => Err(not_a_store(dir)),
+    }
+}
+
+/// Keeps stores from being opened in a data directory as long as the file is open. Writes nothing; without a
+/// lock file nothing has to be kept.
+pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
+    let is_dir = fs::metadata(dir)
+        .map_err(StorageError::while_trying("find", dir))?
+        .is_dir();
+    if !is_dir {
+        return Err(StorageError::NotADirectory {
+            path: dir.to_path_buf(),
+        });
+    }
+    let known = [MARKER_FILE, LOCK_FILE, HIGH_WATER_FILE, SLED_DIR, SNAPSHOTS_DIR];
+    if !known.iter().any(|part| dir.join(part).exists()) {
+        return Err(not_a_store(dir));
+    }
+    let path = dir.join(LOCK_FILE);
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(StorageError::while_trying("open", &path))?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Err(StorageError::InUse {
+            path: dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &path, error)),
+    }
+}
+
+/// Where the snapshot files of the data directory `dir` are.
+pub(crate) fn snapshots_dir(dir: &Path) -> PathBuf {
+    dir.join(SNAPSHOTS_DIR)
+}
+
+fn not_a_store(dir: &Path) -> StorageError {
+    StorageError::NotAStore {
+        path: dir.to_path_buf(),
+        found_nothing_of: MARKER_FILE,
+    }
+}
+
 fn require_empty(dir: &Path) -> Result<(), StorageError> {
     let listing = fs::read_dir(dir).map_err(StorageError::while_trying("list", dir))?;
     for entry in listing {
@@ -208,10 +284,7 @@ fn require_empty(dir: &Path) -> Result<(), StorageError> {
             .map_err(StorageError::while_trying("list", dir))?
             .file_name();
         if !NOT_CONTENT.iter().any(|known| name == OsStr::new(known)) {
-            return Err(StorageError::NotAStore {
-                path: dir.to_path_buf(),
-                found_nothing_of: MARKER_FILE,
-            });
+            return Err(not_a_store(dir));
         }
     }
     Ok(())

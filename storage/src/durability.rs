@@ -3,13 +3,13 @@
 //!
 //! `sled::Db::flush` writes the log to the operating system and asks it to *start* writing the pages out
 //! (`sync_file_range`), which neither waits for the disk's cache nor covers the file's metadata: after a
-//! power loss the flushed data may be gone. So each batch here is
+//! power loss the flushed data may be gone. So what goes into sled here is
 //!
-//! 1. applied as one `sled::Batch` (atomic: recovered whole or not at all),
+//! 1. applied as `sled::Batch`es (each atomic: recovered whole or not at all),
 //! 2. flushed (all of it is in the operating system),
 //! 3. `fdatasync`ed through a handle of our own on sled's `db` file (all of it is on the disk),
 //!
-//! and only then acknowledged. A new file or directory also needs its parent directory synced, once.
+//! and only then relied upon. A new file or directory also needs its parent directory synced, once.
 //!
 //! A failed sync is never tried again: the kernel may have dropped the pages it could not write and would
 //! call the second try a success.
@@ -19,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::changes::Records;
 use crate::error::StorageError;
 use crate::panics;
 
@@ -33,7 +34,14 @@ pub(crate) struct DurableTree {
     tree: sled::Tree,
     data_file: File,
     path: PathBuf,
+    /// Called before each batch, to fail, to panic or to hang as sled can.
+    #[cfg(test)]
+    hook: Option<Hook>,
 }
+
+/// See `DurableTree::set_hook`.
+#[cfg(test)]
+pub(crate) type Hook = std::sync::Arc<dyn Fn() -> Result<(), StorageError> + Send + Sync>;
 
 impl fmt::Debug for DurableTree {
     /// Names the file; sled's own would print every record.
@@ -57,19 +65,30 @@ impl DurableTree {
             tree: (**db).clone(),
             data_file,
             path,
+            #[cfg(test)]
+            hook: None,
         })
     }
 
-    /// Makes `batch` durable, or fails with nothing acknowledged. After a failure the tree must not be
-    /// written again.
+    /// Makes `batch` and all before it durable. After a failure the tree must not be written again.
     pub(crate) fn commit(&self, batch: sled::Batch) -> Result<(), StorageError> {
+        self.apply(batch)?;
+        self.sync()
+    }
+
+    /// Applies `batch` and hands it to the operating system. After a failure the tree must not be written
+    /// again.
+    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StorageError> {
+        #[cfg(test)]
+        if let Some(hook) = &self.hook {
+            hook()?;
+        }
         let applied = panics::catch(|| self.tree.apply_batch(batch).and_then(|()| self.tree.flush()));
         match applied {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(self.write_failed(error.to_string())),
-            Err(panic) => return Err(self.write_failed(panic)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.write_failed(error.to_string())),
+            Err(panic) => Err(self.write_failed(panic)),
         }
-        self.sync()
     }
 
     /// Waits until everything written to the data file so far is on the disk.
@@ -116,21 +135,21 @@ impl DurableTree {
         }
     }
 
-    /// Makes every later sync fail, as a dying disk would.
+    /// Has `hook` called before each batch from now on.
     #[cfg(test)]
-    pub(crate) fn break_sync(&mut self) {
-        // A pipe cannot be synced: the kernel answers EINVAL.
-        let (_reader, writer) = std::io::pipe().unwrap();
-        self.data_file = File::from(std::os::fd::OwnedFd::from(writer));
+    pub(crate) fn set_hook(&mut self, hook: Hook) {
+        self.hook = Some(hook);
+    }
+}
+
+impl Records for DurableTree {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let value = Self::get(self, key).map_err(|cause| self.write_failed(cause))?;
+        Ok(value.map(|value| value.to_vec()))
     }
 
-    /// Undoes `break_sync`.
-    #[cfg(test)]
-    pub(crate) fn mend_sync(&mut self, sled_dir: &Path) {
-        self.data_file = OpenOptions::new()
-            .write(true)
-            .open(sled_dir.join(SLED_DATA_FILE))
-            .unwrap();
+    fn path(&self) -> &Path {
+        &self.path
     }
 }
 

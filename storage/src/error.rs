@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_core::{LogIndex, NodeId};
 
@@ -154,6 +155,20 @@ pub enum StorageError {
         path: PathBuf,
         /// What the database said.
         cause: String,
+    },
+    /// The database has not answered within a bound. Nothing of this write was acknowledged.
+    #[error(
+        "{} has not answered for {} s: the disk does not answer, or a write to it has failed. Nothing of this \
+         write was acknowledged; the node must stop. Check the disk (is it full, or failing?) and start the \
+         node again",
+        path.display(),
+        waited.as_secs_f64()
+    )]
+    NoAnswer {
+        /// The database.
+        path: PathBuf,
+        /// How long was waited.
+        waited: Duration,
     },
     /// The caller asked for a change that no correct Raft log makes. Nothing was written.
     #[error("refused a write that breaks the log: {what}. This is a defect in the program, please report it")]

@@ -13,8 +13,12 @@
 //! - after the process was killed, it covers everything acknowledged;
 //! - after a power loss it covers every vote and term, and all but the last 63 appended batches.
 //!
-//! The lag can only hide a loss in the database that comes together with a power loss. It never leads to a
-//! false refusal.
+//! That lag does not lengthen what a damaged journal can lose unseen by as much. Batches are written one after
+//! the other, each once the one before is synced, so a valid record behind a bad one tells that the bad one
+//! had been acknowledged (see [`journal`](crate::journal)). What can go unseen is this alone: a power loss,
+//! and with it the *end* of the journal, up to 63 batches and every trace of them, although the disk had
+//! confirmed each sync. A disk that does this can lose the sync of this file just as well, so a sync a batch
+//! would double the cost of a write and buy little. The lag never leads to a false refusal.
 //!
 //! # Format
 //!

@@ -2,7 +2,8 @@
 //! its snapshots (Raft §7).
 //!
 //! [`SledStorage`] keeps term, vote, log and the record of the latest snapshot in a
-//! [sled](https://docs.rs/sled/0.34.7) database, and snapshots in files beside it. [`MemoryStorage`] is its
+//! [sled](https://docs.rs/sled/0.34.7) database, with a journal in front of it that makes a write durable with
+//! one sync, and snapshots in files beside it. [`MemoryStorage`] is its
 //! twin without a disk, for tests and simulations. Both implement [`raft_core::Storage`], and the
 //! [`conformance`] suite says what that means.
 //!
@@ -60,6 +61,8 @@
 //!   acknowledged, and the store answers every later call with the same error: a failed sync is never tried
 //!   again.
 //! - After a crash the store holds the state before or after the write that was under way, never one between.
+//! - No call waits for ever for a database that does not answer, see [`Options::checkpoint_wait`].
+//! - Memory is bounded: sled's cache, and two files of the journal, see [`Options`].
 //! - What comes back is what was written. Every record and every chunk of a snapshot has a checksum, the log
 //!   is a chain in which no link can be missing, and a file outside the database knows how far it was
 //!   acknowledged. A store that was damaged, emptied or rolled back is refused with a message that says what
@@ -71,28 +74,38 @@
 //! - It repairs nothing. Raft's answer to a lost disk is another replica.
 //! - It cannot tell a directory that was emptied completely from a new one: emptying it is the operator's
 //!   word that the node is new, and only safe with a new id.
-//! - It does not run on its own thread: `write` blocks until the disk is done. Group commit is up to the
+//! - `write` does not run on a thread of its own: it blocks until the disk is done. Group commit is up to the
 //!   caller, who passes everything that has queued as one call.
 //! - It does not know what is in a command or in a snapshot's payload.
+//!
+//! # Looking into a store
+//!
+//! [`inspect`] reads the directory of a stopped node without changing it, and goes on behind damage.
 //!
 //! # Where to read on
 //!
 //! The modules are private and documented in the source: `sled_storage` (the order of every write),
-//! `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
+//! `journal` (how a batch becomes durable), `checkpoint` (how it reaches sled), `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
 //! the records hold), `restore` (what is verified), `durability` (why flushing sled is not enough),
 //! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]
 
 mod changes;
+mod checkpoint;
 mod codec;
 pub mod conformance;
 mod database;
+mod deadline;
 mod directory;
 mod durability;
 mod error;
 mod hard_state;
 mod high_water;
+pub mod inspect;
+mod journal;
+mod journaled;
 mod memory;
+mod overlay;
 mod panics;
 mod record;
 mod restore;

@@ -1,17 +1,18 @@
 //! Reads every record back and verifies that they belong together.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use raft_core::{Entry, LogIndex, Restored};
 use serde::de::DeserializeOwned;
 
 use crate::changes::{Span, State};
-use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{
     HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
     SNAPSHOT_KEY, SnapshotRecord,
 };
+use crate::overlay::View;
 use crate::record::{Assembly, Content, LOG_PREFIX, LogRecord, RecordKey};
 use crate::rules::MAX_INDEX;
 use crate::sealed;
@@ -30,6 +31,12 @@ pub(crate) struct Fault {
     index: Option<LogIndex>,
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
 impl From<String> for Fault {
     fn from(what: String) -> Self {
         Self { what, index: None }
@@ -44,15 +51,25 @@ fn at(index: LogIndex, what: impl Into<String>) -> Fault {
 }
 
 /// Reads the store, which must belong to `identity`.
-pub(crate) fn load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, StorageError> {
-    try_load(tree, identity).map_err(|fault| StorageError::Damaged {
+pub(crate) fn load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, StorageError> {
+    try_load(tree, identity).map_err(|fault| damaged(tree, fault))
+}
+
+/// The number of the batch that the root of the store names.
+pub(crate) fn last_batch(tree: &View<'_>) -> Result<u64, StorageError> {
+    let root = read_small(tree, ROOT_KEY).and_then(|root: Root| check_root(&root).map(|()| root.batch));
+    root.map_err(|fault| damaged(tree, fault))
+}
+
+fn damaged(tree: &View<'_>, fault: Fault) -> StorageError {
+    StorageError::Damaged {
         path: tree.path().to_path_buf(),
         what: fault.what,
         index: fault.index,
-    })
+    }
 }
 
-fn try_load(tree: &DurableTree, identity: &Identity) -> Result<Loaded, Fault> {
+fn try_load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, Fault> {
     let root: Root = read_small(tree, ROOT_KEY)?;
     check_root(&root)?;
     let stored_identity: Identity = read_small(tree, IDENTITY_KEY)?;
@@ -89,7 +106,7 @@ fn name_of(key: &[u8]) -> String {
     format!("record {:?}", key.escape_ascii().to_string())
 }
 
-fn read_small<T: DeserializeOwned>(tree: &DurableTree, key: &[u8]) -> Result<T, Fault> {
+fn read_small<T: DeserializeOwned>(tree: &View<'_>, key: &[u8]) -> Result<T, Fault> {
     let value = tree
         .get(key)?
         .ok_or_else(|| format!("{} is missing", name_of(key)))?;
@@ -139,27 +156,31 @@ fn check_snapshot(root: &Root, record: &SnapshotRecord) -> Result<(), Fault> {
 
 /// Follows the chain of log records.
 #[derive(Debug)]
-struct LogReader {
+pub(crate) struct LogReader {
     root: Root,
     entries: Vec<Entry>,
     spans: VecDeque<Span>,
     /// The key that the next record must have, and the serial that it must name; `None` before the first.
     expected: Option<(RecordKey, u64)>,
     assembly: Assembly,
+    /// What comes next is not known, because a record before it cannot be read. Only when looking behind
+    /// damage.
+    lost: bool,
 }
 
 impl LogReader {
-    fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Root) -> Self {
         Self {
             root,
             entries: Vec::new(),
             spans: VecDeque::new(),
             expected: None,
             assembly: Assembly::default(),
+            lost: false,
         }
     }
 
-    fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+    pub(crate) fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
         if key.first() != Some(&LOG_PREFIX) {
             let known = [HARD_STATE_KEY, IDENTITY_KEY, ROOT_KEY, SNAPSHOT_KEY].contains(&key);
             return if known {
@@ -183,11 +204,35 @@ impl LogReader {
             Content::Fragment { count, piece } => self.take_fragment(key, count, &piece, serial)?,
         };
         self.expected = Some((next, serial));
+        self.lost = false;
         Ok(())
+    }
+
+    /// Goes on behind a record that was refused; `record` is its content, if that can be read.
+    pub(crate) fn go_on_behind(&mut self, key: RecordKey, record: Option<&LogRecord>) {
+        self.assembly = Assembly::default();
+        self.lost = true;
+        self.expected = None;
+        let Some(record) = record else { return };
+        if let Content::Entries(entries) = &record.content {
+            self.entries.extend(entries.iter().cloned());
+            let last = entries.last().map_or(key.first_index, |entry| entry.index);
+            self.expected = Some((RecordKey::new(last.next(), 0), record.serial));
+            self.lost = false;
+        }
     }
 
     fn check_key(&self, key: RecordKey) -> Result<(), Fault> {
         match self.expected {
+            // The rest of an entry whose first fragment cannot be read is of no use.
+            None if self.lost && key.fragment == 0 => Ok(()),
+            None if self.lost => Err(at(
+                key.first_index,
+                format!(
+                    "a record before it, of the entry at index {}, is missing or damaged",
+                    key.first_index
+                ),
+            )),
             None if key.fragment == 0 && key.first_index <= self.root.first_index => Ok(()),
             None => Err(missing(self.root.first_index, Some(key))),
             Some((expected, _)) if expected == key => Ok(()),
@@ -277,6 +322,18 @@ impl LogReader {
     }
 
     fn finish(mut self) -> Result<(Vec<Entry>, VecDeque<Span>), Fault> {
+        self.check_end()?;
+        self.entries.retain(|entry| entry.index >= self.root.first_index);
+        Ok((self.entries, self.spans))
+    }
+
+    /// The entries that were read, and whether the log ended where it should.
+    pub(crate) fn finish_as_it_is(self) -> (Vec<Entry>, Result<(), Fault>) {
+        let end = if self.lost { Ok(()) } else { self.check_end() };
+        (self.entries, end)
+    }
+
+    fn check_end(&self) -> Result<(), Fault> {
         let root = self.root;
         let end = RecordKey::new(root.last_index.next(), 0);
         match self.expected {
@@ -294,8 +351,7 @@ impl LogReader {
             }
             Some(_) => {}
         }
-        self.entries.retain(|entry| entry.index >= root.first_index);
-        Ok((self.entries, self.spans))
+        Ok(())
     }
 }
 

@@ -1,48 +1,63 @@
-//! Raft's durable state on sled.
+//! Raft's durable state: sled, with a journal in front of it.
 //!
 //! # The order of every write, and what a crash after each step leaves
 //!
 //! All the writes of one call (hard state, appends with their truncations, snapshot records, compaction)
-//! become changes to records, collected first and committed as one sled batch:
+//! become changes to records, collected first and committed as one batch:
 //!
 //! 1. Changes are collected in memory; snapshot files that the writes name are checked to be in place.
 //!    *Nothing on disk has changed.*
-//! 2. The batch is applied and flushed to the operating system. *After a power loss sled recovers the whole
-//!    batch or none of it: the state before or after the call. Nothing has been acknowledged, so both are
-//!    right.*
-//! 3. `fdatasync` of sled's data file. *The state after the call.*
+//! 2. The batch is appended to the [`journal`](crate::journal) as one record. *After a power loss the record
+//!    is whole, or it is torn and dropped: the state before or after the call. Nothing has been acknowledged,
+//!    so both are right.*
+//! 3. `fdatasync` of the journal. *The state after the call.*
 //! 4. The high-water file. *The state after the call; the file may name the batch before, which is less than
 //!    the store holds and therefore no complaint.*
 //! 5. `write` returns: only now may anything be acknowledged.
 //! 6. Files of older snapshots are removed. *Left-over files are removed at the next open.*
 //!
+//! Each kind of write takes exactly these steps. What it changes in step 2 is
+//!
+//! | write | changes, besides the root |
+//! |---|---|
+//! | hard state | the one record of term and vote |
+//! | append | new log records; those that it replaces (§5.3) are removed, or rewritten without their end, in the same batch |
+//! | compaction | the snapshot record, and the removal of the first few hundred forgotten log records |
+//! | snapshot install | the snapshot record, and the removal of the log records that it replaces |
+//!
 //! For a snapshot the file comes first (written, synced, renamed, directory synced; see
 //! [`snapshot_file`](crate::snapshot_file)), then its record together with the compaction in one batch, then
 //! the removal of the older file. *A crash in between leaves the older snapshot with its log and at most a
-//! file too many.* Creation is described in [`directory`](crate::directory).
+//! file too many.* Creation is described in [`directory`](crate::directory), rotation of the journal there,
+//! and how its content reaches sled in [`checkpoint`](crate::checkpoint).
 //!
 //! A compaction moves the start of the log at once and removes the records before it a few hundred at a time,
 //! in its own batch and the ones after. *A crash in between leaves records that hold only forgotten entries;
 //! they are verified and skipped when the store is opened, and later batches remove them.*
 //!
 //! When any step of a write fails, the store is finished: each later call returns the same error, because
-//! what is on disk is unknown until it has been read back by a new open.
+//! what is on disk is unknown until it has been read back by a new open. A checkpoint that fails, or does not
+//! end in time, fails the next write.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use raft_core::{Configuration, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
 use tracing::{info, warn};
 
 use crate::changes::{Changes, State};
 use crate::database::open_tree;
+use crate::deadline;
 use crate::directory::{Contents, DataDir};
 use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{IDENTITY_KEY, Identity, Root};
 use crate::high_water::HighWater;
-use crate::restore::{self, Loaded};
+use crate::journal::Journal;
+use crate::journaled::JournaledTree;
+use crate::restore::Loaded;
 use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 
 /// How a store is run. None of it is kept on disk.
@@ -51,12 +66,24 @@ use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 pub struct Options {
     /// Memory that sled may use for its page cache, in bytes. Default: 32 MiB.
     pub cache_bytes: u64,
+    /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. What they
+    /// hold is also kept in memory until it is in sled. Larger files mean that less of the log is ever written
+    /// to sled, and a longer replay when the store is opened. Default: 16 MiB.
+    pub journal_bytes: u64,
+    /// How long a write waits for sled to take in one file of the journal while the other is full. After that
+    /// the store fails: the disk does not answer. Default: 30 s.
+    pub checkpoint_wait: Duration,
 }
+
+/// How long opening sled may take. It reads all of its file.
+const OPEN_WAIT: Duration = Duration::from_secs(600);
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * 1024 * 1024,
+            journal_bytes: 16 * 1024 * 1024,
+            checkpoint_wait: Duration::from_secs(30),
         }
     }
 }
@@ -64,14 +91,14 @@ impl Default for Options {
 /// The durable state of one node, in a directory of its own. See the crate's front page.
 pub struct SledStorage {
     // Dropped in this order: the database before the lock on the directory.
-    tree: DurableTree,
+    tree: JournaledTree,
     state: State,
     restored: Option<Restored>,
     high_water: HighWater,
     snapshots: Arc<FileSnapshots>,
     identity: Identity,
     failure: Option<StorageError>,
-    dir: DataDir,
+    dir: Arc<DataDir>,
 }
 
 impl fmt::Debug for SledStorage {
@@ -102,7 +129,7 @@ impl SledStorage {
         initial: &Configuration,
         options: &Options,
     ) -> Result<Self, StorageError> {
-        let dir = DataDir::claim(dir)?;
+        let dir = Arc::new(DataDir::claim(dir)?);
         if dir.contents(identity)? == Contents::Fresh {
             create(&dir, identity, initial, options)?;
             info!(path = %dir.path().display(), "created a fresh store");
@@ -116,10 +143,46 @@ impl SledStorage {
         Arc::clone(&self.snapshots) as Arc<dyn SnapshotStore>
     }
 
-    fn open_existing(dir: DataDir, identity: &Identity, options: &Options) -> Result<Self, StorageError> {
-        let tree = open_tree(&dir, options.cache_bytes)?;
+    /// Carries everything that is in the journal into sled, and waits for it. Never needed, but after it sled
+    /// alone holds the state, and the next open has nothing to replay.
+    ///
+    /// # Errors
+    ///
+    /// When sled or the disk fails or does not answer; the store is finished then, as after a failed write.
+    pub fn checkpoint(&mut self) -> Result<(), StorageError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.tree
+            .checkpoint()
+            .inspect_err(|failure| self.failure = Some(failure.clone()))
+    }
+
+    fn open_existing(
+        dir: Arc<DataDir>,
+        identity: &Identity,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let tree = open_within_bounds(&dir, options)?;
+        Self::open_over(tree, dir, identity, options)
+    }
+
+    fn open_over(
+        tree: DurableTree,
+        dir: Arc<DataDir>,
+        identity: &Identity,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        if tree.is_empty() {
+            let missing = "everything in its database".to_owned();
+            return Err(StorageError::ContentsLost {
+                path: dir.path().to_path_buf(),
+                missing,
+            });
+        }
         let (high_water, acknowledged) = HighWater::open(dir.path())?;
-        let Loaded { state, restored } = load(&dir, &tree, identity, acknowledged)?;
+        let (tree, loaded) = JournaledTree::open(tree, &dir, identity, acknowledged, options)?;
+        let Loaded { state, restored } = loaded;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
         check_snapshot_file(&snapshots, &state.snapshot)?;
         snapshots.keep_only(&state.snapshot)?;
@@ -178,8 +241,7 @@ impl Storage for SledStorage {
         if let Some(restored) = self.restored.take() {
             return Ok(restored);
         }
-        let loaded = load(&self.dir, &self.tree, &self.identity, self.state.root.batch)?;
-        Ok(loaded.restored)
+        Ok(self.tree.load(&self.identity)?.restored)
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
@@ -202,15 +264,38 @@ fn snapshot_of(write: &Write) -> Option<&SnapshotMeta> {
     }
 }
 
+fn open_within_bounds(dir: &Arc<DataDir>, options: &Options) -> Result<DurableTree, StorageError> {
+    let cache_bytes = options.cache_bytes;
+    let its_dir = Arc::clone(dir);
+    deadline::run(&dir.sled_dir(), OPEN_WAIT, move || {
+        open_tree(&its_dir, cache_bytes)
+    })
+}
+
 /// Steps 3 to 6 of the creation, see [`directory`](crate::directory).
 fn create(
-    dir: &DataDir,
+    dir: &Arc<DataDir>,
     identity: &Identity,
     initial: &Configuration,
     options: &Options,
 ) -> Result<(), StorageError> {
     dir.begin_creation(identity)?;
-    let tree = open_tree(dir, options.cache_bytes)?;
+    let tree = open_within_bounds(dir, options)?;
+    let (its_identity, its_initial) = (identity.clone(), initial.clone());
+    let batch = deadline::run(&dir.sled_dir(), options.checkpoint_wait, move || {
+        write_first_batch(&tree, &its_identity, &its_initial)
+    })?;
+    Journal::create(&dir.journal_dir(), identity, batch + 1, options.journal_bytes)?;
+    HighWater::create(dir.path(), batch)?;
+    dir.finish_creation(identity)
+}
+
+/// Puts the records of a fresh store straight into sled; yields the number of the batch.
+fn write_first_batch(
+    tree: &DurableTree,
+    identity: &Identity,
+    initial: &Configuration,
+) -> Result<u64, StorageError> {
     let root = Root {
         first_index: LogIndex(1),
         ..Root::default()
@@ -219,7 +304,7 @@ fn create(
         root,
         ..State::default()
     };
-    let mut changes = Changes::new(&tree, &mut state);
+    let mut changes = Changes::new(tree, &mut state);
     changes.put_small(IDENTITY_KEY, identity)?;
     changes.set_hard_state(HardState::default())?;
     changes.set_snapshot(&SnapshotMeta {
@@ -227,35 +312,12 @@ fn create(
         ..SnapshotMeta::default()
     })?;
     let batch = changes.finish()?;
-    tree.commit(batch)?;
-    HighWater::create(dir.path(), state.root.batch)?;
-    dir.finish_creation(identity)
-}
-
-/// Reads the store and compares it with what was acknowledged.
-fn load(
-    dir: &DataDir,
-    tree: &DurableTree,
-    identity: &Identity,
-    acknowledged: u64,
-) -> Result<Loaded, StorageError> {
-    if tree.is_empty() {
-        let missing = "everything in its database".to_owned();
-        return Err(StorageError::ContentsLost {
-            path: dir.path().to_path_buf(),
-            missing,
-        });
+    let mut records = sled::Batch::default();
+    for (key, change) in batch.changes {
+        records.insert(key, change.value.unwrap_or_default());
     }
-    let loaded = restore::load(tree, identity)?;
-    let found = loaded.state.root.batch;
-    if found < acknowledged {
-        return Err(StorageError::RolledBack {
-            path: dir.path().to_path_buf(),
-            acknowledged,
-            found,
-        });
-    }
-    Ok(loaded)
+    tree.commit(records)?;
+    Ok(batch.number)
 }
 
 fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Result<(), StorageError> {
@@ -276,21 +338,28 @@ fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Re
 mod tests {
     use std::io::Write as _;
     use std::path::Path;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
 
     use raft_core::{Configuration, HardState, LogIndex, NodeId, Storage as _, Term, Write};
 
-    use super::{Options, SledStorage};
+    use super::{Options, SledStorage, open_within_bounds};
     use crate::conformance::command;
+    use crate::directory::DataDir;
+    use crate::durability::Hook;
     use crate::error::StorageError;
     use crate::hard_state::Identity;
 
-    fn open(dir: &Path) -> SledStorage {
-        let identity = Identity {
+    fn identity() -> Identity {
+        Identity {
             cluster_id: "test".to_owned(),
             node_id: NodeId(1),
-        };
+        }
+    }
+
+    fn open(dir: &Path) -> SledStorage {
         let initial = Configuration::of_voters([NodeId(1)]);
-        SledStorage::open(dir, &identity, &initial, &Options::default()).unwrap()
+        SledStorage::open(dir, &identity(), &initial, &Options::default()).unwrap()
     }
 
     fn vote(term: u64) -> Write {
@@ -306,7 +375,7 @@ mod tests {
         let mut store = open(dir.path());
         store.write(&[vote(1)]).unwrap();
         let before = store.restore().unwrap();
-        store.tree.break_sync();
+        store.tree.journal().break_sync(true);
         let first = store.write(&[vote(2)]).unwrap_err();
         assert!(
             matches!(first, StorageError::Io { action: "sync", .. }),
@@ -314,12 +383,11 @@ mod tests {
         );
         let message = first.to_string();
         assert!(
-            message.contains("sled/db") && message.contains("Check the disk"),
+            message.contains("journal/") && message.contains("Check the disk"),
             "{message}"
         );
         // The disk is well again, and it changes nothing.
-        let sled_dir = dir.path().join("sled");
-        store.tree.mend_sync(&sled_dir);
+        store.tree.journal().break_sync(false);
         for refused in [
             store.write(&[vote(3)]),
             store.write(&[]),
@@ -341,11 +409,108 @@ mod tests {
         let mut store = open(dir.path());
         store.write(&[vote(1)]).unwrap();
         let acknowledged = store.state.root.batch;
-        store.tree.break_sync();
+        store.tree.journal().break_sync(true);
         store.write(&[vote(2)]).unwrap_err();
         drop(store);
         let (_, recorded) = crate::high_water::HighWater::open(dir.path()).unwrap();
         assert_eq!(recorded, acknowledged);
+    }
+
+    /// Options with which the journal is soon full and nobody waits for long.
+    fn impatient() -> Options {
+        Options {
+            journal_bytes: 64 * 1024,
+            checkpoint_wait: Duration::from_millis(100),
+            ..Options::default()
+        }
+    }
+
+    fn open_impatient(dir: &Path) -> Result<SledStorage, StorageError> {
+        let options = Options {
+            checkpoint_wait: Duration::from_secs(60),
+            ..impatient()
+        };
+        SledStorage::open(dir, &identity(), &Configuration::of_voters([NodeId(1)]), &options)
+    }
+
+    /// Opens the store in `dir`, with `hook` called before each batch that goes into sled, and appends until
+    /// that fails. Yields the failed store, the failure, and the last index that was acknowledged.
+    fn append_until_failure(dir: &Path, hook: Hook) -> (SledStorage, StorageError, u64) {
+        drop(open_impatient(dir).unwrap());
+        let claimed = Arc::new(DataDir::claim(dir).unwrap());
+        let mut tree = open_within_bounds(&claimed, &impatient()).unwrap();
+        tree.set_hook(hook);
+        let mut store = SledStorage::open_over(tree, claimed, &identity(), &impatient()).unwrap();
+        for index in 1..10_000 {
+            if let Err(failure) = store.write(&[Write::Append(vec![command(1, index, 5000)])]) {
+                return (store, failure, index - 1);
+            }
+        }
+        panic!("two full files of the journal and no failure");
+    }
+
+    fn assert_has_all(dir: &Path, acknowledged: u64) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let mut store = loop {
+            match open_impatient(dir) {
+                Ok(store) => break store,
+                // A thread that was left behind still has the directory.
+                Err(StorageError::InUse { .. }) if Instant::now() < deadline => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        };
+        let entries = store.restore().unwrap().entries;
+        let all: Vec<_> = (1..=acknowledged).map(|index| command(1, index, 5000)).collect();
+        assert!(entries == all, "{} of {acknowledged} entries", entries.len());
+        store.checkpoint().unwrap();
+    }
+
+    #[test]
+    fn a_database_that_hangs_fails_the_store_in_bounded_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (release, gate) = std::sync::mpsc::channel::<()>();
+        let gate = std::sync::Mutex::new(gate);
+        let hang = move || {
+            let _ = gate.lock().unwrap().recv();
+            Ok(())
+        };
+        let (mut store, failure, acknowledged) = append_until_failure(dir.path(), Arc::new(hang));
+        assert!(matches!(failure, StorageError::NoAnswer { .. }), "{failure:?}");
+        let message = failure.to_string();
+        assert!(
+            message.contains("sled/db") && message.contains("the disk does not answer"),
+            "{message}"
+        );
+        // One file became full after the other, and commits went on in the second.
+        assert!(acknowledged > 11, "{acknowledged}");
+        assert_eq!(store.write(&[]).unwrap_err().to_string(), message);
+        // Closing the store does not hang either, and the directory stays locked as long as sled is open.
+        drop(store);
+        let refused = open_impatient(dir.path()).unwrap_err();
+        assert!(matches!(refused, StorageError::InUse { .. }), "{refused:?}");
+        drop(release);
+        assert_has_all(dir.path(), acknowledged);
+    }
+
+    #[test]
+    fn a_database_that_fails_fails_the_store_at_a_later_write() {
+        let full = || {
+            let error = std::io::Error::from(std::io::ErrorKind::StorageFull);
+            Err(StorageError::io("write", Path::new("sled/db"), error))
+        };
+        let panicking = || panic!("page 7 is odd");
+        let hooks: [(Hook, &str); 2] = [
+            (Arc::new(full), "no storage space"),
+            (Arc::new(panicking), "page 7"),
+        ];
+        for (hook, cause) in hooks {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, failure, acknowledged) = append_until_failure(dir.path(), hook);
+            assert!(failure.to_string().contains(cause), "{failure}");
+            assert!(failure.to_string().contains("sled/db"), "{failure}");
+            drop(store);
+            assert_has_all(dir.path(), acknowledged);
+        }
     }
 
     #[test]

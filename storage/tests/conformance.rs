@@ -12,6 +12,11 @@ fn the_store_on_disk_conforms() {
 }
 
 #[test]
+fn the_store_on_disk_conforms_when_its_journal_is_always_full() {
+    conformance::run(OnDisk::with_small_journal);
+}
+
+#[test]
 fn the_store_in_memory_conforms() {
     conformance::run(InMemory::default);
 }
@@ -36,10 +41,12 @@ fn a_log_of_the_largest_records_makes_no_blob_files() {
         write(&[batch(first + 3)]);
     }
     let snapshot = cut_snapshot(&*store.snapshots(), 150, 1, b"state").expect("a snapshot");
+    store.checkpoint().expect("sled takes the journal");
     store
         .write(&[Write::Compact {
             snapshot,
             first_retained: LogIndex(140),
         }])
         .expect("a valid compaction");
+    store.checkpoint().expect("sled takes the journal");
 }

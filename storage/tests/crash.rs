@@ -161,12 +161,43 @@ fn subsets(sectors: &[usize], rng: &mut TestRng) -> Vec<Vec<usize>> {
     all
 }
 
-#[test]
-fn a_torn_write_reopens_to_before_or_after() {
+/// The file of the journal that the write between the two copies has changed.
+fn written_file(before: &Path, after: &Path) -> &'static str {
+    // A full file gets more zeroes in the background.
+    let read = |path: &Path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes.truncate(
+            bytes
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1),
+        );
+        bytes
+    };
+    let changed = |file: &&str| read(&before.join(file)) != read(&after.join(file));
+    let mut changed = ["journal/0", "journal/1"].into_iter().filter(changed);
+    let file = changed.next().expect("a write changes the journal");
+    assert_eq!(changed.next(), None, "a write changes one file");
+    file
+}
+
+/// Opens a copy of `crashed` for each part of the way that `file` can have come from `before` to `after`.
+fn for_each_torn(crashed: &Path, file: &str, before: &[u8], after: &[u8], mut check: impl FnMut(&Path)) {
     let mut runner = TestRunner::new_with_rng(
         Config::default(),
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),
     );
+    let sectors = changed_sectors(before, after);
+    for reached in subsets(&sectors, runner.rng()) {
+        let dir = tempfile::tempdir().unwrap();
+        copy_dir(crashed, dir.path());
+        fs::write(dir.path().join(file), torn(before, after, reached)).unwrap();
+        check(dir.path());
+    }
+}
+
+#[test]
+fn a_torn_write_reopens_to_before_or_after() {
     for Case { name, next } in cases() {
         let origin = tempfile::tempdir().unwrap();
         let mut store = prepare(origin.path());
@@ -176,27 +207,42 @@ fn a_torn_write_reopens_to_before_or_after() {
         copy_dir(origin.path(), crashed.path());
         store.write(&writes).unwrap();
         let new = store.restore().unwrap();
-        let before = fs::read(crashed.path().join("sled/db")).unwrap();
-        let after = fs::read(origin.path().join("sled/db")).unwrap();
-        let sectors = changed_sectors(&before, &after);
+        let file = written_file(crashed.path(), origin.path());
+        let before = fs::read(crashed.path().join(file)).unwrap();
+        let after = fs::read(origin.path().join(file)).unwrap();
         let mut seen_old = false;
         let mut seen_new = false;
-        for reached in subsets(&sectors, runner.rng()) {
-            let dir = tempfile::tempdir().unwrap();
-            copy_dir(crashed.path(), dir.path());
-            fs::write(
-                dir.path().join("sled/db"),
-                torn(&before, &after, reached.iter().copied()),
-            )
-            .unwrap();
-            let restored = reopen(dir.path(), name);
-            assert!(
-                restored == old || restored == new,
-                "{name}: a state between, from sectors {reached:?}"
-            );
+        for_each_torn(crashed.path(), file, &before, &after, |dir| {
+            let restored = reopen(dir, name);
+            assert!(restored == old || restored == new, "{name}: a state between");
             seen_old |= restored == old;
             seen_new |= restored == new;
-        }
+        });
         assert!(seen_old && seen_new, "{name}: both outcomes must have been met");
+    }
+}
+
+#[test]
+fn a_torn_checkpoint_loses_nothing() {
+    for Case { name, next } in cases().into_iter().step_by(2) {
+        let origin = tempfile::tempdir().unwrap();
+        let mut store = prepare(origin.path());
+        let writes = next(&mut store);
+        store.write(&writes).unwrap();
+        let state = store.restore().unwrap();
+        drop(store);
+        let crashed = tempfile::tempdir().unwrap();
+        copy_dir(origin.path(), crashed.path());
+        let mut store = open(origin.path()).unwrap();
+        store.checkpoint().unwrap();
+        drop(store);
+        // The journal is as it is before sled is touched: the next file has its header.
+        fs::remove_dir_all(crashed.path().join("journal")).unwrap();
+        copy_dir(&origin.path().join("journal"), &crashed.path().join("journal"));
+        let before = fs::read(crashed.path().join("sled/db")).unwrap();
+        let after = fs::read(origin.path().join("sled/db")).unwrap();
+        for_each_torn(crashed.path(), "sled/db", &before, &after, |dir| {
+            assert_eq!(reopen(dir, name), state, "{name}");
+        });
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::fs;
 use std::path::Path;
 
-use common::{copy_dir, open};
+use common::{copy_dir, open, tamper};
 use raft_core::{HardState, LogIndex, NodeId, Restored, Storage as _, Term, Write};
 use storage::StorageError;
 use storage::conformance::{command, cut_snapshot};
@@ -17,7 +17,7 @@ fn append(first: u64, last: u64) -> Write {
     Write::Append((first..=last).map(|index| command(1, index, 30)).collect())
 }
 
-/// A store with six log records of five entries each, from index 1, and a vote.
+/// A store with six log records of five entries each, from index 1, and a vote, all of it in sled.
 fn make_store(dir: &Path) -> Restored {
     let mut store = open(dir).unwrap();
     let vote = HardState {
@@ -28,26 +28,8 @@ fn make_store(dir: &Path) -> Restored {
     for record in 0..RECORDS {
         store.write(&[append(5 * record + 1, 5 * record + 5)]).unwrap();
     }
+    store.checkpoint().unwrap();
     store.restore().unwrap()
-}
-
-/// Works on the records of the closed store in `dir`, as a disk that goes bad would.
-fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
-    let config = sled::Config::new()
-        .path(dir.join("sled"))
-        .segment_size(4 << 20)
-        .flush_every_ms(None);
-    // sled's background tasks may hold its lock for a moment after a store is closed.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    let database = loop {
-        match config.open() {
-            Ok(database) => break database,
-            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
-        }
-        std::thread::yield_now();
-    };
-    change(&database);
-    database.flush().unwrap();
 }
 
 fn log_key(index: u64, fragment: u32) -> Vec<u8> {
@@ -154,7 +136,10 @@ fn a_record_copied_to_another_place_is_told() {
 fn replay(dir: &Path, key: &[u8], then: impl FnOnce(&mut storage::SledStorage)) {
     let mut old = None;
     tamper(dir, |database| old = database.get(key).unwrap());
-    then(&mut open(dir).unwrap());
+    let mut store = open(dir).unwrap();
+    then(&mut store);
+    store.checkpoint().unwrap();
+    drop(store);
     tamper(dir, |database| drop(database.insert(key, old.unwrap()).unwrap()));
 }
 
@@ -177,8 +162,8 @@ fn an_outdated_log_record_is_told() {
 }
 
 #[test]
-fn an_outdated_hard_state_snapshot_or_root_is_told() {
-    for key in ["a/hard-state", "a/snapshot", "a/root"] {
+fn an_outdated_hard_state_or_snapshot_is_told() {
+    for key in ["a/hard-state", "a/snapshot"] {
         let dir = tempfile::tempdir().unwrap();
         make_store(dir.path());
         replay(dir.path(), key.as_bytes(), |store| {
@@ -198,6 +183,30 @@ fn an_outdated_hard_state_snapshot_or_root_is_told() {
         let (_, what) = damage_in(dir.path());
         assert!(what.contains("outdated"), "{key}: {what}");
     }
+}
+
+#[test]
+fn an_outdated_root_is_brought_up_by_the_journal_or_told() {
+    let vote = |term| {
+        Write::HardState(HardState {
+            current_term: Term(term),
+            voted_for: None,
+        })
+    };
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    replay(dir.path(), b"a/root", |store| store.write(&[vote(4)]).unwrap());
+    // The last file of the journal is still there, and goes on where that root ends.
+    let restored = open(dir.path()).unwrap().restore().unwrap();
+    assert_eq!(restored.hard_state.current_term, Term(4));
+    replay(dir.path(), b"a/root", |store| {
+        for term in 5..8 {
+            store.write(&[vote(term)]).unwrap();
+            store.checkpoint().unwrap();
+        }
+    });
+    let error = open(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::RolledBack { .. }), "{error:?}");
 }
 
 #[test]
@@ -231,6 +240,7 @@ fn a_lost_or_flipped_fragment_of_a_large_entry_is_told() {
         let mut store = open(dir.path()).unwrap();
         let entries = vec![command(1, 1, 10), command(1, 2, 1 << 20), command(1, 3, 10)];
         store.write(&[Write::Append(entries)]).unwrap();
+        store.checkpoint().unwrap();
         drop(store);
         let mut intact = None;
         tamper(dir.path(), |database| {

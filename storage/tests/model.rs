@@ -133,7 +133,7 @@ proptest! {
 
     #[test]
     fn the_store_on_disk_holds_what_the_model_holds(batches in batches()) {
-        check(OnDisk::new(), &batches);
+        check(OnDisk::with_small_journal(), &batches);
     }
 }
 

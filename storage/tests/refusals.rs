@@ -175,7 +175,11 @@ fn a_store_without_its_marker_is_refused() {
 
 #[test]
 fn every_lost_part_is_named() {
-    for part in ["sled", "sled/db", "sled/conf", "snapshots", "high-water"] {
+    let journal = ["journal", "journal/0", "journal/1"];
+    for part in ["sled", "sled/db", "sled/conf", "snapshots", "high-water"]
+        .into_iter()
+        .chain(journal)
+    {
         let dir = tempfile::tempdir().unwrap();
         make_store(dir.path());
         let path = dir.path().join(part);
@@ -223,28 +227,57 @@ fn a_database_emptied_behind_our_back_is_contents_lost() {
     assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
 }
 
+/// Puts an older copy of `part` back after `newer` was written.
+fn roll_back(dir: &Path, part: &str, newer: impl FnOnce(&mut SledStorage)) {
+    let copy = tempfile::tempdir().unwrap();
+    let (current, old) = (dir.join(part), copy.path().join("old"));
+    copy_dir(&current, &old);
+    newer(&mut open(dir).unwrap());
+    fs::remove_dir_all(&current).unwrap();
+    copy_dir(&old, &current);
+}
+
 #[test]
-fn a_database_rolled_back_to_an_older_copy_is_refused() {
+fn a_database_rolled_back_to_an_older_copy_is_brought_up_by_the_journal_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
-    let copy = tempfile::tempdir().unwrap();
-    copy_dir(&dir.path().join("sled"), copy.path());
-    open(dir.path()).unwrap().write(&[vote(2)]).unwrap();
-    fs::remove_dir_all(dir.path().join("sled")).unwrap();
-    copy_dir(copy.path(), &dir.path().join("sled"));
+    roll_back(dir.path(), "sled", |store| {
+        store.write(&[vote(2)]).unwrap();
+        store.checkpoint().unwrap();
+    });
+    let restored = open(dir.path()).unwrap().restore().unwrap();
+    assert_eq!(restored.hard_state.current_term, Term(2));
+    roll_back(dir.path(), "sled", |store| {
+        for term in 3..6 {
+            store.write(&[vote(term)]).unwrap();
+            store.checkpoint().unwrap();
+        }
+    });
     let error = refusal(dir.path());
     assert!(
-        matches!(
-            error,
-            StorageError::RolledBack {
-                acknowledged: 4,
-                found: 3,
-                ..
-            }
-        ),
+        matches!(error, StorageError::RolledBack { found: 4, .. }),
         "{error:?}"
     );
-    assert_tells(&error, &["batch 3", "batch 4", "must not vote"]);
+    assert_tells(&error, &["batch 4", "batch 6", "must not vote"]);
+}
+
+#[test]
+fn a_journal_rolled_back_to_an_older_copy_is_refused() {
+    for checkpoints in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        make_store(dir.path());
+        roll_back(dir.path(), "journal", |store| {
+            for term in 2..5 {
+                store.write(&[vote(term)]).unwrap();
+                if checkpoints {
+                    store.checkpoint().unwrap();
+                }
+            }
+        });
+        let error = refusal(dir.path());
+        assert!(matches!(error, StorageError::RolledBack { .. }), "{error:?}");
+        assert_tells(&error, &["journal", "batch 6", "must not vote"]);
+    }
 }
 
 #[test]

@@ -12,9 +12,13 @@ use storage::{SnapshotStore, StorageError};
 use super::FatalOnPanic;
 use super::kv_server::EntriesApplied;
 use super::raft_node::{AppliedTo, RaftNode, SnapshotCut};
+use crate::disk_room::DiskSpace;
 use crate::shutdown::StopSender;
 use crate::state_machine::{StateError, StateMachine};
 use crate::state_snapshot::StateSnapshot;
+
+/// A log shorter than this is not worth a snapshot that is cut to make room.
+const WORTHWHILE_LOG_BYTES: u64 = 1 << 20;
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
@@ -23,6 +27,8 @@ pub(crate) struct ApplierSettings {
     pub(crate) snapshot_log_bytes: u64,
     /// The snapshot that the state machine was loaded from.
     pub(crate) snapshot: SnapshotMeta,
+    /// Where the snapshots go.
+    pub(crate) disk: Arc<DiskSpace>,
 }
 
 /// The actor around the state machine (the notes' `applierTicker`, woken by work instead of a clock).
@@ -35,6 +41,7 @@ pub(crate) struct Applier {
     /// Bytes of the log applied since the last snapshot.
     log_bytes: u64,
     cutting: bool,
+    disk: Arc<DiskSpace>,
     /// While a snapshot is being loaded, what comes behind it.
     restoring: Option<VecDeque<Vec<Entry>>>,
     node: Addr<RaftNode>,
@@ -52,6 +59,11 @@ pub(crate) struct Apply(pub(crate) Vec<Entry>);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct Restore(pub(crate) SnapshotMeta);
+
+/// Room on the disk is low: cut a snapshot if that makes the log much shorter.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct MakeRoom;
 
 /// A snapshot was loaded, away from this thread.
 #[derive(Message)]
@@ -127,6 +139,7 @@ impl Applier {
             configuration: settings.snapshot.configuration.clone(),
             state,
             snapshots,
+            disk: Arc::clone(&settings.disk),
             settings,
             log_bytes: 0,
             cutting: false,
@@ -155,7 +168,21 @@ impl Applier {
             up_to,
         });
         self.node.do_send(AppliedTo(up_to));
-        if self.log_bytes >= self.settings.snapshot_log_bytes && !self.cutting {
+        self.tell_next_snapshot();
+        if self.log_bytes >= self.settings.snapshot_log_bytes {
+            self.cut_snapshot_if_it_fits(ctx);
+        }
+    }
+
+    /// The next snapshot is at most as large as the last one and all that was applied since.
+    fn tell_next_snapshot(&self) {
+        self.disk
+            .set_next_snapshot_bytes(self.settings.snapshot.size_bytes.saturating_add(self.log_bytes));
+    }
+
+    /// A snapshot that might fill the disk is put off: writes are refused by then, and the log stays.
+    fn cut_snapshot_if_it_fits(&mut self, ctx: &mut Context<Self>) {
+        if !self.cutting && self.disk.fits(self.disk.next_snapshot_bytes()) {
             self.cut_snapshot(ctx);
         }
     }
@@ -249,8 +276,26 @@ impl Handler<CutFinished> for Applier {
     fn handle(&mut self, CutFinished(result): CutFinished, _: &mut Self::Context) {
         self.cutting = false;
         match result {
-            Ok(snapshot) => self.node.do_send(SnapshotCut(snapshot)),
+            Ok(snapshot) => {
+                // One that was restored meanwhile is newer and stays.
+                if snapshot.last_included_index > self.settings.snapshot.last_included_index {
+                    self.settings.snapshot = snapshot.clone();
+                    self.tell_next_snapshot();
+                }
+                self.node.do_send(SnapshotCut(snapshot));
+            }
             Err(error) => self.stop.snapshot_failed(error),
+        }
+    }
+}
+
+impl Handler<MakeRoom> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, _: MakeRoom, ctx: &mut Self::Context) {
+        let worthwhile = WORTHWHILE_LOG_BYTES.max(self.settings.snapshot.size_bytes / 2);
+        if self.log_bytes >= worthwhile && self.restoring.is_none() {
+            self.cut_snapshot_if_it_fits(ctx);
         }
     }
 }

@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use actix::{Actor, Context, Handler, Message, Recipient};
+use actix::{Actor, Addr, Context, Handler, Message, Recipient};
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, ProposeError, ReadId, ReadOutcome, Role, SoftState, Term};
 use rpc::client::{BusyReason, KvError, Member};
+use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
 use super::FatalOnPanic;
-use super::raft_node::{Propose, ReadIndex};
+use super::raft_node::{HandOver, Propose, RaftNode, ReadIndex};
+use crate::disk_room::ClusterRoom;
 use crate::pending::{Pending, Waiter};
 use crate::state_machine::{Applied, Reply};
+
+/// Between two attempts to hand leadership to a peer with more room: time for the first to end.
+const LOOKS_BETWEEN_HAND_OVERS: u32 = 10;
 
 /// The actor around [`Pending`] (the notes' `KvServer` with its `waitApplyCh`). It knows who leads, so that a
 /// follower refuses at once and says whom to ask.
@@ -23,6 +28,10 @@ pub(crate) struct KvServer {
     last_read: ReadId,
     proposals: Recipient<Propose>,
     reads: Recipient<ReadIndex>,
+    room: ClusterRoom,
+    hand_over: Recipient<HandOver>,
+    /// Looks at a disk with little room that pass before leadership is offered to a peer again.
+    looks_until_hand_over: u32,
     _fatal: FatalOnPanic,
 }
 
@@ -56,6 +65,8 @@ impl Waiter<LogIndex> for ReadWaiter {
 pub(crate) struct Submit {
     /// The encoded command.
     pub(crate) command: Bytes,
+    /// The room that it needs on the disks: a command that stores little or makes room needs little.
+    pub(crate) needs: DiskRoom,
     /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
     pub(crate) reply: oneshot::Sender<Result<Reply, KvError>>,
 }
@@ -98,20 +109,30 @@ pub(crate) struct EntriesApplied {
     pub(crate) up_to: LogIndex,
 }
 
+/// A peer's disk has this much room.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PeerDiskRoom(pub(crate) NodeId, pub(crate) DiskRoom);
+
+/// This node's disk was looked at and has little room.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct DiskIsLow;
+
 /// End everything that waits and refuse what comes.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ShutDown;
 
 impl KvServer {
-    /// Serves the cluster of `members`; at most `capacity` requests wait at once.
+    /// Serves the cluster of `members`, whose disks are `room`; at most `capacity` requests wait at once.
     #[must_use]
     pub(crate) fn new(
         members: Vec<Member>,
+        room: ClusterRoom,
         capacity: usize,
         last_applied: LogIndex,
-        proposals: Recipient<Propose>,
-        reads: Recipient<ReadIndex>,
+        node: &Addr<RaftNode>,
     ) -> Self {
         Self {
             members: members.into_iter().map(|member| (member.id, member)).collect(),
@@ -122,8 +143,11 @@ impl KvServer {
                 leader_id: None,
             },
             last_read: ReadId::ZERO,
-            proposals,
-            reads,
+            proposals: node.clone().recipient(),
+            reads: node.clone().recipient(),
+            room,
+            hand_over: node.clone().recipient(),
+            looks_until_hand_over: 0,
             _fatal: FatalOnPanic::of("the KV server"),
         }
     }
@@ -168,10 +192,18 @@ impl Actor for KvServer {
 impl Handler<Submit> for KvServer {
     type Result = ();
 
-    fn handle(&mut self, Submit { command, reply }: Submit, _: &mut Self::Context) {
+    fn handle(&mut self, submit: Submit, _: &mut Self::Context) {
+        let Submit {
+            command,
+            needs,
+            reply,
+        } = submit;
         let waiter = EntryWaiter(reply);
         if let Err(error) = self.admit() {
             return waiter.complete(Err(error));
+        }
+        if let Err(full) = self.room.admit(needs, command.len()) {
+            return waiter.complete(Err(KvError::Busy(full)));
         }
         if let Err(actix::prelude::SendError::Full(refused) | actix::prelude::SendError::Closed(refused)) =
             self.proposals.try_send(Propose { command, waiter })
@@ -233,6 +265,10 @@ impl Handler<LeadershipChanged> for KvServer {
         let led_in = |state: SoftState| (state.role == Role::Leader).then_some(state.term);
         let before = std::mem::replace(&mut self.soft_state, soft_state);
         self.pending.set_leader(self.leader());
+        if led_in(before) != led_in(soft_state) {
+            self.room.forget();
+            self.looks_until_hand_over = 0;
+        }
         if led_in(before).is_some() && led_in(before) != led_in(soft_state) {
             self.pending.leadership_lost();
         }
@@ -247,6 +283,30 @@ impl Handler<EntriesApplied> for KvServer {
             self.pending.applied(index, term, reply);
         }
         self.pending.applied_up_to(up_to);
+    }
+}
+
+impl Handler<PeerDiskRoom> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, PeerDiskRoom(peer, room): PeerDiskRoom, _: &mut Self::Context) {
+        self.room.report(peer, room);
+    }
+}
+
+impl Handler<DiskIsLow> for KvServer {
+    type Result = ();
+
+    /// One full disk must not stop the cluster: whoever has more room leads.
+    fn handle(&mut self, _: DiskIsLow, _: &mut Self::Context) {
+        self.looks_until_hand_over = self.looks_until_hand_over.saturating_sub(1);
+        if self.soft_state.role != Role::Leader || self.looks_until_hand_over > 0 {
+            return;
+        }
+        if let Some(successor) = self.room.successor() {
+            self.looks_until_hand_over = LOOKS_BETWEEN_HAND_OVERS;
+            self.hand_over.do_send(HandOver(successor));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use raft_core::Storage;
 use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
+use crate::disk_watch::CommitClock;
 use crate::driver::PersistJob;
 use crate::group_commit::{Committed, GroupCommit};
 use crate::shutdown::StopSender;
@@ -18,6 +19,7 @@ pub(crate) struct Persister<S> {
     queue: GroupCommit,
     node: Recipient<Persisted>,
     stop: StopSender,
+    clock: Arc<CommitClock>,
     commit_scheduled: bool,
     _fatal: FatalOnPanic,
 }
@@ -43,13 +45,14 @@ struct CommitQueued;
 pub(crate) struct Stop;
 
 impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
-    /// A persister of `storage` that reports to `node`.
+    /// A persister of `storage` that reports to `node`; `clock` runs while the disk is at work.
     #[must_use]
     pub(crate) fn new(
         storage: S,
         snapshots: Arc<dyn SnapshotStore>,
         node: Recipient<Persisted>,
         stop: StopSender,
+        clock: Arc<CommitClock>,
     ) -> Self {
         Self {
             storage: Some(storage),
@@ -57,6 +60,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
             queue: GroupCommit::default(),
             node,
             stop,
+            clock,
             commit_scheduled: false,
             _fatal: FatalOnPanic::of("the persister"),
         }
@@ -66,7 +70,10 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
         let Some(storage) = self.storage.as_mut() else {
             return;
         };
-        match self.queue.commit(storage, self.snapshots.as_ref()) {
+        let working = self.clock.start();
+        let committed = self.queue.commit(storage, self.snapshots.as_ref());
+        drop(working);
+        match committed {
             Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
             Ok(None) => {}
             Err(error) => {
@@ -109,5 +116,91 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Handler<Stop> fo
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
         self.commit();
         self.storage = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::sync::mpsc::{self, Receiver};
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
+    use actix::{Actor, Arbiter, Context, Handler};
+    use raft_core::{HardState, NodeId, ReadyNumber, Restored, Storage, Term, Write};
+    use storage::{MemorySnapshots, StorageError};
+
+    use super::{Persist, Persisted, Persister};
+    use crate::disk_watch::{CommitClock, watch_stalls};
+    use crate::driver::PersistJob;
+    use crate::shutdown::{Fatal, stop_channel};
+
+    /// A disk whose writes come back when it is told to let go.
+    struct StuckDisk(Mutex<Receiver<()>>);
+
+    impl Storage for StuckDisk {
+        type Error = StorageError;
+
+        fn restore(&mut self) -> Result<Restored, StorageError> {
+            Ok(Restored::default())
+        }
+
+        fn write(&mut self, _: &[Write]) -> Result<(), StorageError> {
+            let _ = self.0.lock().unwrap().recv();
+            Ok(())
+        }
+    }
+
+    struct Deaf;
+
+    impl Actor for Deaf {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<Persisted> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: Persisted, _: &mut Self::Context) {}
+    }
+
+    #[test]
+    fn a_disk_that_does_not_come_back_stops_the_node_with_its_path_and_the_time() {
+        actix_rt::System::new().block_on(async {
+            let (let_go, held) = mpsc::channel();
+            let (stop, mut reasons) = stop_channel();
+            let clock = Arc::new(CommitClock::default());
+            let node = Deaf.start().recipient();
+            let persister = Persister::new(
+                StuckDisk(Mutex::new(held)),
+                Arc::new(MemorySnapshots::default()),
+                node,
+                stop.clone(),
+                Arc::clone(&clock),
+            );
+            let thread = Arbiter::new();
+            let persister = Persister::start_in_arbiter(&thread.handle(), |_| persister);
+            let (dir, timeout) = (PathBuf::from("data/node-1"), Duration::from_millis(50));
+            let watch = watch_stalls(dir, clock, timeout, stop).unwrap();
+            persister.do_send(Persist(PersistJob {
+                number: ReadyNumber::default(),
+                chunks: Vec::new(),
+                writes: vec![Write::HardState(HardState {
+                    current_term: Term(1),
+                    voted_for: Some(NodeId(1)),
+                })],
+            }));
+            let reason = reasons.reason().await;
+            let Fatal::Stalled { path, waited } = &reason else {
+                panic!("stopped for another reason: {reason}")
+            };
+            assert_eq!(path, &PathBuf::from("data/node-1"));
+            assert!(*waited >= timeout, "{waited:?}");
+            assert!(reason.to_string().contains("data/node-1"), "{reason}");
+            // The disk comes back: the watch goes before it would end the process.
+            drop(watch);
+            let_go.send(()).unwrap();
+            thread.stop();
+            thread.join().unwrap();
+        });
     }
 }

@@ -119,6 +119,11 @@ pub(crate) struct SnapshotCut(pub(crate) SnapshotMeta);
 #[rtype(result = "Option<NodeId>")]
 pub(crate) struct StepAside;
 
+/// Hand leadership to this peer, if it is here and the peer follows.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct HandOver(pub(crate) NodeId);
+
 /// A look inside.
 #[derive(Debug, Message)]
 #[rtype(result = "Status")]
@@ -361,6 +366,15 @@ impl Handler<StepAside> for RaftNode {
         let target = self.driver.node_mut().transfer_leadership();
         self.after_input(ctx);
         target
+    }
+}
+
+impl Handler<HandOver> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, HandOver(target): HandOver, ctx: &mut Self::Context) {
+        self.driver.node_mut().transfer_leadership_to(target);
+        self.after_input(ctx);
     }
 }
 

@@ -1,15 +1,17 @@
 //! Owns the connection to one peer: sends what the node says, dials again when it breaks, streams snapshots.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
 use raft_core::{InstallSnapshot, NodeId, SnapshotMeta, Term};
 use rand::rngs::StdRng;
+use rpc::peer::DiskRoom;
 use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection};
 use storage::{SnapshotReader, SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
+use super::kv_server::PeerDiskRoom;
 use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotFailed};
 use crate::replication::{Backoff, SNAPSHOT_CHUNK_BYTES, SnapshotTransfer, TransferStep};
 
@@ -20,6 +22,8 @@ const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to leave a peer alone that verifies a snapshot.
 const VERIFY_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_REDIAL: Duration = Duration::from_millis(20);
+/// How often a leader asks a peer how much room its disk has.
+const ROOM_INTERVAL: Duration = Duration::from_millis(200);
 const LONGEST_REDIAL: Duration = Duration::from_millis(500);
 
 /// A peer and where it listens.
@@ -46,6 +50,11 @@ pub(crate) struct Replicator {
     /// Why the last attempt to connect failed, so that the log tells each reason once.
     last_failure: Option<String>,
     transfer: Option<tokio::task::JoinHandle<()>>,
+    kv: Recipient<PeerDiskRoom>,
+    /// What the peer last said of its disk.
+    room: DiskRoom,
+    /// When the peer was last asked; while the answer is out, too.
+    room_asked: Option<Instant>,
     _fatal: FatalOnPanic,
 }
 
@@ -64,6 +73,11 @@ pub(crate) struct StreamSnapshot {
     pub(crate) snapshot: SnapshotMeta,
 }
 
+/// The peer said how much room it has.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct RoomTold(DiskRoom);
+
 /// An attempt to connect ended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -75,11 +89,12 @@ struct Dialed(Result<PeerConnection, ConnectError>);
 struct Disconnected;
 
 impl Replicator {
-    /// A replicator to `peer`, for `node`.
+    /// A replicator to `peer`, for `node`; `kv` hears how much room the peer has.
     #[must_use]
     pub(crate) fn new(
         peer: PeerAddress,
         node: Addr<RaftNode>,
+        kv: Recipient<PeerDiskRoom>,
         snapshots: Arc<dyn SnapshotStore>,
         generator: StdRng,
     ) -> Self {
@@ -92,6 +107,9 @@ impl Replicator {
             generator,
             last_failure: None,
             transfer: None,
+            kv,
+            room: DiskRoom::Ample,
+            room_asked: None,
             _fatal: FatalOnPanic::of("a replicator"),
         }
     }
@@ -117,6 +135,7 @@ impl Replicator {
         let replicator = ctx.address();
         let watched = connection.clone();
         self.connection = Some(connection);
+        (self.room, self.room_asked) = (DiskRoom::Ample, None);
         actix_rt::spawn(async move {
             watched.closed().await;
             replicator.do_send(Disconnected);
@@ -132,6 +151,30 @@ impl Replicator {
         let wait = self.backoff.next_wait(&mut self.generator);
         ctx.run_later(wait, |replicator, ctx| replicator.dial(ctx));
     }
+}
+
+impl Replicator {
+    /// A leader's messages bring the question along, so that nobody is asked who does not follow.
+    fn ask_for_room(&mut self, client: &PeerClient, ctx: &mut Context<Self>) {
+        if self
+            .room_asked
+            .is_some_and(|asked| asked.elapsed() < ROOM_INTERVAL)
+        {
+            return;
+        }
+        self.room_asked = Some(Instant::now());
+        let (client, replicator) = (client.clone(), ctx.address());
+        actix_rt::spawn(async move {
+            if let Ok(Ok(room)) = client.disk_room(rpc::context(CALL_TIMEOUT)).await {
+                replicator.do_send(RoomTold(room));
+            }
+        });
+    }
+}
+
+/// Whether the message is one that a full disk refuses.
+fn carries_entries(message: &raft_core::Message) -> bool {
+    matches!(message, raft_core::Message::AppendEntries(append) if !append.entries.is_empty())
 }
 
 /// Sends one request. The result is the response, or `None` if there is none.
@@ -169,7 +212,7 @@ impl Actor for Replicator {
 impl Handler<Send> for Replicator {
     type Result = ();
 
-    fn handle(&mut self, Send(message): Send, _: &mut Self::Context) {
+    fn handle(&mut self, Send(message): Send, ctx: &mut Self::Context) {
         let from = self.peer.id;
         let node = self.node.clone();
         let Some(connection) = self
@@ -179,7 +222,15 @@ impl Handler<Send> for Replicator {
         else {
             return node.do_send(PeerUnreachable(from));
         };
-        let answer = call(connection.client().clone(), message);
+        let client = connection.client().clone();
+        if matches!(message, raft_core::Message::AppendEntries(_)) {
+            self.ask_for_room(&client, ctx);
+        }
+        if self.room == DiskRoom::Out && carries_entries(&message) {
+            // It would be refused. The heartbeats go on, and the answer to the next question may be better.
+            return node.do_send(PeerUnreachable(from));
+        }
+        let answer = call(client, message);
         // Tasks of one thread first run in the order in which they were spawned, so requests stay in order.
         actix_rt::spawn(async move {
             match answer.await {
@@ -187,6 +238,15 @@ impl Handler<Send> for Replicator {
                 None => node.do_send(PeerUnreachable(from)),
             }
         });
+    }
+}
+
+impl Handler<RoomTold> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, RoomTold(room): RoomTold, _: &mut Self::Context) {
+        self.room = room;
+        self.kv.do_send(PeerDiskRoom(self.peer.id, room));
     }
 }
 

@@ -52,6 +52,8 @@ pub(super) struct LimitsSection {
 #[serde(deny_unknown_fields)]
 pub(super) struct StorageSection {
     pub(super) cache_bytes: Option<Spanned<u64>>,
+    pub(super) min_free_bytes: Option<Spanned<u64>>,
+    pub(super) stall_timeout_ms: Option<Spanned<u64>>,
 }
 
 #[derive(Debug, Deserialize)]

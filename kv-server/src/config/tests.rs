@@ -78,7 +78,9 @@ fn what_the_file_leaves_out_has_a_default() {
     assert_eq!(
         config.storage,
         StorageConfig {
-            cache_bytes: 33_554_432
+            cache_bytes: 33_554_432,
+            min_free_bytes: None,
+            stall_timeout: Duration::from_secs(30),
         }
     );
 }
@@ -86,7 +88,8 @@ fn what_the_file_leaves_out_has_a_default() {
 #[test]
 fn the_optional_sections_are_read() {
     let more = "[limits]\nconnections = 1\nconnections_per_address = 2\nrequests_in_flight = 3\n\
-                requests_in_flight_per_connection = 4\n[storage]\ncache_bytes = 5\n[[node]]";
+                requests_in_flight_per_connection = 4\n[storage]\ncache_bytes = 5\nmin_free_bytes = 0\n\
+                stall_timeout_ms = 6\n[[node]]";
     let config = parse(&FILE.replacen("[[node]]", more, 1)).unwrap();
     let limits = LimitsConfig {
         connections: 1,
@@ -94,7 +97,12 @@ fn the_optional_sections_are_read() {
         requests_in_flight: 3,
         requests_in_flight_per_connection: 4,
     };
-    assert_eq!((config.limits, config.storage.cache_bytes), (limits, 5));
+    let storage = StorageConfig {
+        cache_bytes: 5,
+        min_free_bytes: Some(0),
+        stall_timeout: Duration::from_millis(6),
+    };
+    assert_eq!((config.limits, config.storage), (limits, storage));
 }
 
 #[test]
@@ -107,6 +115,8 @@ fn flags_beat_the_file() {
         max_uncommitted_bytes: Some(50),
         max_inflight_bytes: Some(60),
         max_inflight_messages: Some(70),
+        min_free_bytes: Some(80),
+        stall_timeout_ms: Some(90),
     };
     let config = Config::parse(FILE, Path::new("cluster.toml"), 1, &overrides).unwrap();
     let raft = RaftConfig {
@@ -122,6 +132,8 @@ fn flags_beat_the_file() {
         (config.raft, config.data_dir),
         (raft, PathBuf::from("elsewhere/1/1"))
     );
+    let storage = (config.storage.min_free_bytes, config.storage.stall_timeout);
+    assert_eq!(storage, (Some(80), Duration::from_millis(90)));
 }
 
 #[test]

@@ -5,6 +5,8 @@
     reason = "a test ends at the first thing that is not as expected"
 )]
 
+mod full_disk;
+mod inspect;
 mod refusals;
 mod serving;
 mod support;

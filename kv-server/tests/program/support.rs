@@ -122,6 +122,10 @@ impl Server {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -239,15 +243,48 @@ impl Caller {
         });
     }
 
-    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+    /// The next write has a number of its own.
+    pub(crate) fn begin_write(&mut self) {
+        self.sequence += 1;
+    }
+
+    /// Asks one server to put, as the write that was begun last.
+    pub(crate) fn put_at(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<Result<(), KvError>> {
         let connection = self.connect(addr)?;
-        let session = self.open_session(&connection)?;
+        let id = self.write_id(&connection)?;
+        let (key, value) = (key.to_owned().into(), value.to_owned().into());
+        let answer = self
+            .runtime
+            .block_on(connection.client().put(context(), id, key, value));
+        Some(answer.ok()?.map(drop))
+    }
+
+    /// Deletes exactly once, however often it has to ask.
+    pub(crate) fn delete(&mut self, cluster: &Cluster, key: &str) {
+        self.begin_write();
+        wait_until("the delete is acknowledged", || {
+            cluster.client_addrs.iter().find_map(|addr| {
+                let connection = self.connect(*addr)?;
+                let id = self.write_id(&connection)?;
+                let answer = connection.client().delete(context(), id, key.to_owned().into());
+                self.runtime.block_on(answer).ok()?.ok()
+            })
+        });
+    }
+
+    fn write_id(&mut self, connection: &KvConnection) -> Option<WriteId> {
+        let session = self.open_session(connection)?;
         let sequence = Sequence(self.sequence);
-        let id = WriteId {
+        Some(WriteId {
             session,
             sequence,
             lowest_outstanding: sequence,
-        };
+        })
+    }
+
+    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+        let connection = self.connect(addr)?;
+        let id = self.write_id(&connection)?;
         let (key, value) = (key.to_owned().into(), value.to_owned().into());
         self.runtime
             .block_on(connection.client().append(context(), id, key, value))

@@ -18,7 +18,7 @@ use rpc::client::{
 };
 use rpc::framing::{WireRequest, WireResponse};
 use rpc::hello::{Hello, Reply};
-use rpc::peer::{Peer, PeerError};
+use rpc::peer::{DiskRoom, Peer, PeerError};
 use rpc::{Context, KvConnection, ServerIdentity, ServerLimits, connect_kv, serve_kv, serve_peer};
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
@@ -225,6 +225,10 @@ impl Peer for EchoPeer {
 
     async fn timeout_now(self, _: Context, _: TimeoutNow) -> Result<TimeoutNowResponse, PeerError> {
         Err(PeerError::Busy)
+    }
+
+    async fn disk_room(self, _: Context) -> Result<DiskRoom, PeerError> {
+        Err(PeerError::DiskFull)
     }
 }
 

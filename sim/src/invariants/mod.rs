@@ -1,17 +1,32 @@
 //! What must hold whatever happens, one file an invariant.
 
+pub(crate) mod committed_never_lost;
+pub(crate) mod configuration_lineage;
 pub(crate) mod durable_promises;
 pub(crate) mod election_safety;
 pub(crate) mod exactly_once;
 pub(crate) mod fresh_reads;
+pub(crate) mod leader_append_only;
+pub(crate) mod leader_completeness;
+pub(crate) mod linearizable;
+pub(crate) mod log_matching;
 pub(crate) mod state_machine_safety;
 
 use std::fmt;
 
+use raft_core::{Configuration, LogIndex, NodeId, Restored};
+
+use crate::scenario::Scenario;
+use crate::server::LogChange;
+use committed_never_lost::Committed;
+use configuration_lineage::ConfigurationLineage;
 use durable_promises::DurablePromises;
 use election_safety::ElectionSafety;
 use exactly_once::ExactlyOnce;
 use fresh_reads::FreshReads;
+use leader_append_only::LeaderAppendOnly;
+use leader_completeness::LeaderCompleteness;
+use log_matching::LogMatching;
 use state_machine_safety::StateMachineSafety;
 
 /// What was broken, and how.
@@ -39,11 +54,87 @@ impl fmt::Display for Violation {
 }
 
 /// All of them, with what they remember.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Invariants {
     pub(crate) election_safety: ElectionSafety,
+    pub(crate) leader_append_only: LeaderAppendOnly,
+    pub(crate) log_matching: LogMatching,
+    pub(crate) leader_completeness: LeaderCompleteness,
     pub(crate) state_machine_safety: StateMachineSafety,
+    pub(crate) committed: Committed,
+    pub(crate) configuration_lineage: ConfigurationLineage,
     pub(crate) durable_promises: DurablePromises,
     pub(crate) exactly_once: ExactlyOnce,
     pub(crate) fresh_reads: FreshReads,
+}
+
+impl Invariants {
+    /// Those of a cluster that nothing has happened to yet.
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        Self {
+            election_safety: ElectionSafety::default(),
+            leader_append_only: LeaderAppendOnly::default(),
+            log_matching: LogMatching::default(),
+            leader_completeness: LeaderCompleteness,
+            state_machine_safety: StateMachineSafety::default(),
+            committed: Committed::new(scenario.nodes),
+            configuration_lineage: ConfigurationLineage::new(Configuration::of_voters(scenario.node_ids())),
+            durable_promises: DurablePromises::default(),
+            exactly_once: ExactlyOnce::default(),
+            fresh_reads: FreshReads::default(),
+        }
+    }
+
+    /// `node` starts with what its disk holds, and its log ends at `last`.
+    pub(crate) fn started(
+        &mut self,
+        node: NodeId,
+        durable: &Restored,
+        last: LogIndex,
+    ) -> Result<(), Violation> {
+        self.leader_append_only.started(node, last);
+        self.committed.is_on_disk(node, durable)
+    }
+
+    /// The log of `node` has changed, or what it knows to be committed.
+    pub(crate) fn changed(&mut self, node: NodeId, change: &LogChange) -> Result<(), Violation> {
+        self.leader_append_only.changed(node, change)?;
+        self.log_matching.changed(node, change)?;
+        self.committed.changed(node, change)?;
+        self.configuration_lineage.changed(node, change, &self.committed)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use raft_core::{Entry, LogIndex, Payload, Role, Term};
+
+    use crate::server::{Appended, LogChange};
+
+    /// A node of that role and term has put entries, each an index and a term, into its log.
+    pub(crate) fn change(
+        role: Role,
+        term: Term,
+        previous_term: Option<Term>,
+        entries: &[(u64, u64)],
+    ) -> LogChange {
+        let entries = entries.iter().map(|(index, term)| Entry {
+            term: Term(*term),
+            index: LogIndex(*index),
+            payload: Payload::Noop,
+        });
+        let entries: Vec<Entry> = entries.collect();
+        LogChange {
+            role,
+            term,
+            last_log_index: entries.last().map_or(LogIndex::ZERO, |entry| entry.index),
+            appended: vec![Appended {
+                previous_term,
+                entries,
+            }],
+            snapshots: Vec::new(),
+            has_installed: false,
+            committed: Vec::new(),
+        }
+    }
 }

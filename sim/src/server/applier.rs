@@ -11,6 +11,7 @@ use storage::SnapshotStore;
 use super::{Output, Server};
 use crate::invariants::Violation;
 use crate::invariants::state_machine_safety::AppliedBatch;
+use crate::scenario::Scenario;
 
 /// Nodes compare their states at the multiples of this index, beside where snapshots stand.
 const HASHED_EVERY: u64 = 8;
@@ -20,6 +21,7 @@ pub(super) struct Applier {
     pub(super) state: StateMachine,
     configuration: Configuration,
     snapshot_log_bytes: u64,
+    session_cap: u32,
     /// Bytes of the log applied since the last snapshot.
     log_bytes: u64,
     /// The snapshot that is being written.
@@ -35,11 +37,12 @@ enum Work {
 }
 
 impl Applier {
-    pub(super) fn new(state: StateMachine, snapshot: &SnapshotMeta, snapshot_log_bytes: u64) -> Self {
+    pub(super) fn new(state: StateMachine, snapshot: &SnapshotMeta, scenario: &Scenario) -> Self {
         Self {
             state,
             configuration: snapshot.configuration.clone(),
-            snapshot_log_bytes,
+            snapshot_log_bytes: scenario.snapshot_log_bytes,
+            session_cap: scenario.session_cap,
             log_bytes: 0,
             cutting: None,
             queue: VecDeque::new(),
@@ -49,9 +52,13 @@ impl Applier {
 }
 
 /// Loads the state that `snapshot` holds.
-pub(super) fn load(snapshots: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> Result<StateMachine, String> {
+pub(super) fn load(
+    snapshots: &dyn SnapshotStore,
+    snapshot: &SnapshotMeta,
+    session_cap: u32,
+) -> Result<StateMachine, String> {
     if snapshot.last_included_index == LogIndex::ZERO {
-        return Ok(StateMachine::new());
+        return Ok(StateMachine::with_session_cap(session_cap));
     }
     let file = snapshots.open(snapshot).map_err(|error| error.to_string())?;
     StateMachine::read_from(&mut BufReader::new(file.content())).map_err(|error| error.to_string())
@@ -82,7 +89,7 @@ impl Server {
 
     /// A newer snapshot replaces what is still to be loaded or applied.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
-        let state = load(self.disk.snapshots.as_ref(), &snapshot);
+        let state = load(self.disk.snapshots.as_ref(), &snapshot, self.applier.session_cap);
         self.applier.queue.clear();
         self.applier.queue.push_back(Work::Restore(snapshot, state));
         self.start_applier();

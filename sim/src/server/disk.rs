@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use kv_server::driver::PersistJob;
 use kv_server::group_commit::{Committed, GroupCommit};
-use raft_core::{Restored, Storage};
+use raft_core::{LogIndex, Restored, Write};
 use storage::{MemoryStorage, SnapshotStore, StorageError};
 
 use super::{Output, Server};
@@ -17,10 +17,11 @@ use crate::planted_bug::PlantedBug;
 pub(super) struct Disk {
     storage: MemoryStorage,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
-    queue: GroupCommit,
+    queue: Vec<PersistJob>,
     is_busy: bool,
     written: Option<Committed>,
-    /// What a restart would find.
+    /// What a restart would find: what the last start found, and what was written since. The storage itself
+    /// cannot be asked without looking at the snapshot file, which a running node does not do either.
     pub(super) durable: Restored,
 }
 
@@ -29,11 +30,17 @@ impl Disk {
         Self {
             storage,
             snapshots,
-            queue: GroupCommit::default(),
+            queue: Vec::new(),
             is_busy: false,
             written: None,
             durable,
         }
+    }
+
+    fn commit(&mut self, jobs: Vec<PersistJob>) -> Result<Option<Committed>, StorageError> {
+        let mut group = GroupCommit::default();
+        jobs.into_iter().for_each(|job| group.push(job));
+        group.commit(&mut self.storage, self.snapshots.as_ref())
     }
 
     /// Whether the disk was idle and has something to do now.
@@ -62,11 +69,25 @@ impl Server {
     ///
     /// When the storage refuses, which without an injected fault it never may.
     pub(crate) fn disk_writes(&mut self) -> Result<(), StorageError> {
-        let disk = &mut self.disk;
-        disk.written = disk.queue.commit(&mut disk.storage, disk.snapshots.as_ref())?;
-        disk.durable = disk.storage.restore()?;
+        let jobs = std::mem::take(&mut self.disk.queue);
+        let writes: Vec<Write> = jobs.iter().flat_map(|job| job.writes.clone()).collect();
+        self.disk.written = self.disk.commit(jobs)?;
+        writes
+            .iter()
+            .for_each(|write| note(&mut self.disk.durable, write));
         self.outputs.push(Output::DiskWritten);
         Ok(())
+    }
+
+    /// The node is about to crash: some of what has queued, from its beginning, becomes durable, and nobody
+    /// learns of it. Returns how many batches that were; `chosen` decides, modulo how many there can be.
+    pub(crate) fn write_in_part(&mut self, chosen: usize) -> usize {
+        let mut jobs = std::mem::take(&mut self.disk.queue);
+        jobs.truncate(chosen % (jobs.len() + 1));
+        let count = jobs.len();
+        // The node goes down anyway, whatever the storage says.
+        let written = self.disk.commit(jobs);
+        if written.is_ok() { count } else { 0 }
     }
 
     /// The node learns what became durable.
@@ -82,5 +103,37 @@ impl Server {
         }
         self.flush();
         self.start_disk();
+    }
+}
+
+/// What the disk holds after `write`.
+fn note(durable: &mut Restored, write: &Write) {
+    let keep_from =
+        |durable: &mut Restored, first: LogIndex| durable.entries.retain(|entry| entry.index >= first);
+    match write {
+        Write::HardState(hard_state) => durable.hard_state = *hard_state,
+        Write::Append(entries) => {
+            if let Some(first) = entries.first() {
+                durable.entries.retain(|entry| entry.index < first.index);
+            }
+            durable.entries.extend(entries.iter().cloned());
+        }
+        Write::InstallSnapshot {
+            snapshot,
+            keep_suffix,
+        } => {
+            if !keep_suffix {
+                durable.entries.clear();
+            }
+            keep_from(durable, snapshot.last_included_index.next());
+            durable.snapshot = snapshot.clone();
+        }
+        Write::Compact {
+            snapshot,
+            first_retained,
+        } => {
+            keep_from(durable, *first_retained);
+            durable.snapshot = snapshot.clone();
+        }
     }
 }

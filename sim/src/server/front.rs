@@ -2,13 +2,16 @@
 //! to the core, answer.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use kv_server::command::Command;
 use kv_server::pending::Waiter;
 use kv_server::state_machine::Reply;
+use kv_server::state_reader::StateReader;
 use raft_core::{LogIndex, ProposeError, ReadOutcome, Role, SoftState, Term};
-use rpc::client::{BusyReason, KvError, Member};
+use rpc::client::{BusyReason, KvError, Member, ScanRequest};
 
 use super::Server;
 use crate::planted_bug::PlantedBug;
@@ -17,8 +20,8 @@ use crate::planted_bug::PlantedBug;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RequestId {
     pub(crate) client: u64,
-    /// Which of the client's operations. Attempts of one write share it.
-    pub(crate) operation: u64,
+    /// Which of the client's attempts, counted over all its operations.
+    pub(crate) attempt: u64,
 }
 
 /// A request on its way to a server.
@@ -33,17 +36,45 @@ pub(crate) struct ClientRequest {
 pub(crate) enum Question {
     /// An encoded command for the log.
     Command(Bytes),
-    /// A linearizable read by read index.
-    Read(Bytes),
+    /// A linearizable read of a key by read index.
+    Get(Bytes),
+    /// The same of a range of keys.
+    Scan { from: Bytes, to: Bytes },
+}
+
+impl fmt::Display for Question {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(command) => match Command::decode(command) {
+                Ok(command) => write!(f, "{command:?}"),
+                Err(error) => write!(f, "{error}"),
+            },
+            Self::Get(key) => write!(f, "get {}", String::from_utf8_lossy(key)),
+            Self::Scan { from, .. } => write!(f, "scan from {}", String::from_utf8_lossy(from)),
+        }
+    }
 }
 
 /// What a server answers.
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Applied(Reply),
-    /// The value read; a missing key counts as empty.
-    Value(Bytes),
+    /// The value read, if the key is there.
+    Value(Option<Bytes>),
+    /// The keys and values of a range.
+    Items(Vec<(Bytes, Bytes)>),
     Refused(KvError),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Applied(reply) => write!(f, "{reply:?}"),
+            Self::Value(value) => write!(f, "{value:?}"),
+            Self::Items(items) => write!(f, "{items:?}"),
+            Self::Refused(error) => write!(f, "{error}"),
+        }
+    }
 }
 
 type Answers = Rc<RefCell<Vec<(RequestId, Answer)>>>;
@@ -65,18 +96,31 @@ impl Waiter<Reply> for WriteWaiter {
 /// Waits until the state is fresh enough, and reads it then.
 pub(super) struct ReadWaiter {
     id: RequestId,
-    read: Box<dyn FnOnce() -> Bytes>,
+    read: Box<dyn FnOnce() -> Answer>,
     answers: Answers,
 }
 
 impl Waiter<LogIndex> for ReadWaiter {
     fn complete(self, result: Result<LogIndex, KvError>) {
         let answer = match result {
-            Ok(_) => Answer::Value((self.read)()),
+            Ok(_) => (self.read)(),
             Err(error) => Answer::Refused(error),
         };
         self.answers.borrow_mut().push((self.id, answer));
     }
+}
+
+/// One page holds all that the simulation ever has.
+fn scan(reader: &StateReader, from: Bytes, to: Bytes) -> Answer {
+    let request = ScanRequest {
+        from,
+        to: Some(to),
+        limit: u32::MAX,
+        ..ScanRequest::default()
+    };
+    let page = reader.scan(&request, Term::ZERO);
+    let items = page.items.into_iter().map(|item| (item.key, item.value));
+    Answer::Items(items.collect())
 }
 
 impl Server {
@@ -85,17 +129,28 @@ impl Server {
         let answers = Rc::clone(&self.answers);
         match question {
             Question::Command(command) => self.submit(command, WriteWaiter { id, answers }),
-            Question::Read(key) => {
+            Question::Get(key) => {
                 let reader = self.applier.state.reader();
-                let read = move || {
+                let read = Box::new(move || {
                     let found = reader.get(&key, Term::ZERO).found;
-                    found.map(|found| found.value).unwrap_or_default()
-                };
-                let read = Box::new(read);
+                    Answer::Value(found.map(|found| found.value))
+                });
+                self.read(ReadWaiter { id, read, answers });
+            }
+            Question::Scan { from, to } => {
+                let reader = self.applier.state.reader();
+                let read = Box::new(move || scan(&reader, from, to));
                 self.read(ReadWaiter { id, read, answers });
             }
         }
         self.flush();
+    }
+
+    /// A command arrives for which nobody waits. `None` if this node takes none.
+    pub(crate) fn propose(&mut self, command: Bytes) -> Option<(Term, LogIndex)> {
+        let taken = self.driver.node_mut().propose(command).ok();
+        self.flush();
+        taken
     }
 
     fn submit(&mut self, command: Bytes, waiter: WriteWaiter) {

@@ -50,6 +50,11 @@ impl FileSnapshots {
         })
     }
 
+    /// What the file of a snapshot is called.
+    pub(crate) fn name_of(snapshot: &SnapshotMeta) -> String {
+        name_of(snapshot)
+    }
+
     /// Where the files are.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

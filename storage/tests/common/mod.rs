@@ -27,16 +27,56 @@ pub(crate) fn open(dir: &Path) -> Result<SledStorage, StorageError> {
     )
 }
 
+/// Options with which a journal file is soon full.
+pub(crate) fn small_journal() -> Options {
+    let mut options = Options::default();
+    options.journal_bytes = 64 * 1024;
+    options
+}
+
+pub(crate) fn open_small(dir: &Path) -> Result<SledStorage, StorageError> {
+    let initial = storage::conformance::initial_configuration();
+    SledStorage::open(dir, &identity(), &initial, &small_journal())
+}
+
+/// Works on the records of the closed store in `dir`, as a disk that goes bad would.
+pub(crate) fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
+    let config = sled::Config::new()
+        .path(dir.join("sled"))
+        .segment_size(4 << 20)
+        .flush_every_ms(None);
+    // sled's background tasks may hold its lock for a moment after a store is closed.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let database = loop {
+        match config.open() {
+            Ok(database) => break database,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+        std::thread::yield_now();
+    };
+    change(&database);
+    database.flush().unwrap();
+}
+
 /// A directory for one store.
 #[derive(Debug)]
 pub(crate) struct OnDisk {
     dir: TempDir,
+    options: Options,
 }
 
 impl OnDisk {
     pub(crate) fn new() -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
+            options: Options::default(),
+        }
+    }
+
+    pub(crate) fn with_small_journal() -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            options: small_journal(),
         }
     }
 
@@ -49,7 +89,7 @@ impl Device for OnDisk {
     type Store = SledStorage;
 
     fn open(&mut self, initial: &Configuration) -> Result<SledStorage, StorageError> {
-        SledStorage::open(&self.path(), &identity(), initial, &Options::default())
+        SledStorage::open(&self.path(), &identity(), initial, &self.options)
     }
 
     fn snapshots(store: &SledStorage) -> Arc<dyn SnapshotStore> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clerk::{Error, Reason};
-use rpc::client::KvError;
+use rpc::client::{BusyReason, KvError};
 
 /// The exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +136,12 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
                 ..
             } => {
                 "the cluster has no leader: a majority of its nodes must be up and connected (see clerk status)"
+            }
+            Reason::Refused {
+                error: KvError::Busy(BusyReason::DiskFull { .. }),
+                ..
+            } => {
+                "nothing was changed: free space on that node's disk, or delete keys; the cluster goes on by itself"
             }
             _ => "nothing was changed: try again, or give it more time with --timeout",
         }),

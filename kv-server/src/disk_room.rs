@@ -1,0 +1,357 @@
+//! How much room is left on the disks of a cluster, and what is still admitted.
+//!
+//! A store that runs into a full disk has to stop: it cannot know what became of the write. So a node watches
+//! the free space of the file system that its data directory is on, and says no while there is room to say it:
+//!
+//! | room | when fewer bytes are free than | admitted |
+//! |---|---|---|
+//! | [`DiskRoom::Ample`] | - | everything |
+//! | [`DiskRoom::Low`] | `min_free_bytes` + what the next snapshot may take | what makes room or stores next to nothing: deletes, sessions, reads through the log |
+//! | [`DiskRoom::Out`] | `min_free_bytes` / 4 | nothing that appends to the log: a leader proposes nothing, a follower takes no entries. Votes, terms and heartbeats go on |
+//!
+//! *What the next snapshot may take* is the size of the last one and of the log that was applied since: the file
+//! is written while the old one still exists, and no state grows faster than its log. A snapshot is cut early
+//! when room is low, because that is what makes the log shorter, and put off when it does not fit.
+//!
+//! # One node, or all
+//!
+//! Each node judges its own disk. A follower that is out of room refuses entries: to its leader it is as good as
+//! away, the majority goes on. A leader asks its peers for their room a few times a second, and refuses writes
+//! while its own disk, or those of a majority, have no room for them ([`ClusterRoom::admit`]); it does not wait
+//! for writes to get stuck. A leader with less room than a peer hands leadership to it
+//! ([`ClusterRoom::successor`]), so that one full disk stops nobody. Everything comes back by itself as soon as
+//! an eighth more than the threshold is free.
+//!
+//! # Between two looks
+//!
+//! What was admitted since the disk was last looked at is not on it yet, and takes more than its own bytes when
+//! it is. So bytes admitted in the last two intervals count [`WEIGHT`] times against what is free.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use raft_core::NodeId;
+use rpc::client::BusyReason;
+use rpc::peer::DiskRoom;
+
+/// The default of `min_free_bytes`, if that is not more than a quarter of the file system.
+pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
+
+/// How many bytes of disk an admitted byte is taken for until it shows: the log, its way into the database, and
+/// what surrounds it there.
+pub const WEIGHT: u64 = 3;
+
+/// The free space of one disk against what its node needs. Shared by all who admit bytes.
+#[derive(Debug)]
+pub struct DiskSpace {
+    min_free_bytes: u64,
+    next_snapshot_bytes: AtomicU64,
+    free_bytes: AtomicU64,
+    /// Admitted since the last look.
+    spent: AtomicU64,
+    /// Admitted between the last two looks.
+    spent_before: AtomicU64,
+    /// The verdict of the last look.
+    room: AtomicU8,
+}
+
+impl DiskSpace {
+    /// A disk that nobody has looked at yet. With `min_free_bytes` 0 there is always room.
+    #[must_use]
+    pub fn new(min_free_bytes: u64) -> Self {
+        Self {
+            min_free_bytes,
+            next_snapshot_bytes: AtomicU64::new(0),
+            free_bytes: AtomicU64::new(u64::MAX),
+            spent: AtomicU64::new(0),
+            spent_before: AtomicU64::new(0),
+            room: AtomicU8::new(DiskRoom::Ample as u8),
+        }
+    }
+
+    /// The default of `min_free_bytes` for a file system of this size.
+    #[must_use]
+    pub fn default_min_free_bytes(total_bytes: u64) -> u64 {
+        DEFAULT_MIN_FREE_BYTES.min(total_bytes / 4)
+    }
+
+    /// Below this many free bytes room is low.
+    #[must_use]
+    pub fn low_below(&self) -> u64 {
+        match self.min_free_bytes {
+            0 => 0,
+            min_free_bytes => min_free_bytes.saturating_add(self.next_snapshot_bytes.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Below this many free bytes there is no room.
+    #[must_use]
+    pub fn out_below(&self) -> u64 {
+        self.min_free_bytes / 4
+    }
+
+    /// The most bytes that the next snapshot may take.
+    #[must_use]
+    pub fn next_snapshot_bytes(&self) -> u64 {
+        self.next_snapshot_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Sets the most bytes that the next snapshot may take.
+    pub fn set_next_snapshot_bytes(&self, bytes: u64) {
+        self.next_snapshot_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// `free_bytes` were free just now. Returns the room if it has changed. Called by one thread.
+    pub fn measured(&self, free_bytes: u64) -> Option<DiskRoom> {
+        let spent = self.spent.swap(0, Ordering::Relaxed);
+        self.spent_before.store(spent, Ordering::Relaxed);
+        self.free_bytes.store(free_bytes, Ordering::Relaxed);
+        let before = self.last_room();
+        let now = self.judge(self.estimate(), before);
+        self.room.store(now as u8, Ordering::Relaxed);
+        (now != before).then_some(now)
+    }
+
+    /// `bytes` were admitted.
+    pub fn spend(&self, bytes: u64) {
+        self.spent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// How much room there is.
+    #[must_use]
+    pub fn room(&self) -> DiskRoom {
+        let last = self.last_room();
+        self.judge(self.estimate(), last).min(last)
+    }
+
+    /// Whether a snapshot of `bytes` can be written without using up the last reserve.
+    #[must_use]
+    pub fn fits(&self, bytes: u64) -> bool {
+        self.min_free_bytes == 0 || self.estimate() >= bytes.saturating_add(self.out_below())
+    }
+
+    fn last_room(&self) -> DiskRoom {
+        match self.room.load(Ordering::Relaxed) {
+            room if room == DiskRoom::Out as u8 => DiskRoom::Out,
+            room if room == DiskRoom::Low as u8 => DiskRoom::Low,
+            _ => DiskRoom::Ample,
+        }
+    }
+
+    fn estimate(&self) -> u64 {
+        let spent = self.spent.load(Ordering::Relaxed) + self.spent_before.load(Ordering::Relaxed);
+        let free = self.free_bytes.load(Ordering::Relaxed);
+        if free == u64::MAX {
+            return free;
+        }
+        free.saturating_sub(spent.saturating_mul(WEIGHT))
+    }
+
+    /// Room that was lost comes back an eighth above where it went, so that it does not come and go.
+    fn judge(&self, free_bytes: u64, before: DiskRoom) -> DiskRoom {
+        let is_below = |threshold: u64, lost: bool| {
+            let slack = if lost { threshold / 8 } else { 0 };
+            free_bytes < threshold.saturating_add(slack)
+        };
+        if is_below(self.out_below(), before == DiskRoom::Out) {
+            DiskRoom::Out
+        } else if is_below(self.low_below(), before < DiskRoom::Ample) {
+            DiskRoom::Low
+        } else {
+            DiskRoom::Ample
+        }
+    }
+}
+
+/// What a leader knows of the disks of its cluster.
+#[derive(Debug)]
+pub struct ClusterRoom {
+    own_id: NodeId,
+    disk: Arc<DiskSpace>,
+    /// What each peer last said; `None` counts as ample, because a peer that says nothing acknowledges nothing.
+    peers: BTreeMap<NodeId, Option<DiskRoom>>,
+}
+
+impl ClusterRoom {
+    /// The cluster of `own_id`, whose disk is `disk`, and `peers`.
+    #[must_use]
+    pub fn new(own_id: NodeId, disk: Arc<DiskSpace>, peers: impl IntoIterator<Item = NodeId>) -> Self {
+        Self {
+            own_id,
+            disk,
+            peers: peers.into_iter().map(|peer| (peer, None)).collect(),
+        }
+    }
+
+    /// `peer` has this much room.
+    pub fn report(&mut self, peer: NodeId, room: DiskRoom) {
+        if let Some(known) = self.peers.get_mut(&peer) {
+            *known = Some(room);
+        }
+    }
+
+    /// Forgets what peers said: it was said to a leader of another time.
+    pub fn forget(&mut self) {
+        self.peers.values_mut().for_each(|room| *room = None);
+    }
+
+    /// Admits an entry of `bytes` that needs at least `needed` on this disk and on those of a majority.
+    ///
+    /// # Errors
+    ///
+    /// [`BusyReason::DiskFull`] with a node that has less.
+    pub fn admit(&self, needed: DiskRoom, bytes: usize) -> Result<(), BusyReason> {
+        if self.disk.room() < needed {
+            return Err(BusyReason::DiskFull { node: self.own_id });
+        }
+        let mut without = self
+            .peers
+            .iter()
+            .filter(|(_, room)| room.unwrap_or_default() < needed);
+        // A majority of n can do without (n - 1) / 2; the next one is one too many.
+        let most_without = self.peers.len() / 2;
+        if let Some((node, _)) = without.nth(most_without) {
+            return Err(BusyReason::DiskFull { node: *node });
+        }
+        self.disk.spend(bytes as u64);
+        Ok(())
+    }
+
+    /// The peer with the most room, if it has more than this node.
+    #[must_use]
+    pub fn successor(&self) -> Option<NodeId> {
+        let own = self.disk.room();
+        let known = self
+            .peers
+            .iter()
+            .filter_map(|(peer, room)| Some((*peer, (*room)?)));
+        let best = known.max_by_key(|(_, room)| *room)?;
+        (best.1 > own).then_some(best.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use raft_core::NodeId;
+    use rpc::client::BusyReason;
+    use rpc::peer::DiskRoom::{Ample, Low, Out};
+
+    use super::{ClusterRoom, DiskSpace};
+
+    const KIB: u64 = 1024;
+
+    #[test]
+    fn room_goes_at_its_thresholds_and_comes_back_a_little_above_them() {
+        let disk = DiskSpace::new(64 * KIB);
+        assert_eq!(disk.room(), Ample, "nobody has looked yet");
+        for (free, changed, room) in [
+            (64, None, Ample),
+            (63, Some(Low), Low),
+            (71, None, Low),
+            (72, Some(Ample), Ample),
+            (16, Some(Low), Low),
+            (15, Some(Out), Out),
+            (17, None, Out),
+            (18, Some(Low), Low),
+            (0, Some(Out), Out),
+            (100, Some(Ample), Ample),
+        ] {
+            assert_eq!(
+                (disk.measured(free * KIB), disk.room()),
+                (changed, room),
+                "{free} KiB"
+            );
+        }
+    }
+
+    #[test]
+    fn a_snapshot_to_come_raises_the_threshold_and_must_leave_the_reserve() {
+        let disk = DiskSpace::new(64 * KIB);
+        disk.set_next_snapshot_bytes(100 * KIB);
+        disk.measured(163 * KIB);
+        assert_eq!(disk.room(), Low);
+        assert!(disk.fits(147 * KIB) && !disk.fits(148 * KIB));
+    }
+
+    #[test]
+    fn what_was_admitted_counts_until_the_look_after_next() {
+        let disk = DiskSpace::new(64 * KIB);
+        disk.measured(100 * KIB);
+        disk.spend(12 * KIB);
+        assert_eq!(disk.room(), Ample);
+        disk.spend(1);
+        assert_eq!(disk.room(), Low);
+        assert_eq!(disk.measured(100 * KIB), Some(Low));
+        assert_eq!(disk.measured(100 * KIB), Some(Ample));
+    }
+
+    #[test]
+    fn without_a_threshold_there_is_always_room() {
+        let disk = DiskSpace::new(0);
+        disk.set_next_snapshot_bytes(KIB);
+        disk.measured(0);
+        assert_eq!(disk.room(), Ample);
+        assert!(disk.fits(u64::MAX));
+    }
+
+    fn cluster(own_free: u64, peers: &[(u64, rpc::peer::DiskRoom)]) -> ClusterRoom {
+        let disk = Arc::new(DiskSpace::new(64));
+        disk.measured(own_free);
+        let mut cluster = ClusterRoom::new(NodeId(1), disk, (2..=5).map(NodeId).take(peers.len()));
+        for (peer, room) in peers {
+            cluster.report(NodeId(*peer), *room);
+        }
+        cluster
+    }
+
+    fn full(node: u64) -> Result<(), BusyReason> {
+        Err(BusyReason::DiskFull { node: NodeId(node) })
+    }
+
+    #[test]
+    fn a_write_needs_room_here_and_on_a_majority() {
+        for (own_free, peers, stores, makes_room) in [
+            (100, &[][..], Ok(()), Ok(())),
+            (63, &[], full(1), Ok(())),
+            (15, &[], full(1), full(1)),
+            (100, &[(2, Out)], full(2), full(2)),
+            (100, &[(2, Out), (3, Ample)], Ok(()), Ok(())),
+            (100, &[(2, Out), (3, Low)], full(3), Ok(())),
+            (100, &[(2, Out), (3, Out)], full(3), full(3)),
+            (63, &[(2, Ample), (3, Ample)], full(1), Ok(())),
+            (100, &[(2, Out), (3, Out), (4, Ample), (5, Ample)], Ok(()), Ok(())),
+            (100, &[(2, Out), (3, Out), (4, Low), (5, Ample)], full(4), Ok(())),
+        ] {
+            let cluster = cluster(own_free, peers);
+            let verdict = (cluster.admit(Ample, 0), cluster.admit(Low, 0));
+            assert_eq!(verdict, (stores, makes_room), "{own_free}, {peers:?}");
+        }
+    }
+
+    #[test]
+    fn leadership_goes_to_a_peer_with_more_room_only() {
+        for (own_free, peers, successor) in [
+            (100, &[(2, Ample), (3, Ample)][..], None),
+            (63, &[(2, Low), (3, Ample)], Some(NodeId(3))),
+            (63, &[(2, Low), (3, Out)], None),
+            (15, &[(2, Low), (3, Out)], Some(NodeId(2))),
+        ] {
+            assert_eq!(
+                cluster(own_free, peers).successor(),
+                successor,
+                "{own_free}, {peers:?}"
+            );
+        }
+        let mut forgetful = cluster(63, &[(2, Ample), (3, Ample)]);
+        forgetful.forget();
+        assert_eq!(
+            forgetful.successor(),
+            None,
+            "nobody is asked to lead who said nothing"
+        );
+        assert_eq!(forgetful.admit(Low, 0), Ok(()));
+    }
+}

@@ -1,0 +1,205 @@
+//! Watches the disk from the side: how much room is left, and whether a write ever comes back.
+//!
+//! Each watch has a plain thread of its own, because what it looks at may block: neither holds up the node, nor
+//! the other one.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rpc::peer::DiskRoom;
+
+use crate::disk_room::DiskSpace;
+use crate::exit;
+use crate::shutdown::StopSender;
+
+/// How often the free space is looked at.
+const SPACE_INTERVAL: Duration = Duration::from_millis(200);
+/// How long an orderly stop may take after a stall was told; then the process ends as it is.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A file system's sizes, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileSystemSpace {
+    /// What is free for this user.
+    pub(crate) free_bytes: u64,
+    /// All of it.
+    pub(crate) total_bytes: u64,
+}
+
+/// Asks for the space of the file system that `path` is on.
+pub(crate) fn space_of(path: &Path) -> io::Result<FileSystemSpace> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(FileSystemSpace {
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+    })
+}
+
+/// A thread that watches; it ends soon after this value is dropped.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    _running: Sender<()>,
+}
+
+impl Watch {
+    /// Runs `step` every `interval` until it says that it is done.
+    fn start(
+        name: &str,
+        interval: Duration,
+        mut step: impl FnMut(&Receiver<()>) + Send + 'static,
+    ) -> io::Result<Self> {
+        let (running, dropped) = mpsc::channel();
+        thread::Builder::new().name(name.to_owned()).spawn(move || {
+            loop {
+                step(&dropped);
+                if dropped.recv_timeout(interval) != Err(RecvTimeoutError::Timeout) {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { _running: running })
+    }
+}
+
+/// Keeps `disk` up to date about the file system of `dir`. `low` is called at every look that finds less than
+/// ample room.
+pub(crate) fn watch_space(
+    dir: PathBuf,
+    disk: Arc<DiskSpace>,
+    low: impl Fn() + Send + 'static,
+) -> io::Result<Watch> {
+    let mut failed = false;
+    Watch::start("space-watch", SPACE_INTERVAL, move |_| {
+        match space_of(&dir) {
+            Ok(space) => {
+                failed = false;
+                if let Some(room) = disk.measured(space.free_bytes) {
+                    tell(&dir, &disk, room, space.free_bytes);
+                }
+            }
+            Err(error) if !failed => {
+                failed = true;
+                tracing::warn!("cannot tell how much room {} has: {error}", dir.display());
+            }
+            Err(_) => {}
+        }
+        if disk.room() < DiskRoom::Ample {
+            low();
+        }
+    })
+}
+
+fn tell(dir: &Path, disk: &DiskSpace, room: DiskRoom, free_bytes: u64) {
+    let dir = dir.display();
+    match room {
+        DiskRoom::Ample => tracing::info!("{dir} has room again: {free_bytes} bytes are free"),
+        DiskRoom::Low => tracing::warn!(
+            "the disk of {dir} is almost full: {free_bytes} bytes are free, below {} this node takes no new data \
+             (deletes and reads go on). Make room; it goes on by itself",
+            disk.low_below()
+        ),
+        DiskRoom::Out => tracing::warn!(
+            "the disk of {dir} is full: {free_bytes} bytes are free, below {} this node takes no log entries at \
+             all. Make room; it goes on by itself",
+            disk.out_below()
+        ),
+    }
+}
+
+/// Since when the disk has been busy with one commit.
+#[derive(Debug, Default)]
+pub(crate) struct CommitClock {
+    origin: OnceLock<Instant>,
+    /// Milliseconds after the origin, counted from 1; 0 while the disk is idle.
+    since: AtomicU64,
+}
+
+impl CommitClock {
+    fn now(&self) -> u64 {
+        let origin = self.origin.get_or_init(Instant::now);
+        1 + u64::try_from(origin.elapsed().as_millis()).unwrap_or(u64::MAX - 1)
+    }
+
+    /// A commit begins; it ends when the guard is dropped.
+    pub(crate) fn start(&self) -> impl Drop + '_ {
+        self.since.store(self.now(), Ordering::Release);
+        Running(self)
+    }
+
+    /// How long the commit under way has taken.
+    fn elapsed(&self) -> Option<Duration> {
+        match self.since.load(Ordering::Acquire) {
+            0 => None,
+            since => Some(Duration::from_millis(self.now().saturating_sub(since))),
+        }
+    }
+}
+
+struct Running<'a>(&'a CommitClock);
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.since.store(0, Ordering::Release);
+    }
+}
+
+/// Stops the node when a commit takes longer than `timeout`: a disk that does not come back is as good as a
+/// broken one, and a node that hangs silently helps nobody. If the orderly stop hangs as well, ends the process.
+pub(crate) fn watch_stalls(
+    dir: PathBuf,
+    clock: Arc<CommitClock>,
+    timeout: Duration,
+    stop: StopSender,
+) -> io::Result<Watch> {
+    let interval = (timeout / 8).clamp(Duration::from_millis(1), Duration::from_secs(1));
+    let mut told = false;
+    Watch::start("stall-watch", interval, move |dropped| {
+        let Some(waited) = clock.elapsed().filter(|waited| *waited >= timeout && !told) else {
+            return;
+        };
+        told = true;
+        stop.storage_stalled(dir.clone(), waited);
+        if dropped.recv_timeout(STOP_PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("did not stop in time, and ends at once; what was acknowledged is on disk");
+            std::process::exit(i32::from(exit::FAILED));
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::{CommitClock, space_of};
+
+    #[test]
+    fn the_clock_runs_during_a_commit_only() {
+        let clock = CommitClock::default();
+        assert_eq!(clock.elapsed(), None);
+        let working = clock.start();
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(
+            clock
+                .elapsed()
+                .is_some_and(|elapsed| elapsed >= Duration::from_millis(4))
+        );
+        drop(working);
+        assert_eq!(clock.elapsed(), None);
+    }
+
+    #[test]
+    fn a_file_system_has_no_more_free_than_it_has() {
+        let space = space_of(Path::new(".")).unwrap();
+        assert!(
+            space.total_bytes > 0 && space.free_bytes <= space.total_bytes,
+            "{space:?}"
+        );
+        assert!(space_of(Path::new("no/such/directory")).is_err());
+    }
+}

@@ -1,0 +1,185 @@
+//! Disks that fill up: each node has a file system of 64 MiB for itself.
+//!
+//! Mounting one takes privileges; without them the tests say "skipped" and pass.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rpc::client::{BusyReason, Consistency, KvError};
+
+use crate::support::{Caller, Cluster, Server, wait_until};
+
+const MIB: usize = 1 << 20;
+const DISK_BYTES: u64 = 64 << 20;
+
+/// A small file system; unmounted when dropped, also when the test fails.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn mount(dir: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&dir).unwrap();
+        let size = format!("size={DISK_BYTES}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "full-disk-test"])
+            .arg(&dir)
+            .output();
+        mounted
+            .is_ok_and(|output| output.status.success())
+            .then_some(Self(dir))
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.0.join("ballast")
+    }
+
+    /// Leaves this many bytes free.
+    fn fill_up_to(&self, free_bytes: usize) {
+        let taken = usize::try_from(free_bytes_of(&self.0))
+            .unwrap()
+            .saturating_sub(free_bytes);
+        fs::write(self.ballast(), vec![0; taken]).unwrap();
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.ballast()).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: it goes even if a server has not quite ended.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+fn free_bytes_of(dir: &Path) -> u64 {
+    let stat = rustix::fs::statvfs(dir).unwrap();
+    stat.f_bavail * stat.f_frsize
+}
+
+/// Three nodes that run, each on a disk of its own. The servers end before the disks go.
+struct SmallCluster {
+    servers: Vec<Server>,
+    disks: Vec<SmallDisk>,
+    cluster: Cluster,
+    caller: Caller,
+}
+
+impl SmallCluster {
+    fn start() -> Option<Self> {
+        let cluster = Cluster::of(3);
+        let disks: Option<Vec<_>> = (1..=3).map(|id| SmallDisk::mount(cluster.data_dir(id))).collect();
+        let Some(disks) = disks else {
+            eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
+            return None;
+        };
+        let servers = (1..=3).map(|id| cluster.start(id)).collect();
+        Some(Self {
+            servers,
+            disks,
+            cluster,
+            caller: Caller::new(),
+        })
+    }
+
+    fn put(&mut self, key: &str, value: &str) -> Result<(), KvError> {
+        self.caller.begin_write();
+        wait_until("a leader answers the put", || {
+            let mut answers = self.cluster.client_addrs.iter();
+            answers.find_map(|addr| match self.caller.put_at(*addr, key, value)? {
+                Ok(()) => Some(Ok(())),
+                Err(full @ KvError::Busy(BusyReason::DiskFull { .. })) => Some(Err(full)),
+                Err(_) => None,
+            })
+        })
+    }
+
+    fn assert_all_run(&mut self) {
+        for server in &mut self.servers {
+            assert!(server.is_running(), "{}", server.log());
+        }
+    }
+}
+
+#[test]
+fn one_full_disk_stops_nobody_and_its_node_comes_back_when_there_is_room() {
+    let Some(mut small) = SmallCluster::start() else {
+        return;
+    };
+    small.caller.append(&small.cluster, "k", "before");
+    let full = small.caller.leader(&small.cluster, 3) - 1;
+    small.disks[full].fill_up_to(MIB);
+    wait_until("the full node has told", || {
+        small.servers[full].log().contains("is full").then_some(())
+    });
+    let value = "x".repeat(MIB / 4);
+    for number in 0..12 {
+        small
+            .caller
+            .append(&small.cluster, &format!("key-{number}"), &value);
+    }
+    let leader = small.caller.leader(&small.cluster, 2) - 1;
+    assert_ne!(leader, full, "the node with the full disk still leads");
+    let at_full = small.cluster.client_addrs[full];
+    let stale = small.caller.get_at(at_full, "key-11", Consistency::Stale);
+    assert_eq!(stale.unwrap().unwrap(), None, "the full node took entries");
+    small.assert_all_run();
+
+    small.disks[full].make_room();
+    wait_until("the node has caught up", || {
+        small.caller.get_at(at_full, "key-11", Consistency::Stale)?.ok()?
+    });
+    assert!(small.servers[full].log().contains("has room again"));
+}
+
+#[test]
+fn full_disks_refuse_writes_before_they_are_full_lose_nothing_and_serve_again() {
+    let Some(mut small) = SmallCluster::start() else {
+        return;
+    };
+    small.put("first", "value").unwrap();
+    small.disks.iter().for_each(|disk| disk.fill_up_to(26 * MIB));
+
+    let value = "x".repeat(MIB / 4);
+    let mut acknowledged = Vec::new();
+    let refusal = loop {
+        let key = format!("key-{:03}", acknowledged.len());
+        match small.put(&key, &value) {
+            Ok(()) => acknowledged.push(key),
+            Err(refusal) => break refusal,
+        }
+        assert!(acknowledged.len() < 200, "the disks hold more than they can");
+    };
+    assert!(
+        matches!(refusal, KvError::Busy(BusyReason::DiskFull { .. })),
+        "{refusal}"
+    );
+    assert!(!acknowledged.is_empty(), "refused while there was room");
+    for disk in &small.disks {
+        assert!(free_bytes_of(&disk.0) > 4 << 20, "told too late");
+    }
+    // Reads go on, and so does what makes room.
+    assert_eq!(
+        small.caller.get(&small.cluster, "first").as_deref(),
+        Some("value")
+    );
+    small.caller.delete(&small.cluster, "first");
+    small.assert_all_run();
+
+    // Even a crash of all on full disks loses nothing, and the nodes start.
+    small.servers.iter_mut().for_each(Server::kill);
+    small.servers = (1..=3).map(|id| small.cluster.start(id)).collect();
+    for key in &acknowledged {
+        let found = small.caller.get(&small.cluster, key);
+        assert_eq!(found.as_deref(), Some(value.as_str()), "{key}");
+    }
+    assert_eq!(small.caller.get(&small.cluster, "first"), None);
+
+    small.disks.iter().for_each(SmallDisk::make_room);
+    wait_until("the cluster takes writes again", || {
+        small.put("last", "value").ok()
+    });
+    assert_eq!(small.caller.get(&small.cluster, "last").as_deref(), Some("value"));
+    small.assert_all_run();
+}

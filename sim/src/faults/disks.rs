@@ -1,0 +1,142 @@
+//! Disks that are slow, stall, fail and forget; and appliers that are slow.
+
+use raft_core::{LogIndex, NodeId};
+use rand::RngExt;
+use storage::WriteFault;
+
+use crate::clock::{MILLISECOND, Micros, SECOND};
+use crate::invariants::Violation;
+use crate::simulation::Simulation;
+
+/// How long a disk stalls at most.
+const STALL_MAX: Micros = 4 * SECOND;
+
+impl Simulation<'_> {
+    pub(super) fn slow_disks(&mut self) -> bool {
+        let mut slow = Vec::new();
+        for (node, machine) in &mut self.machines {
+            machine.has_slow_disk = self.generator.random_ratio(1, 3);
+            if machine.has_slow_disk {
+                slow.push(node.get());
+            }
+        }
+        self.tell(format_args!("slow disks: {slow:?}"));
+        !slow.is_empty()
+    }
+
+    pub(super) fn slow_appliers(&mut self) -> bool {
+        let mut slow = Vec::new();
+        for (node, machine) in &mut self.machines {
+            machine.applies_slowly = self.generator.random_ratio(1, 3);
+            if machine.applies_slowly {
+                slow.push(node.get());
+            }
+        }
+        self.tell(format_args!("slow appliers: {slow:?}"));
+        !slow.is_empty()
+    }
+
+    pub(super) fn stall_some_disk(&mut self) -> bool {
+        let node = self.some_node();
+        let stall = self.generator.random_range(200 * MILLISECOND..=STALL_MAX);
+        self.stall_disk(node, stall);
+        true
+    }
+
+    /// What `node`'s disk begins from now on is done `stall` later at the earliest.
+    pub(crate) fn stall_disk(&mut self, node: NodeId, stall: Micros) {
+        let until = self.queue.now() + stall;
+        if let Some(machine) = self.machines.get_mut(&node) {
+            machine.disk_stalls_until = until;
+        }
+        self.tell(format_args!(
+            "the disk of node {node} stalls for {} ms",
+            stall / MILLISECOND
+        ));
+    }
+
+    pub(super) fn fail_some_disk(&mut self) -> bool {
+        let node = self.some_node();
+        let fault = if self.generator.random_ratio(1, 2) {
+            WriteFault::LostBatch
+        } else {
+            WriteFault::KeptBatch
+        };
+        self.fail_next_write(node, fault);
+        true
+    }
+
+    pub(crate) fn fail_next_write(&mut self, node: NodeId, fault: WriteFault) {
+        if let Some(machine) = self.machines.get_mut(&node) {
+            machine.disk.fail_next_write(fault);
+        }
+        self.tell(format_args!("the next write of node {node} will fail: {fault:?}"));
+    }
+
+    /// The disk failed under a running node: it stops, says why, and is started again later.
+    pub(crate) fn disk_failed(&mut self, node: NodeId, reason: &str) {
+        self.tell(format_args!("node {node} stops: {reason}"));
+        self.crash(node);
+        self.restart_later(node);
+    }
+
+    /// The first part of what `node` is writing becomes durable, and it does not learn of it.
+    pub(super) fn write_in_part(&mut self, node: NodeId) {
+        let part = self.generator.random_range(0..1_000);
+        let life = self.life_of(node);
+        let written = self.server(life).map_or(0, |server| server.write_in_part(part));
+        self.tell(format_args!("node {node} has written {written} of its batches"));
+    }
+
+    /// A bit of a snapshot file flips. Only so many nodes are damaged that the others are a majority.
+    pub(super) fn flip_some_bit(&mut self) -> bool {
+        let damaged = self.damaged.len() as u64;
+        let node = self.some_node();
+        if (damaged + 1) * 2 >= self.scenario.nodes && !self.damaged.contains(&node) {
+            return false;
+        }
+        let bit = self.generator.random();
+        self.flip_bit(node, bit)
+    }
+
+    /// Flips a bit in the snapshot file of `node`, if it has one. `bit` is taken modulo the file's length.
+    pub(crate) fn flip_bit(&mut self, node: NodeId, bit: u64) -> bool {
+        let Some(machine) = self.machines.get(&node) else {
+            return false;
+        };
+        let Some(snapshot) = machine.durable().map(|durable| durable.snapshot.clone()) else {
+            return false;
+        };
+        if snapshot.last_included_index == LogIndex::ZERO {
+            return false;
+        }
+        let flipped = machine
+            .disk
+            .snapshots()
+            .flip_bit(&snapshot, bit % (snapshot.size_bytes * 8));
+        if flipped {
+            self.damaged.insert(node);
+            self.tell(format_args!(
+                "a bit flips in the snapshot of node {node} at {}",
+                snapshot.last_included_index
+            ));
+        }
+        flipped
+    }
+
+    /// A node refused to start. That is right if its disk is damaged, and wrong if not.
+    pub(super) fn refused(&mut self, node: NodeId, reason: String) -> Result<(), Violation> {
+        if !self.damaged.contains(&node) {
+            return Err(Violation::new(
+                "recovery",
+                format!("node {node} does not start: {reason}"),
+            ));
+        }
+        self.tell(format_args!("node {node} refuses to start: {reason}"));
+        if let Some(machine) = self.machines.get_mut(&node) {
+            machine.refused = Some(reason);
+        }
+        self.totals.refusals += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What the clients saw could have come from one copy of the data, asked one thing at a time.
+//!
+//! Judged at the end of a run, by [the checker](crate::linearizability).
+
+use std::time::Duration;
+
+use super::Violation;
+use crate::history::{History, Operation, Outcome, Request, Response};
+use crate::linearizability::{self as checker, Action, Limits, Verdict};
+
+const NAME: &str = "linearizability";
+/// More than any run needs. What decides is a number and not the clock, so that a seed is judged the same on any
+/// machine.
+const LIMITS: Limits = Limits {
+    time: Duration::from_secs(3_600),
+    configurations: 20_000_000,
+};
+
+/// Checks all that the clients did.
+pub(crate) fn check(history: &History) -> Result<(), Violation> {
+    let operations: Vec<checker::Operation> = history.operations().iter().map(translate).collect();
+    let history =
+        checker::History::new(operations).map_err(|error| Violation::new(NAME, error.to_string()))?;
+    match checker::check(&history, LIMITS).verdict {
+        Verdict::Linearizable => Ok(()),
+        Verdict::Undecided { why } => Err(Violation::new(NAME, why)),
+        Verdict::Violation(violation) => {
+            let operation = history.operations().get(violation.operation);
+            let what = format!("nothing explains what client {} was told", describe(operation));
+            Err(Violation::new(NAME, what))
+        }
+    }
+}
+
+fn describe(operation: Option<&checker::Operation>) -> String {
+    operation.map_or_else(String::new, |operation| {
+        format!(
+            "{}: {:?} to {:?}",
+            operation.client, operation.outcome, operation.action
+        )
+    })
+}
+
+fn translate(operation: &Operation) -> checker::Operation {
+    let action = match operation.request.clone() {
+        Request::Put { key, value } => Action::Put { key, value },
+        Request::Append { key, value } => Action::Append { key, value },
+        Request::Delete { key } => Action::Delete { key },
+        Request::Get { key, .. } => Action::Get { key },
+        Request::Scan { from, to } => Action::Scan { from, to: Some(to) },
+    };
+    let outcome = match operation.outcome.clone() {
+        Outcome::Unknown => checker::Outcome::Unknown,
+        Outcome::Failed => checker::Outcome::Failed,
+        Outcome::Done(Response::Stored) => checker::Outcome::Done,
+        Outcome::Done(Response::Deleted { existed }) => checker::Outcome::Deleted { existed },
+        Outcome::Done(Response::Value(value)) => checker::Outcome::Value(value),
+        Outcome::Done(Response::Items(items)) => checker::Outcome::Page { items, more: false },
+    };
+    checker::Operation {
+        client: operation.client,
+        action,
+        start_us: operation.start,
+        end_us: operation.end.unwrap_or(u64::MAX),
+        outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::check;
+    use crate::history::{History, Outcome, Request, Response};
+
+    fn history(read: &'static str) -> History {
+        let mut history = History::default();
+        let key = Bytes::from("k");
+        let put = |value: &'static str| Request::Put {
+            key: Bytes::from("k"),
+            value: Bytes::from(value),
+        };
+        for value in ["1", "2"] {
+            let id = history.begin(1, put(value));
+            history.end(id, 0, Outcome::Done(Response::Stored));
+        }
+        // Nobody knows whether this one took effect, or when.
+        let unknown = history.begin(2, put("3"));
+        history.end(unknown, 0, Outcome::Unknown);
+        let get = history.begin(
+            3,
+            Request::Get {
+                key,
+                through_log: false,
+            },
+        );
+        history.end(get, 0, Outcome::Done(Response::Value(Some(Bytes::from(read)))));
+        history
+    }
+
+    #[test]
+    fn a_stale_read_is_caught_and_one_of_an_unknown_write_is_not() {
+        assert!(check(&history("2")).is_ok());
+        assert!(check(&history("3")).is_ok());
+        assert!(check(&history("1")).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! A checker of linearizability: could one copy of the data, asked one thing at a time, have given these answers?
+//!
+//! A [`History`] holds what clients asked, when, and what they were told. It is linearizable if each operation
+//! can be given a point in time between its start and its end such that, done in the order of these points on
+//! one map, every operation gets the answer that it got. An operation of unknown outcome may have its point at
+//! any time after its start, or none; one that failed has none.
+//!
+//! ```
+//! use sim::linearizability::{Action, History, Limits, Operation, Outcome, Verdict, check};
+//!
+//! let put = Action::Put { key: "k".into(), value: "1".into() };
+//! let get = Action::Get { key: "k".into() };
+//! let history = History::new(vec![
+//!     Operation { client: 1, action: put, start_us: 0, end_us: 10, outcome: Outcome::Done },
+//!     // It began after the put was acknowledged, and did not see it.
+//!     Operation { client: 2, action: get, start_us: 20, end_us: 30, outcome: Outcome::Value(None) },
+//! ])?;
+//! assert!(matches!(check(&history, Limits::default()).verdict, Verdict::Violation(_)));
+//! # Ok::<(), sim::linearizability::HistoryError>(())
+//! ```
+//!
+//! # How it works
+//!
+//! It is the search of Wing and Gong with the memory of configurations that Lowe added, run over the events in
+//! the order of time, so that nothing is recursive. A configuration of a key is what its value may be now and
+//! which of the open operations have taken effect to make it so. When an operation ends, every configuration in
+//! which it has not taken effect is led on: open writes take effect, in every order that makes a difference,
+//! until this one has. A configuration that can do nothing that another cannot do as well is dropped. If none
+//! is left, the operation that just ended is the one that cannot be explained.
+//!
+//! Keys are searched each by itself, as linearizability is local. A page of a scan reads many keys at one point
+//! in time. It joins the keys that it covers, and yet their configurations are not multiplied: between scans
+//! they have nothing to do with each other. A *world* has a set of configurations for each key, and says which
+//! scans have taken effect. A scan takes effect in a world by leaving, for each key, the configurations that
+//! hold what it read; where that loses something, the world before it is kept beside it. Worlds that have become
+//! the same again are one. With few scans, there are few worlds.
+//!
+//! # What it does not do
+//!
+//! It checks nothing that no operation observed: writes alone are always linearizable. It does not look at the
+//! order of one client's operations beyond their times. The time limit counts as a failure to prove:
+//! [`Verdict::Undecided`].
+
+mod bits;
+mod configurations;
+mod file;
+mod history;
+mod limits;
+mod needs;
+mod page;
+mod partition;
+mod register;
+mod text;
+mod values;
+mod window;
+mod worlds;
+
+pub use file::{FileError, read, to_json, write};
+pub use history::{Action, History, HistoryError, Operation, Outcome};
+pub use limits::Limits;
+pub use page::to_html;
+pub use text::{describe, to_text};
+pub use window::{Shown, Window, explain};
+
+use limits::{Budget, Exhausted};
+use partition::Part;
+
+/// What a check found, and how much work it was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The finding.
+    pub verdict: Verdict,
+    /// Parts of the history that were searched each by itself.
+    pub parts: usize,
+    /// Configurations that were looked at.
+    pub configurations: u64,
+}
+
+/// Whether a history is linearizable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Linearizable,
+    /// It is not.
+    Violation(Violation),
+    /// A limit was reached first.
+    Undecided {
+        /// Which limit, and what to do.
+        why: String,
+    },
+}
+
+/// Where a history stops being linearizable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// The place in the history of the operation that cannot be explained, given all that ended before it.
+    pub operation: usize,
+}
+
+/// Checks a whole history. The same history and number of configurations always give the same report; only
+/// [`Limits::time`] depends on the machine.
+///
+/// Of several violations, the one that ended first is reported.
+#[must_use]
+pub fn check(history: &History, limits: Limits) -> Report {
+    let mut budget = Budget::new(limits);
+    let parts = partition::parts(history);
+    let found = search_all(&parts, history, &mut budget);
+    let verdict = match found {
+        Ok(None) => Verdict::Linearizable,
+        Ok(Some(operation)) => Verdict::Violation(Violation { operation }),
+        Err(exhausted) => Verdict::Undecided {
+            why: exhausted.to_string(),
+        },
+    };
+    Report {
+        verdict,
+        parts: parts.len(),
+        configurations: budget.spent(),
+    }
+}
+
+/// The operation that breaks the history, if one does.
+fn search_all(parts: &[Part], history: &History, budget: &mut Budget) -> Result<Option<usize>, Exhausted> {
+    let mut first: Option<usize> = None;
+    let end = |operation: usize| (history.operations()[operation].end_us, operation);
+    for part in parts {
+        if let Some(found) = part.search(budget)?
+            && first.is_none_or(|first| end(found) < end(first))
+        {
+            first = Some(found);
+        }
+    }
+    Ok(first)
+}

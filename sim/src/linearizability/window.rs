@@ -1,0 +1,227 @@
+//! The smallest part of a history that shows that it is not linearizable.
+//!
+//! What is shown must follow from what was recorded. Leaving a read out is always allowed. Leaving a write out is
+//! not, as it may be the one that explains an answer; but it may be taken for one of unknown outcome, which is
+//! to know less. So reads are left out and writes taken for unknown as long as no explanation turns up. Of the
+//! writes that are then unknown, those stay whose values were read, so that one sees where they came from.
+
+use bytes::Bytes;
+
+use super::history::{Action, History, Operation, Outcome};
+use super::limits::Limits;
+use super::{Verdict, Violation, check};
+
+/// So many smaller histories are tried.
+const MOST_TRIES: usize = 3_000;
+/// A smaller history that takes more configurations is no simpler.
+const MOST_CONFIGURATIONS: u64 = 5_000_000;
+/// Of the writes that only tell where a value came from, so many are shown.
+const MOST_ORIGINS: usize = 8;
+
+/// An operation in a window.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// As it was recorded.
+    pub operation: Operation,
+    /// Its place in the history.
+    pub place: usize,
+    /// It is needed to see the violation; otherwise it only tells where a value came from.
+    pub is_needed: bool,
+}
+
+/// A part of a history that cannot be explained whatever else happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Its operations, by their starts.
+    pub operations: Vec<Shown>,
+    /// The place in the history of the operation that cannot be explained.
+    pub offending: usize,
+    /// How many operations the whole history has.
+    pub out_of: usize,
+}
+
+/// Finds a small window that shows a violation. The same violation always gives the same window.
+#[must_use]
+pub fn explain(history: &History, violation: &Violation) -> Window {
+    let mut shrinking = Shrinking::new(history, violation.operation);
+    shrinking.run();
+    shrinking.window()
+}
+
+/// What of an operation is held on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    /// All that was recorded.
+    Whole,
+    /// That it may have taken effect at some time.
+    Unknown,
+    /// Nothing.
+    Not,
+}
+
+struct Shrinking<'a> {
+    history: &'a History,
+    offending: usize,
+    held: Vec<Held>,
+    tries: usize,
+}
+
+impl<'a> Shrinking<'a> {
+    fn new(history: &'a History, offending: usize) -> Self {
+        let operations = history.operations();
+        let until_us = operations[offending].end_us;
+        let hold = |(place, operation): (usize, &Operation)| {
+            let is_later = operation.start_us > until_us;
+            if is_later || operation.outcome == Outcome::Failed {
+                Held::Not
+            } else if place != offending && (operation.end_us > until_us || !operation.is_certain()) {
+                weaker(operation)
+            } else {
+                Held::Whole
+            }
+        };
+        Self {
+            history,
+            offending,
+            held: operations.iter().enumerate().map(hold).collect(),
+            tries: 0,
+        }
+    }
+
+    /// Holds on to less and less, in ever smaller pieces.
+    fn run(&mut self) {
+        self.keep_to_keys();
+        let mut size = self.candidates().len().div_ceil(2);
+        while size > 0 {
+            let mut progress = false;
+            for piece in self.candidates().chunks(size) {
+                progress |= self.try_without(piece);
+            }
+            if !progress || size > 1 {
+                size /= 2;
+            }
+        }
+    }
+
+    /// The operations of which less could be held on to. The latest are given up last.
+    fn candidates(&self) -> Vec<usize> {
+        (0..self.held.len())
+            .filter(|&place| place != self.offending && self.held[place] == Held::Whole)
+            .collect()
+    }
+
+    /// Tries the keys of the offending operation alone.
+    fn keep_to_keys(&mut self) {
+        let operations = self.history.operations();
+        let Some(key) = operations[self.offending].action.key() else {
+            return;
+        };
+        let is_other = |place: &usize| operations[*place].action.key() != Some(key);
+        let others: Vec<usize> = self.candidates().into_iter().filter(is_other).collect();
+        if self.try_without(&others) {
+            for place in (0..self.held.len()).filter(is_other) {
+                self.held[place] = Held::Not;
+            }
+        }
+    }
+
+    fn try_without(&mut self, places: &[usize]) -> bool {
+        let before = self.held.clone();
+        for &place in places {
+            self.held[place] = weaker(&self.history.operations()[place]);
+        }
+        let is_enough = self.tries < MOST_TRIES && self.is_violated();
+        if !is_enough {
+            self.held = before;
+        }
+        self.tries += 1;
+        is_enough
+    }
+
+    fn is_violated(&self) -> bool {
+        let limits = Limits {
+            configurations: MOST_CONFIGURATIONS,
+            ..Limits::default()
+        };
+        let kept = self.history.operations().iter().zip(&self.held);
+        let operations = kept.filter_map(|(operation, held)| {
+            let mut operation = operation.clone();
+            match held {
+                Held::Not => return None,
+                Held::Unknown => operation.outcome = Outcome::Unknown,
+                Held::Whole => {}
+            }
+            Some(operation)
+        });
+        let smaller = History::with_initial(self.history.initial().clone(), operations.collect());
+        smaller.is_ok_and(|smaller| matches!(check(&smaller, limits).verdict, Verdict::Violation(_)))
+    }
+
+    fn window(&self) -> Window {
+        let shown = |place: usize, is_needed| Shown {
+            operation: self.history.operations()[place].clone(),
+            place,
+            is_needed,
+        };
+        let needed = (0..self.held.len()).filter(|&place| self.held[place] == Held::Whole);
+        let mut operations: Vec<Shown> = needed.map(|place| shown(place, true)).collect();
+        operations.extend(
+            self.origins(&operations)
+                .into_iter()
+                .map(|place| shown(place, false)),
+        );
+        operations.sort_by_key(|shown| (shown.operation.start_us, shown.place));
+        Window {
+            operations,
+            offending: self.offending,
+            out_of: self.history.operations().len(),
+        }
+    }
+
+    /// The writes that can have led to what the needed operations read, the latest ones if there are many.
+    fn origins(&self, needed: &[Shown]) -> Vec<usize> {
+        let operations = self.history.operations();
+        let read: Vec<(&Bytes, &Bytes)> = needed
+            .iter()
+            .flat_map(|shown| read_by(&shown.operation))
+            .collect();
+        let is_origin = |place: &usize| {
+            let key = operations[*place].action.key();
+            match &operations[*place].action {
+                Action::Put { value, .. } => read
+                    .iter()
+                    .any(|(name, read)| Some(*name) == key && read.starts_with(value)),
+                Action::Append { value, .. } => read.iter().any(|(name, read)| {
+                    Some(*name) == key
+                        && !value.is_empty()
+                        && read.windows(value.len()).any(|part| part == value)
+                }),
+                _ => false,
+            }
+        };
+        let weak = (0..self.held.len()).filter(|&place| self.held[place] == Held::Unknown);
+        let mut origins: Vec<usize> = weak.filter(is_origin).collect();
+        origins.sort_by_key(|&place| operations[place].start_us);
+        origins.split_off(origins.len().saturating_sub(MOST_ORIGINS))
+    }
+}
+
+/// To hold on to as little as is allowed.
+fn weaker(operation: &Operation) -> Held {
+    if operation.action.is_write() && operation.outcome != (Outcome::Deleted { existed: false }) {
+        Held::Unknown
+    } else {
+        Held::Not
+    }
+}
+
+/// Keys and values that an operation read.
+fn read_by(operation: &Operation) -> Vec<(&Bytes, &Bytes)> {
+    match (&operation.action, &operation.outcome) {
+        (Action::Get { key }, Outcome::Value(Some(value))) => vec![(key, value)],
+        (Action::Scan { .. }, Outcome::Page { items, .. }) => {
+            items.iter().map(|(key, value)| (key, value)).collect()
+        }
+        _ => Vec::new(),
+    }
+}

@@ -1,0 +1,59 @@
+//! A node's place: its disk, its clock and what ails it outlive the server that runs there.
+
+use raft_core::{NodeId, Restored};
+use storage::MemoryDisk;
+
+use crate::clock::Micros;
+use crate::scenario::ELECTION_TICK;
+use crate::server::Server;
+use crate::simulation::Event;
+
+/// One life of a node, from a start to a crash. What was meant for an earlier one is void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Life {
+    pub(crate) node: NodeId,
+    pub(crate) incarnation: u64,
+}
+
+/// The machine of one node.
+pub(crate) struct Machine {
+    pub(crate) disk: MemoryDisk,
+    pub(crate) server: Option<Server>,
+    pub(crate) incarnation: u64,
+    /// How long a tick takes by this clock, in hundredths of what it should.
+    pub(crate) clock_percent: u64,
+    pub(crate) has_slow_disk: bool,
+    /// Until then the disk does nothing.
+    pub(crate) disk_stalls_until: Micros,
+    pub(crate) applies_slowly: bool,
+    /// What waits until the paused node goes on.
+    pub(crate) paused: Option<Vec<Event>>,
+    /// Why the node does not start any more: its disk is damaged, and it said so.
+    pub(crate) refused: Option<String>,
+}
+
+impl Machine {
+    pub(crate) fn new(clock_percent: u64) -> Self {
+        Self {
+            disk: MemoryDisk::new(),
+            server: None,
+            incarnation: 0,
+            clock_percent,
+            has_slow_disk: false,
+            disk_stalls_until: 0,
+            applies_slowly: false,
+            paused: None,
+            refused: None,
+        }
+    }
+
+    /// One unit of the election clock.
+    pub(crate) fn tick(&self) -> Micros {
+        ELECTION_TICK * self.clock_percent / 100
+    }
+
+    /// What is on stable storage, if the node runs.
+    pub(crate) fn durable(&self) -> Option<&Restored> {
+        self.server.as_ref().map(Server::durable)
+    }
+}

@@ -1,0 +1,168 @@
+//! Histories in files, and the windows that are shown of bad ones.
+
+use sim::linearizability::{
+    Action, FileError, History, Limits, Outcome, Verdict, Window, check, explain, read, to_html, to_text,
+    write,
+};
+
+use crate::build::{At, WithOutcome as _, history};
+use crate::generate::{self, Shape};
+use rand::SeedableRng as _;
+use rand_pcg::Pcg64Mcg;
+
+fn parse(text: &str) -> Result<History, FileError> {
+    read(text.as_bytes())
+}
+
+#[test]
+fn a_history_that_is_written_is_read_the_same() {
+    let shape = Shape {
+        keys: 5,
+        clients: 4,
+        operations: 300,
+        unknown_per_mille: 50,
+        scans_per_mille: 100,
+        different_values: 100,
+    };
+    let mut operations = generate::history(&mut Pcg64Mcg::seed_from_u64(7), shape);
+    let binary = bytes::Bytes::from_static(&[0xff, 0, b'x']);
+    let mut odd = At(9, 1, 2).put("k", "v");
+    odd.action = Action::Put {
+        key: binary.clone(),
+        value: binary.clone(),
+    };
+    operations.push(odd);
+    let mut deleted = At(9, 3, 4).delete("k", true);
+    deleted.outcome = Outcome::Done;
+    operations.push(deleted);
+    let history = History::with_initial([(binary.clone(), binary)].into(), operations).unwrap();
+    let mut file = Vec::new();
+    write(&history, &mut file).unwrap();
+    assert_eq!(read(&file[..]).unwrap(), history);
+}
+
+#[test]
+fn a_wrong_line_is_told_with_its_number_and_what_is_wrong() {
+    let good = r#"{"client":1,"op":"get","key":"k","start_us":1,"end_us":2,"outcome":"ok","value":null}"#;
+    assert_eq!(parse(&format!("\n{good}\n")).unwrap().operations().len(), 1);
+    for (from, to, expected) in [
+        (r#""client":1,"#, "", "`client` is missing"),
+        (r#","value":null"#, "", "`value` is missing"),
+        (r#""op":"get""#, r#""op":"peek""#, "`op` is \"peek\""),
+        (r#""ok""#, r#""fine""#, "`outcome` is \"fine\""),
+        (
+            r#""end_us":2"#,
+            r#""end_us":-2"#,
+            "`end_us` must be a whole number",
+        ),
+        (r#""value":null"#, r#""value":1"#, "`value` must be text"),
+        (
+            r#""value":null"#,
+            r#""value_base64":"?""#,
+            "`value_base64` is no base64",
+        ),
+        (
+            r#""value":null"#,
+            r#""value":null,"colour":1"#,
+            "`colour` is not expected",
+        ),
+        ("}", "", "it is no JSON"),
+    ] {
+        let error = parse(&format!("{good}\n{}\n", good.replace(from, to)))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("line 2 of the history: ") && error.contains(expected),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn operations_that_make_no_sense_are_refused() {
+    for (line, expected) in [
+        (
+            r#"{"client":1,"op":"put","key":"k","value":"v","start_us":3,"end_us":2,"outcome":"ok"}"#,
+            "ended before it started",
+        ),
+        (
+            r#"{"client":1,"op":"scan","from":"a","to":"c","start_us":1,"end_us":2,"outcome":"ok","items":[{"key":"d","value":""}]}"#,
+            "not in order or not in the range",
+        ),
+    ] {
+        let error = parse(line).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+/// The window of a history that is not linearizable.
+fn window(history: &History) -> Window {
+    match check(history, Limits::default()).verdict {
+        Verdict::Violation(violation) => explain(history, &violation),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn places(window: &Window) -> Vec<usize> {
+    window.operations.iter().map(|shown| shown.place).collect()
+}
+
+#[test]
+fn the_window_of_a_stale_read_is_the_read_and_the_two_writes() {
+    let mut operations = Vec::new();
+    for number in 0..50 {
+        let at = number * 100;
+        operations.push(At(1, at, at + 10).put("k", &format!("v{number}")));
+        operations.push(At(2, at + 20, at + 30).get("k", Some(&format!("v{number}"))));
+        operations.push(At(3, at + 40, at + 50).append("other", "x"));
+    }
+    operations.push(At(4, 6_000, 6_010).get("k", Some("v3")));
+    let window = window(&history(operations));
+    assert_eq!(window.offending, 150);
+    let shown = places(&window);
+    assert!(shown.contains(&150) && shown.contains(&9), "{shown:?}");
+    assert!(shown.len() <= 4, "{shown:?}");
+}
+
+#[test]
+fn the_window_of_a_lost_append_has_the_append_and_the_read() {
+    let mut operations = Vec::new();
+    for number in 0..40 {
+        let at = number * 100;
+        operations.push(At(number % 3, at, at + 10).append("k", &format!("{number};")));
+    }
+    let read: String = (0..40)
+        .filter(|number| *number != 20)
+        .map(|number| format!("{number};"))
+        .collect();
+    operations.push(At(4, 6_000, 6_010).get("k", Some(&read)));
+    let window = window(&history(operations));
+    let needed: Vec<usize> = window
+        .operations
+        .iter()
+        .filter(|shown| shown.is_needed)
+        .map(|shown| shown.place)
+        .collect();
+    assert_eq!(needed, [20, 40]);
+    assert!(window.operations.len() <= 12);
+}
+
+#[test]
+fn a_window_is_told_as_text_and_as_a_page() {
+    let mut operations = vec![
+        At(1, 0, 10).put("<k>", "1"),
+        At(2, 12, 15).put("<k>", "3").unknown(),
+        At(1, 20, 30).put("<k>", "2"),
+        At(3, 40, 50).get("<k>", Some("1")),
+    ];
+    let text = to_text(&window(&history(operations.clone())));
+    assert!(text.contains("! client 3"), "{text}");
+    assert!(text.contains(r#"get "<k>" -> "1""#), "{text}");
+    assert!(text.contains("smallest window: 3 of 4"), "{text}");
+    operations.push(At(3, 40, 50).get("other", None));
+    let page = to_html(&window(&history(operations)));
+    assert!(page.contains("class=\"offending\""), "{page}");
+    assert!(page.contains("&lt;k&gt;") && !page.contains("<k>"), "{page}");
+    assert!(!page.contains("<script") && !page.contains("http"), "{page}");
+    assert_eq!(page.matches("<rect").count(), 3);
+}

@@ -1,0 +1,91 @@
+//! The checker is fast enough, and stops when it is told to.
+
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng as _;
+use rand_pcg::Pcg64Mcg;
+use sim::linearizability::{Limits, Report, Verdict, check};
+
+use crate::build::history;
+use crate::generate::{self, Shape};
+
+fn run(keys: usize, operations: usize, scans_per_mille: u32, limits: Limits) -> Report {
+    let shape = Shape {
+        keys,
+        clients: 8,
+        operations,
+        unknown_per_mille: 10,
+        scans_per_mille,
+        different_values: u64::MAX,
+    };
+    let history = history(generate::history(&mut Pcg64Mcg::seed_from_u64(1), shape));
+    check(&history, limits)
+}
+
+#[test]
+fn a_busy_key_takes_few_configurations() {
+    let report = run(1, 1_000, 0, Limits::default());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(report.configurations < 2_000_000, "{report:?}");
+}
+
+#[test]
+fn few_scans_of_many_keys_take_few_configurations() {
+    let report = run(50, 5_000, 10, Limits::default());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(report.configurations < 2_000_000, "{report:?}");
+}
+
+#[test]
+fn a_limit_is_kept_and_told() {
+    let limits = Limits {
+        configurations: 100,
+        ..Limits::default()
+    };
+    assert!(matches!(
+        run(1, 1_000, 0, limits).verdict,
+        Verdict::Undecided { .. }
+    ));
+    let limits = Limits {
+        time: Duration::ZERO,
+        ..Limits::default()
+    };
+    assert!(matches!(
+        run(1, 1_000, 0, limits).verdict,
+        Verdict::Undecided { .. }
+    ));
+}
+
+/// Eight clients on each key at once: the hardest way to have so many operations.
+#[test]
+#[ignore = "takes a release build: cargo test --release -p sim --test linearizability -- --ignored --nocapture"]
+fn a_hundred_busy_keys_with_a_thousand_operations_each_take_less_than_two_seconds() {
+    let mut operations = Vec::new();
+    for number in 0..100 {
+        let shape = Shape {
+            keys: 1,
+            clients: 8,
+            operations: 1_000,
+            unknown_per_mille: 10,
+            scans_per_mille: 0,
+            different_values: u64::MAX,
+        };
+        let of_one_key = generate::history(&mut Pcg64Mcg::seed_from_u64(number), shape);
+        operations.extend(
+            of_one_key
+                .into_iter()
+                .map(|operation| generate::with_key(operation, number)),
+        );
+    }
+    let history = history(operations);
+    let started = Instant::now();
+    let report = check(&history, Limits::default());
+    println!("{report:?} in {:?}", started.elapsed());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(started.elapsed() < Duration::from_secs(2));
+    let started = Instant::now();
+    let report = run(100, 100_000, 1, Limits::default());
+    println!("with scans: {report:?} in {:?}", started.elapsed());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert!(started.elapsed() < Duration::from_secs(2));
+}

@@ -1,0 +1,87 @@
+//! Cases 8 and 9: reads that must not be stale.
+
+use sim::cluster::{Ending, cluster};
+
+/// Case 8: A leader just elected cannot commit its no-op, as what it sends gets nowhere. It answers no read until it can.
+#[test]
+fn s08_a_new_leader_serves_no_read_before_its_no_op_is_committed() {
+    let mut cluster = cluster(3).start();
+    let first = cluster.expect_leader();
+    cluster.put("k", "old");
+    // Disks of the followers stall as soon as they have voted: no entry can be committed.
+    let others = cluster.others(&[first]);
+    cluster.crash(first);
+    let mut leading = Vec::new();
+    while leading.is_empty() {
+        cluster.run_ms(1);
+        leading = cluster.leaders();
+    }
+    let leader = leading[0];
+    for node in others {
+        cluster.stall_disk_ms(node, 250);
+    }
+    let reader = cluster.client_of(leader);
+    cluster.begin_get(reader, "k").run_ms(200);
+    assert_eq!(cluster.ending(reader), Ending::Open);
+    assert_eq!(cluster.await_ending(reader), Ending::Done(Some("old".to_owned())));
+    cluster.restart(first).expect_agreement().expect_linearizable();
+}
+
+/// Case 8: Reads are asked again and again beside late answers to heartbeats, while leaders change.
+#[test]
+fn s08_a_read_retried_beside_late_heartbeat_answers_is_not_stale() {
+    let mut cluster = cluster(3).unreliable().clients(4).keys(1).start();
+    for _ in 0..5 {
+        let leader = cluster.expect_leader();
+        cluster.run_ms(300).cut_off(leader);
+        cluster.expect_new_leader(leader);
+        cluster.run_ms(300).reconnect_all();
+    }
+    cluster.network_heals().expect_agreement().expect_linearizable();
+}
+
+/// Case 9: A leader that was cut off, and does not know it yet, is asked. So is one that was paused and wakes up.
+#[test]
+fn s09_a_deposed_leader_serves_no_linearizable_read() {
+    for paused in [false, true] {
+        let mut cluster = cluster(3).start();
+        let old = cluster.expect_leader();
+        cluster.put("k", "old");
+        let reader = cluster.client_of(old);
+        if paused {
+            cluster.pause(old);
+        } else {
+            cluster.cut_off(old);
+        }
+        cluster.begin_get(reader, "k");
+        let new = cluster.expect_new_leader(old);
+        cluster.put("k", "new");
+        // The old leader goes on, still cut off from the others: nothing may answer the read.
+        cluster.cut_off(old).resume(old).run_ms(2_000);
+        assert_eq!(cluster.ending(reader), Ending::Open, "paused: {paused}");
+        cluster.reconnect_all().run_ms(1_000);
+        assert_eq!(cluster.leader(), Some(new));
+        cluster.await_leadership_of(old);
+        assert_eq!(cluster.await_ending(reader), Ending::Done(Some("new".to_owned())));
+        cluster.expect_linearizable();
+    }
+}
+
+/// Case 9: The same with clocks that run fast and slow: no read depends on a clock.
+#[test]
+fn s09_clocks_that_run_apart_make_no_read_stale() {
+    let mut cluster = cluster(5).clients(4).keys(1).start();
+    for (node, percent) in cluster.nodes().into_iter().zip([40, 70, 100, 160, 250]) {
+        cluster.set_clock(node, percent);
+    }
+    for _ in 0..4 {
+        cluster.run_ms(1_000);
+        if let Some(leader) = cluster.leader() {
+            cluster.cut_off(leader).run_ms(1_500).reconnect_all();
+        }
+    }
+    for node in cluster.nodes() {
+        cluster.set_clock(node, 100);
+    }
+    cluster.expect_agreement().expect_linearizable();
+}

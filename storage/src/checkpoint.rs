@@ -1,0 +1,273 @@
+//! The thread that owns sled once a store is open.
+//!
+//! sled can be slow, and after a failed write of its own (0.34.7) it can wait for ever. So nobody else calls
+//! it, and whoever needs something of it waits no longer than a bound: a store on a dead disk fails, with an
+//! error that says so, and never hangs.
+//!
+//! # A checkpoint, and what a crash after each step leaves
+//!
+//! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
+//!    flushed. *Some of them are in sled. The root is the old one, so the file is replayed from the start.*
+//! 2. `fdatasync` of sled's data file. *As after 1.*
+//! 3. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 4.*
+//! 4. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
+//!    it.*
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::directory::DataDir;
+use crate::durability::DurableTree;
+use crate::error::StorageError;
+use crate::hard_state::{Identity, ROOT_KEY};
+use crate::journal::FullFile;
+use crate::overlay::{Overlay, View};
+use crate::panics;
+use crate::restore::{self, Loaded};
+
+/// About how much goes into one batch of sled.
+const SLED_BATCH_BYTES: usize = 1024 * 1024;
+
+/// How long to wait for the whole store to be read again.
+const LOAD_WAIT: Duration = Duration::from_secs(600);
+
+/// How long a closing store waits for the thread.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+type Reply<T> = Sender<Result<T, StorageError>>;
+
+enum Job {
+    /// Carry a layer into sled; answers with the length that the journal file has then.
+    Checkpoint(Arc<Overlay>, FullFile, Reply<u64>),
+    Get(Vec<u8>, Reply<Option<Vec<u8>>>),
+    Load(Vec<Arc<Overlay>>, Identity, Reply<Loaded>),
+}
+
+/// A handle on the thread.
+pub(crate) struct Checkpointer {
+    /// `None` once the store is being closed.
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    /// The checkpoint that has begun and not ended.
+    running: Option<Receiver<Result<u64, StorageError>>>,
+    closing: Arc<AtomicBool>,
+    path: PathBuf,
+    wait: Duration,
+    close_wait: Duration,
+}
+
+impl fmt::Debug for Checkpointer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpointer")
+            .field("path", &self.path)
+            .field("running", &self.running.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Checkpointer {
+    /// Starts the thread, which keeps `dir` locked until it has closed sled. No wait for a checkpoint or a
+    /// record takes longer than `wait`.
+    pub(crate) fn start(tree: DurableTree, dir: Arc<DataDir>, wait: Duration) -> Result<Self, StorageError> {
+        let path = tree.path().to_path_buf();
+        let (jobs, queue) = mpsc::channel();
+        let closing = Arc::new(AtomicBool::new(false));
+        let worker = Worker {
+            tree,
+            closing: Arc::clone(&closing),
+            _dir: dir,
+        };
+        let thread = thread::Builder::new()
+            .name("storage-checkpoint".to_owned())
+            .spawn(move || worker.run(&queue))
+            .map_err(StorageError::while_trying("start a thread for", &path))?;
+        Ok(Self {
+            jobs: Some(jobs),
+            thread: Some(thread),
+            running: None,
+            closing,
+            path,
+            wait,
+            close_wait: CLOSE_WAIT.min(wait),
+        })
+    }
+
+    /// sled's data file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins to carry `layer`, the changes of `file`, into sled. The one before must have been
+    /// [awaited](Self::wait).
+    pub(crate) fn begin(&mut self, layer: Arc<Overlay>, file: FullFile) -> Result<(), StorageError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Job::Checkpoint(layer, file, reply))?;
+        self.running = Some(answer);
+        Ok(())
+    }
+
+    /// Whether the running checkpoint has ended, without waiting for it: the length of the journal file then.
+    pub(crate) fn poll(&mut self) -> Result<Option<u64>, StorageError> {
+        let Some(running) = &self.running else {
+            return Ok(None);
+        };
+        let ended = match running.try_recv() {
+            Err(TryRecvError::Empty) => return Ok(None),
+            Err(TryRecvError::Disconnected) => Err(self.gone()),
+            Ok(ended) => ended,
+        };
+        self.running = None;
+        ended.map(Some)
+    }
+
+    /// Waits until the running checkpoint has ended, if there is one.
+    pub(crate) fn wait(&mut self) -> Result<Option<u64>, StorageError> {
+        match self.running.take() {
+            None => Ok(None),
+            Some(running) => self.receive(&running, self.wait).map(Some),
+        }
+    }
+
+    /// Reads one record of sled.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Job::Get(key.to_vec(), reply))?;
+        self.receive(&answer, self.wait)
+    }
+
+    /// Reads and verifies sled under `layers`, the oldest first.
+    pub(crate) fn load(
+        &self,
+        layers: Vec<Arc<Overlay>>,
+        identity: &Identity,
+    ) -> Result<Loaded, StorageError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Job::Load(layers, identity.clone(), reply))?;
+        self.receive(&answer, LOAD_WAIT)
+    }
+
+    fn send(&self, job: Job) -> Result<(), StorageError> {
+        match &self.jobs {
+            Some(jobs) if jobs.send(job).is_ok() => Ok(()),
+            _ => Err(self.gone()),
+        }
+    }
+
+    fn receive<T>(
+        &self,
+        answer: &Receiver<Result<T, StorageError>>,
+        wait: Duration,
+    ) -> Result<T, StorageError> {
+        match answer.recv_timeout(wait) {
+            Ok(answer) => answer,
+            Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
+            Err(RecvTimeoutError::Timeout) => Err(StorageError::NoAnswer {
+                path: self.path.clone(),
+                waited: wait,
+            }),
+        }
+    }
+
+    fn gone(&self) -> StorageError {
+        StorageError::WriteFailed {
+            path: self.path.clone(),
+            cause: "the thread that writes the database has ended".to_owned(),
+        }
+    }
+}
+
+impl Drop for Checkpointer {
+    /// Waits for the thread to close sled, but not for ever: a thread that hangs in sled is left behind, with
+    /// the lock on the directory.
+    fn drop(&mut self) {
+        self.closing.store(true, Ordering::Relaxed);
+        self.jobs = None;
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        let (reply, answer) = mpsc::channel();
+        let joined = thread::Builder::new().spawn(move || {
+            // A panic of the thread was told as the failure of its job.
+            let _ = thread.join();
+            let _ = reply.send(());
+        });
+        if joined.is_err() || answer.recv_timeout(self.close_wait) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!(path = %self.path.display(), "the database does not answer and was not closed");
+        }
+    }
+}
+
+/// What runs on the thread.
+struct Worker {
+    tree: DurableTree,
+    closing: Arc<AtomicBool>,
+    /// Dropped last: the directory is locked as long as sled is open.
+    _dir: Arc<DataDir>,
+}
+
+impl Worker {
+    fn run(self, queue: &Receiver<Job>) {
+        // The queue ends when the store is closed. Who no longer waits for an answer misses nothing.
+        for job in queue {
+            match job {
+                Job::Checkpoint(layer, file, reply) => {
+                    let _ = reply.send(self.caught(|| self.checkpoint(&layer, &file)));
+                }
+                Job::Get(key, reply) => {
+                    let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
+                    let _ = reply.send(value.map(|value| value.map(|value| value.to_vec())));
+                }
+                Job::Load(layers, identity, reply) => {
+                    let view = View::new(&self.tree, &layers);
+                    let _ = reply.send(self.caught(|| restore::load(&view, &identity)));
+                }
+            }
+        }
+    }
+
+    fn caught<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
+        panics::catch(work).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
+        let mut batch = sled::Batch::default();
+        let mut bytes = 0;
+        for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
+            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            put(&mut batch, key, value);
+            if bytes >= SLED_BATCH_BYTES {
+                if self.closing.load(Ordering::Relaxed) {
+                    return Err(self.failed("the store was closed".to_owned()));
+                }
+                self.tree.apply(std::mem::take(&mut batch))?;
+                bytes = 0;
+            }
+        }
+        self.tree.commit(batch)?;
+        let mut batch = sled::Batch::default();
+        if let Some(root) = layer.get(ROOT_KEY) {
+            put(&mut batch, ROOT_KEY, root);
+        }
+        self.tree.commit(batch)?;
+        file.prepare()
+    }
+
+    fn failed(&self, cause: String) -> StorageError {
+        StorageError::WriteFailed {
+            path: self.tree.path().to_path_buf(),
+            cause,
+        }
+    }
+}
+
+fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&[u8]>) {
+    match value {
+        Some(value) => batch.insert(key, value),
+        None => batch.remove(key),
+    }
+}

@@ -1,0 +1,231 @@
+//! Looks into the data directory of a stopped node without changing it.
+//!
+//! Opening a store writes: sled truncates and rewrites its files, left-overs are removed. So what is looked at is a
+//! private copy in a [`Workspace`] (the snapshot files, which are only read, are linked to instead). On the copy
+//! runs the very code that opens a store, so that its verdict is what the node would say when it is started;
+//! and beside it a reading that goes on behind damage and tells of each record what is wrong with it.
+//!
+//! ```
+//! # use raft_core::{Configuration, NodeId};
+//! # use storage::{Identity, Options, SledStorage};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let temporary = tempfile::tempdir()?;
+//! # let dir = temporary.path();
+//! # let identity = Identity { cluster_id: "demo".to_owned(), node_id: NodeId(1) };
+//! # let initial = Configuration::of_voters([NodeId(1)]);
+//! # drop(SledStorage::open(dir, &identity, &initial, &Options::default())?);
+//! use storage::inspect::{Workspace, inspect};
+//!
+//! let workspace = Workspace::create(&std::env::temp_dir())?;
+//! let found = inspect(dir, &workspace)?;
+//! assert!(found.is_whole());
+//! assert_eq!(found.identity.unwrap().cluster_id, "demo");
+//! # Ok(())
+//! # }
+//! ```
+
+mod records;
+mod workspace;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use raft_core::{Configuration, Entry, HardState, LogIndex, NodeId, SnapshotMeta};
+
+pub use self::workspace::Workspace;
+use crate::directory::{self, Look};
+use crate::error::StorageError;
+use crate::hard_state::Identity;
+use crate::high_water::HighWater;
+use crate::sled_storage::{Options, SledStorage};
+use crate::snapshot_file::{FileSnapshots, SnapshotStore as _};
+
+/// What a data directory holds, as far as it can be read.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// The directory.
+    pub path: PathBuf,
+    /// Whose it is.
+    pub identity: Option<Identity>,
+    /// Its creation was never finished: nothing was ever acknowledged, and the next start begins anew.
+    pub unfinished: bool,
+    /// Term and vote.
+    pub hard_state: Option<HardState>,
+    /// The latest snapshot on record.
+    pub snapshot: Option<SnapshotReport>,
+    /// The first and the last index of the log that is on record; the last is one below the first when the
+    /// log is empty.
+    pub log: Option<(LogIndex, LogIndex)>,
+    /// The last batch of writes that the store holds.
+    pub last_batch: Option<u64>,
+    /// The last batch of writes that is known to have been acknowledged.
+    pub high_water: Option<u64>,
+    /// Every record, in the order of the keys.
+    pub records: Vec<RecordReport>,
+    /// The entries of the log that can be read, in order.
+    pub entries: Vec<Entry>,
+    /// Snapshot files that no record names, and their sizes in bytes. The next start removes them.
+    pub left_over: Vec<(String, u64)>,
+    /// What is wrong, but for single records and the snapshot.
+    pub problems: Vec<String>,
+    /// Why a node would refuse to start from this directory, if it would.
+    pub refusal: Option<String>,
+}
+
+/// The latest snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotReport {
+    /// What the record says of it.
+    pub meta: SnapshotMeta,
+    /// What is wrong with its file: it is missing, or a checksum in it does not match.
+    pub problem: Option<String>,
+}
+
+/// One record of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordReport {
+    /// Its key: readable for the small records, `log INDEX` or `log INDEX.FRAGMENT` for those of the log.
+    pub key: String,
+    /// The entries in it. For a fragment of an entry, that entry.
+    pub indexes: Option<(LogIndex, LogIndex)>,
+    /// Its serial number.
+    pub serial: Option<u64>,
+    /// Its length, in bytes.
+    pub bytes: usize,
+    /// What is wrong with it: its checksum, its version, its content, or its place in the chain.
+    pub problem: Option<String>,
+}
+
+impl Inspection {
+    /// Whether nothing is wrong, and a node would start from this.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.refusal.is_none()
+            && self.problems.is_empty()
+            && self.records.iter().all(|record| record.problem.is_none())
+            && self
+                .snapshot
+                .as_ref()
+                .is_none_or(|snapshot| snapshot.problem.is_none())
+    }
+}
+
+/// Looks into `dir`, of which nothing is changed, with `workspace` for the copy. A node that is started
+/// meanwhile is refused as for a directory in use.
+///
+/// # Errors
+///
+/// When there is nothing to look into: the directory is none, is no data directory, is in use, or the copy
+/// cannot be written. Damage is no error, and told in the result.
+pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageError> {
+    let _closed = directory::keep_closed(dir)?;
+    let mut found = Inspection {
+        path: dir.to_path_buf(),
+        ..Inspection::default()
+    };
+    let copy = workspace.copy(dir, &mut found.problems)?;
+    match directory::look(&copy) {
+        Ok(Look { identity, ready }) => {
+            found.identity = Some(identity);
+            found.unfinished = !ready;
+        }
+        Err(error) => found.problems.push(error.to_string()),
+    }
+    if !found.unfinished {
+        found.read(&copy);
+    }
+    found
+        .problems
+        .retain(|problem| Some(problem) != found.refusal.as_ref());
+    found.say_where_it_really_is(&copy);
+    Ok(found)
+}
+
+impl Inspection {
+    fn read(&mut self, copy: &Path) {
+        // First, as the copy is still what was found: opening a store may change it.
+        match HighWater::open(copy) {
+            Ok((_, batch)) => self.high_water = Some(batch),
+            Err(error) => self.problems.push(error.to_string()),
+        }
+        if let Err(error) = records::read(self, copy) {
+            self.problems.push(error.to_string());
+        }
+        self.read_snapshots(copy);
+        // Without a marker it does not come to a comparison of identities.
+        let identity = self.identity.clone().unwrap_or(Identity {
+            cluster_id: String::new(),
+            node_id: NodeId(0),
+        });
+        let opened = SledStorage::open(copy, &identity, &Configuration::default(), &Options::default());
+        self.refusal = opened.err().map(|error| error.to_string());
+    }
+
+    fn read_snapshots(&mut self, copy: &Path) {
+        let dir = directory::snapshots_dir(copy);
+        match self.left_over_in(&dir) {
+            Ok(left_over) => self.left_over = left_over,
+            Err(error) => {
+                let error = StorageError::io("list", &dir, error);
+                self.problems.push(error.to_string());
+            }
+        }
+        if let Some(snapshot) = self
+            .snapshot
+            .as_mut()
+            .filter(|snapshot| snapshot.meta.size_bytes > 0)
+        {
+            snapshot.problem = verify_snapshot(&dir, &snapshot.meta).err();
+        }
+    }
+
+    fn left_over_in(&self, dir: &Path) -> io::Result<Vec<(String, u64)>> {
+        let on_record = self
+            .snapshot
+            .as_ref()
+            .map(|snapshot| FileSnapshots::name_of(&snapshot.meta));
+        let mut left_over = Vec::new();
+        for entry in dir.read_dir()? {
+            let path = entry?.path();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            if Some(&name) != on_record.as_ref() {
+                left_over.push((name, path.metadata()?.len()));
+            }
+        }
+        left_over.sort();
+        Ok(left_over)
+    }
+
+    /// Messages name what the reader knows, not the copy.
+    fn say_where_it_really_is(&mut self, copy: &Path) {
+        let (copy, real) = (copy.display().to_string(), self.path.display().to_string());
+        let records = self
+            .records
+            .iter_mut()
+            .filter_map(|record| record.problem.as_mut());
+        let snapshot = self
+            .snapshot
+            .iter_mut()
+            .filter_map(|snapshot| snapshot.problem.as_mut());
+        let texts = self
+            .problems
+            .iter_mut()
+            .chain(&mut self.refusal)
+            .chain(records)
+            .chain(snapshot);
+        texts.for_each(|text| *text = text.replace(&copy, &real));
+    }
+}
+
+/// Reads all of the file, every chunk of which has a checksum.
+fn verify_snapshot(dir: &Path, meta: &SnapshotMeta) -> Result<(), String> {
+    let snapshots = FileSnapshots::at(dir).map_err(|error| error.to_string())?;
+    let mut content = snapshots.open(meta).map_err(|error| error.to_string())?.content();
+    let read = io::copy(&mut content, &mut io::sink());
+    read.map(drop).map_err(|error| error.to_string())
+}

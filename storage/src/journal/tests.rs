@@ -1,0 +1,370 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use raft_core::NodeId;
+
+use super::{Journal, Opened};
+use crate::error::StorageError;
+use crate::hard_state::Identity;
+use crate::overlay::{Batch, Change, Overlay};
+
+/// The batch that was in sled from the start, as in a fresh store.
+const IN_SLED: u64 = 1;
+
+fn identity(node: u64) -> Identity {
+    Identity {
+        cluster_id: "test".to_owned(),
+        node_id: NodeId(node),
+    }
+}
+
+/// A batch that sets the key `number` to a value of `length` bytes.
+fn batch(number: u64, length: usize) -> Batch {
+    let change = Change {
+        value: Some(vec![number.to_le_bytes()[0] | 1; length]),
+        existed: false,
+    };
+    Batch {
+        number,
+        changes: [(number.to_be_bytes().to_vec(), change)].into(),
+    }
+}
+
+fn append(journal: &mut Journal, number: u64, length: usize) {
+    assert!(
+        journal.encode(&batch(number, length)).unwrap(),
+        "{number} does not fit"
+    );
+    journal.append().unwrap();
+}
+
+/// A journal in a directory of its own, as closed files.
+struct Closed {
+    dir: tempfile::TempDir,
+}
+
+impl Closed {
+    /// With batches 2 to `last` of `length` bytes each, in one file.
+    fn with(last: u64, length: usize) -> Self {
+        let closed = Self::fresh();
+        let mut journal = closed.open(IN_SLED, 1).unwrap().journal;
+        for number in 2..=last {
+            append(&mut journal, number, length);
+        }
+        closed
+    }
+
+    /// With batches 2 to 5 in a full file and 6 to 8 in the active one.
+    fn rotated() -> Self {
+        let closed = Self::with(5, 200);
+        let mut journal = closed.open(IN_SLED, 5).unwrap().journal;
+        assert!(journal.encode(&batch(6, 10)).unwrap());
+        journal.rotate().unwrap();
+        journal.append().unwrap();
+        append(&mut journal, 7, 600);
+        append(&mut journal, 8, 100);
+        closed
+    }
+
+    fn fresh() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Journal::create(dir.path(), &identity(1), IN_SLED + 1, 64 * 1024).unwrap();
+        Self { dir }
+    }
+
+    fn open(&self, in_sled: u64, acknowledged: u64) -> Result<Opened, StorageError> {
+        Journal::open(self.dir.path(), &identity(1), in_sled, acknowledged)
+    }
+
+    /// The verdict alone.
+    fn read_all(&self, in_sled: u64, acknowledged: u64) -> Result<Opened, StorageError> {
+        Journal::read(self.dir.path(), &identity(1), in_sled, acknowledged)
+    }
+
+    fn path(&self, file: usize) -> PathBuf {
+        self.dir.path().join(super::JOURNAL_FILES[file])
+    }
+
+    fn read(&self, file: usize) -> Vec<u8> {
+        fs::read(self.path(file)).unwrap()
+    }
+
+    fn write_byte(&self, file: usize, position: usize, byte: u8) {
+        use std::os::unix::fs::FileExt as _;
+        let file = fs::File::options().write(true).open(self.path(file)).unwrap();
+        file.write_all_at(&[byte], position as u64).unwrap();
+    }
+
+    fn write(&self, file: usize, bytes: &[u8]) {
+        fs::write(self.path(file), bytes).unwrap();
+    }
+}
+
+fn records_start() -> usize {
+    usize::try_from(super::RECORDS_START).unwrap()
+}
+
+fn used(bytes: &[u8]) -> usize {
+    bytes
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |last| last + 1)
+}
+
+/// What both layers hold together.
+fn contents(opened: &Opened) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+    let mut merged = std::collections::BTreeMap::new();
+    let full: &Overlay = opened.full.as_deref().unwrap_or(&opened.active);
+    for (key, value) in full.iter().chain(opened.active.iter()) {
+        merged.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+    }
+    merged.into_iter().collect()
+}
+
+fn assert_refused(outcome: Result<Opened, StorageError>, case: &str) {
+    let message = outcome.map(|opened| contents(&opened)).unwrap_err().to_string();
+    assert!(message.contains("must not vote"), "{case}: {message}");
+}
+
+#[test]
+fn what_was_appended_is_found_again() {
+    let closed = Closed::rotated();
+    let opened = closed.open(IN_SLED, 8).unwrap();
+    assert_eq!(contents(&opened).len(), 7);
+    assert_eq!(opened.journal.last_batch, 8);
+    // The full file is not needed once sled has it, not even intact.
+    let mut bytes = closed.read(0);
+    let end = used(&bytes);
+    bytes[end - 1] ^= 1;
+    closed.write(0, &bytes);
+    assert_eq!(contents(&closed.open(5, 8).unwrap()).len(), 3);
+    assert_refused(closed.open(IN_SLED, 8), "a damaged full file");
+}
+
+#[test]
+fn a_torn_last_record_is_dropped_whatever_its_length() {
+    let closed = Closed::with(4, 600);
+    let before = closed.read(0);
+    append(&mut closed.open(IN_SLED, 4).unwrap().journal, 5, 1500);
+    let after = closed.read(0);
+    let range = used(&before).next_multiple_of(512)..used(&after);
+    assert!(range.len() > 1500);
+    for length in 0..=range.len() {
+        let mut torn = before.clone();
+        let end = range.start + length;
+        torn[range.start..end].copy_from_slice(&after[range.start..end]);
+        closed.write(0, &torn);
+        let opened = closed.read_all(IN_SLED, 4).unwrap();
+        let whole = torn == after;
+        assert_eq!(
+            opened.journal.last_batch,
+            if whole { 5 } else { 4 },
+            "{length} bytes"
+        );
+        // If it was acknowledged, it was not torn, but cut off by damage.
+        if !whole {
+            assert_refused(closed.read_all(IN_SLED, 5), &format!("{length} bytes"));
+        }
+        // What is written next takes its place, and what is left of it does no harm.
+        if !whole && length % 64 == 0 {
+            let mut opened = closed.open(IN_SLED, 4).unwrap();
+            append(&mut opened.journal, 5, 10);
+            append(&mut opened.journal, 6, 10);
+            assert_eq!(closed.open(IN_SLED, 6).unwrap().journal.last_batch, 6);
+        }
+    }
+}
+
+#[test]
+fn a_record_of_which_any_sectors_are_lost_is_dropped() {
+    let closed = Closed::with(4, 600);
+    let before = closed.read(0);
+    append(&mut closed.open(IN_SLED, 4).unwrap().journal, 5, 3000);
+    let after = closed.read(0);
+    let start = used(&before).next_multiple_of(512);
+    for lost in 1..1_usize << 6 {
+        let mut torn = after.clone();
+        for sector in (0..6).filter(|sector| lost >> sector & 1 == 1) {
+            torn[start + sector * 512..][..512].fill(0);
+        }
+        closed.write(0, &torn);
+        assert_eq!(
+            closed.read_all(IN_SLED, 4).unwrap().journal.last_batch,
+            4,
+            "{lost:b}"
+        );
+    }
+}
+
+#[test]
+fn every_flipped_bit_is_refused_or_harmless() {
+    let closed = Closed::rotated();
+    let intact = contents(&closed.open(IN_SLED, 8).unwrap());
+    for file in 0..2 {
+        let bytes = closed.read(file);
+        let mut refused = 0;
+        // The pages of the headers are zeroes but for their beginning.
+        let in_headers = (0..2 * 4096).filter(|position| position % 4096 < 80 || position % 64 == 0);
+        for position in in_headers.chain(records_start()..used(&bytes) + 600) {
+            closed.write_byte(file, position, bytes[position] ^ 1 << (position % 8));
+            match closed.read_all(IN_SLED, 8) {
+                Ok(opened) => assert_eq!(contents(&opened), intact, "file {file}, byte {position}"),
+                Err(error) => {
+                    let message = error.to_string();
+                    assert!(message.contains("must not vote"), "{message}");
+                    refused += 1;
+                }
+            }
+            closed.write_byte(file, position, bytes[position]);
+        }
+        // Everything but the second page of each header and the zeroes behind the end.
+        assert!(refused >= used(&bytes) - records_start(), "{refused}");
+    }
+}
+
+#[test]
+fn a_bad_record_before_a_valid_one_is_refused_even_if_nothing_says_that_it_was_acknowledged() {
+    let closed = Closed::with(9, 600);
+    let bytes = closed.read(0);
+    let last_start = used(&bytes) / 512 * 512 - 512;
+    for position in (records_start()..last_start).step_by(100) {
+        let mut damaged = bytes.clone();
+        damaged[position] ^= 0x10;
+        closed.write(0, &damaged);
+        let error = closed
+            .open(IN_SLED, 1)
+            .map(|opened| contents(&opened))
+            .unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("journal") || message.contains(&*closed.path(0).to_string_lossy()));
+        assert!(
+            message.contains("the record of batch"),
+            "byte {position}: {message}"
+        );
+        assert!(message.contains("at byte"), "{message}");
+    }
+}
+
+#[test]
+fn a_file_cut_short_is_refused() {
+    let closed = Closed::rotated();
+    for file in 0..2 {
+        let bytes = closed.read(file);
+        for length in (0..bytes.len()).step_by(997) {
+            closed.write(file, &bytes[..length]);
+            assert_refused(
+                closed.read_all(IN_SLED, 8),
+                &format!("file {file}, {length} bytes"),
+            );
+        }
+        closed.write(file, &bytes);
+    }
+    fs::remove_file(closed.path(0)).unwrap();
+    assert_refused(closed.open(IN_SLED, 8), "a missing file");
+}
+
+#[test]
+fn an_older_copy_of_a_file_is_refused() {
+    let closed = Closed::with(3, 600);
+    let early = [closed.read(0), closed.read(1)];
+    let mut journal = closed.open(IN_SLED, 3).unwrap().journal;
+    append(&mut journal, 4, 600);
+    let later = closed.read(0);
+    let mut last = 4;
+    for _ in 0..4 {
+        journal.rotate().unwrap();
+        last += 1;
+        append(&mut journal, last, 600);
+    }
+    let current = [closed.read(0), closed.read(1)];
+    assert!(closed.open(last - 2, last).is_ok());
+    for (file, old) in [(0, &early[0]), (1, &early[1]), (0, &later)] {
+        closed.write(file, old);
+        assert_refused(closed.open(last - 2, last), &format!("an old file {file}"));
+        closed.write(file, &current[file]);
+    }
+    for (file, old) in early.iter().enumerate() {
+        closed.write(file, old);
+    }
+    assert_refused(closed.open(last - 2, last), "two old files");
+    assert_refused(closed.open(1, last), "two old files, sled as old as they");
+    // The other way round: sled is the old one.
+    for (file, bytes) in current.iter().enumerate() {
+        closed.write(file, bytes);
+    }
+    assert_refused(closed.open(1, last), "an old sled");
+}
+
+#[test]
+fn what_an_earlier_use_of_a_file_left_is_never_taken_for_a_record() {
+    let closed = Closed::with(40, 600);
+    let mut journal = closed.open(IN_SLED, 40).unwrap().journal;
+    for number in 41..60 {
+        // Records of the same length as the old ones, so that they end where old ones begin.
+        assert!(journal.encode(&batch(number, 600)).unwrap());
+        journal.rotate().unwrap();
+        journal.append().unwrap();
+        let opened = closed.open(number - 2, number).unwrap();
+        assert_eq!(opened.journal.last_batch, number);
+        assert_eq!(contents(&opened).len(), 2);
+    }
+}
+
+#[test]
+fn files_of_another_store_are_refused_and_swapped_names_are_harmless() {
+    let closed = Closed::rotated();
+    let files = [closed.read(0), closed.read(1)];
+    closed.write(0, &files[1]);
+    closed.write(1, &files[0]);
+    assert_eq!(contents(&closed.open(IN_SLED, 8).unwrap()).len(), 7);
+    let error = Journal::open(closed.dir.path(), &identity(2), IN_SLED, 8).map(|opened| contents(&opened));
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("another store"), "{message}");
+    closed.write(0, &files[0]);
+    assert_refused(closed.open(IN_SLED, 8), "the same file twice");
+}
+
+#[test]
+fn a_crash_while_the_next_file_gets_its_header_leaves_the_full_one() {
+    let closed = Closed::with(5, 600);
+    let before = closed.read(1);
+    let mut journal = closed.open(IN_SLED, 5).unwrap().journal;
+    assert!(journal.encode(&batch(6, 10)).unwrap());
+    journal.rotate().unwrap();
+    let after = closed.read(1);
+    let end = used(&after);
+    for length in (0..=end + 20).filter(|length| length % 4096 < 80 || length % 64 == 0) {
+        let mut torn = after[..length].to_vec();
+        torn.extend_from_slice(&before[length..]);
+        closed.write(1, &torn);
+        let opened = closed.open(IN_SLED, 5).unwrap();
+        assert_eq!(
+            (opened.journal.last_batch, contents(&opened).len()),
+            (5, 4),
+            "{length}"
+        );
+    }
+}
+
+#[test]
+fn a_batch_larger_than_a_file_gets_a_larger_file_until_the_use_after() {
+    let closed = Closed::with(3, 600);
+    let mut journal = closed.open(IN_SLED, 3).unwrap().journal;
+    assert!(!journal.encode(&batch(4, 300_000)).unwrap());
+    journal.rotate().unwrap();
+    journal.append().unwrap();
+    assert_eq!(contents(&closed.open(IN_SLED, 4).unwrap()).len(), 3);
+    assert!(length_of(&closed.path(1)) > 300_000);
+    for number in [5, 6] {
+        journal.encode(&batch(number, 10)).unwrap();
+        journal.set_other_bytes(journal.full_file(64 * 1024).prepare().unwrap());
+        journal.rotate().unwrap();
+        journal.append().unwrap();
+    }
+    assert_eq!(length_of(&closed.path(1)), 64 * 1024);
+    assert_eq!(contents(&closed.open(4, 6).unwrap()).len(), 2);
+}
+
+fn length_of(path: &Path) -> u64 {
+    fs::metadata(path).unwrap().len()
+}

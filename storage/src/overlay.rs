@@ -1,0 +1,145 @@
+//! What the journal holds and sled does not yet: one layer for each journal file, and the view of sled through
+//! the layers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::durability::DurableTree;
+
+/// What a batch does to one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The new value; `None` removes the record.
+    pub(crate) value: Option<Vec<u8>>,
+    /// Whether there was a record under this key before the batch.
+    pub(crate) existed: bool,
+}
+
+/// All that one `write` changes, under its number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Batch {
+    pub(crate) number: u64,
+    pub(crate) changes: BTreeMap<Vec<u8>, Change>,
+}
+
+/// The changes of one journal file, the last one of each key.
+///
+/// A record that was both written and removed within the file leaves nothing here, so that it never reaches
+/// sled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Overlay {
+    changes: BTreeMap<Vec<u8>, Change>,
+}
+
+impl Overlay {
+    /// Lays the changes of `batch` over what is here. [`Change::existed`] of what is here says whether the
+    /// layers below hold the key.
+    pub(crate) fn absorb(&mut self, batch: Batch) {
+        for (key, change) in batch.changes {
+            match self.changes.get_mut(&key) {
+                Some(present) if change.value.is_some() || present.existed => present.value = change.value,
+                Some(_) => drop(self.changes.remove(&key)),
+                None => drop(self.changes.insert(key, change)),
+            }
+        }
+    }
+
+    /// What this layer says of `key`: `None` nothing, `Some(None)` that it is removed.
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.changes.get(key).map(|change| change.value.as_deref())
+    }
+
+    /// Every change, in the order of the keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        self.changes
+            .iter()
+            .map(|(key, change)| (key.as_slice(), change.value.as_deref()))
+    }
+}
+
+/// sled as it will be when all layers are carried into it.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    tree: &'a DurableTree,
+    /// The oldest first.
+    layers: &'a [Arc<Overlay>],
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(tree: &'a DurableTree, layers: &'a [Arc<Overlay>]) -> Self {
+        Self { tree, layers }
+    }
+
+    /// sled's data file.
+    pub(crate) fn path(&self) -> &Path {
+        self.tree.path()
+    }
+
+    /// The value under `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        match self.layers.iter().rev().find_map(|layer| layer.get(key)) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
+            None => Ok(self.tree.get(key)?.map(|value| value.to_vec())),
+        }
+    }
+
+    /// Hands every record to `visit`, in the order of the keys, until one is refused.
+    pub(crate) fn for_each<E: From<String>>(
+        &self,
+        mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let merged: BTreeMap<&[u8], Option<&[u8]>> =
+            self.layers.iter().flat_map(|layer| layer.iter()).collect();
+        let mut above = merged.into_iter().peekable();
+        self.tree.for_each(|key, value| {
+            while let Some((above_key, above_value)) = above.next_if(|(above_key, _)| *above_key < key) {
+                above_value.map_or(Ok(()), |above_value| visit(above_key, above_value))?;
+            }
+            match above.next_if(|(above_key, _)| *above_key == key) {
+                Some((_, Some(newer))) => visit(key, newer),
+                Some((_, None)) => Ok(()),
+                None => visit(key, value),
+            }
+        })?;
+        above.try_for_each(|(key, value)| value.map_or(Ok(()), |value| visit(key, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Batch, Change, Overlay};
+
+    fn batch(key: &[u8], value: Option<&[u8]>, existed: bool) -> Batch {
+        let change = Change {
+            value: value.map(<[u8]>::to_vec),
+            existed,
+        };
+        Batch {
+            number: 1,
+            changes: [(key.to_vec(), change)].into(),
+        }
+    }
+
+    #[test]
+    fn a_record_written_and_removed_in_one_layer_leaves_nothing() {
+        let mut overlay = Overlay::default();
+        overlay.absorb(batch(b"new", Some(b"1"), false));
+        assert_eq!(overlay.get(b"new"), Some(Some(b"1".as_slice())));
+        overlay.absorb(batch(b"new", None, true));
+        assert_eq!(overlay, Overlay::default());
+    }
+
+    #[test]
+    fn the_removal_of_a_record_from_below_stays_however_often_it_is_written_again() {
+        let mut overlay = Overlay::default();
+        overlay.absorb(batch(b"old", None, true));
+        overlay.absorb(batch(b"old", Some(b"2"), false));
+        assert_eq!(overlay.get(b"old"), Some(Some(b"2".as_slice())));
+        overlay.absorb(batch(b"old", None, true));
+        assert_eq!(overlay.get(b"old"), Some(None));
+        overlay.absorb(batch(b"older", Some(b"3"), true));
+        overlay.absorb(batch(b"older", None, true));
+        assert_eq!(overlay.get(b"older"), Some(None));
+    }
+}

@@ -1,0 +1,205 @@
+//! The power fails after every write and every sync of a workload, and unsynced data is lost whole, in part and
+//! out of order: each time the store opens with the state before or after the step under way, and with all
+//! that was acknowledged.
+//!
+//! `STORAGE_CRASH_SEEDS=20 cargo test -p storage --test crash_points -- --nocapture` tries more.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+mod scripted;
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+
+use faulty_disk::{Disk, Image, Survival};
+use raft_core::{Restored, Storage as _};
+use scripted::{Session, Step, append, everything, read_all, vote};
+
+/// How many seeds each way to lose data in part is tried with, at each point.
+fn seeds() -> u64 {
+    let asked = std::env::var("STORAGE_CRASH_SEEDS").ok();
+    asked.map_or(1, |text| text.parse().expect("STORAGE_CRASH_SEEDS is a number"))
+}
+
+/// A number that is the same for the same image, in this process.
+#[derive(Debug, Default)]
+struct Seen {
+    hasher: RandomState,
+    images: HashSet<u64>,
+}
+
+impl Seen {
+    fn is_new(&mut self, context: usize, image: &Image) -> bool {
+        self.images.insert(self.hasher.hash_one((context, image)))
+    }
+}
+
+/// Every way to lose power at `position`: whole, in part, out of order, and not at all.
+fn survivals(position: usize) -> Vec<Survival> {
+    let mut all = vec![Survival::Nothing, Survival::Everything];
+    for number in 0..seeds() {
+        let seed = number << 32 | position as u64;
+        all.extend([
+            Survival::Torn { seed },
+            Survival::Scattered { seed },
+            Survival::ScatteredPages { seed },
+        ]);
+    }
+    all
+}
+
+/// What a store may hold if the disk stops at `position`: exactly what was acknowledged there, or else the state
+/// before or after the step under way. With the step's number.
+fn allowed(steps: &[Step], position: usize) -> (usize, Vec<&Restored>) {
+    let number = steps.iter().position(|step| step.end >= position).unwrap();
+    let before = number.saturating_sub(1);
+    let states = if steps[number].end == position {
+        // Several steps may have ended here without an event of their own.
+        let last = steps.iter().rposition(|step| step.end == position).unwrap();
+        vec![&steps[last].state]
+    } else {
+        vec![&steps[before].state, &steps[number].state]
+    };
+    (number, states)
+}
+
+/// Opens what the disk holds, compares, and has the store do one more thing.
+fn check(image: &Image, allowed: &[&Restored], what: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    image.write_to(dir.path()).unwrap();
+    let node = dir.path().join("node");
+    let (mut store, restored) =
+        read_all(&node).unwrap_or_else(|error| panic!("{what}: does not open: {error}"));
+    assert!(
+        allowed.iter().any(|state| **state == restored),
+        "{what}: a state that never was: {:?} {:?} and {} entries",
+        restored.hard_state,
+        restored.snapshot,
+        restored.entries.len(),
+    );
+    store
+        .write(&[vote(99)])
+        .unwrap_or_else(|error| panic!("{what}: does not go on: {error}"));
+}
+
+/// The workload on a recorded disk; `None` where there is no FUSE.
+fn record() -> Option<(Disk, Vec<Step>)> {
+    let disk = Disk::new().recording();
+    let mount = disk
+        .mount()
+        .map_err(|unavailable| println!("{unavailable}"))
+        .ok()?;
+    let clock = disk.clone();
+    let mut session = Session::new(&mount.path().join("node"), Box::new(move || clock.recorded()));
+    everything(&mut session).unwrap();
+    let steps = session.steps().to_vec();
+    Some((disk, steps))
+}
+
+#[test]
+fn every_crash_point_reopens_to_before_or_after_with_all_that_was_acknowledged() {
+    let Some((disk, steps)) = record() else { return };
+    let mut replay = disk.replay();
+    let mut seen = Seen::default();
+    let (mut points, mut losses, mut opened) = (0, 0, 0);
+    let last = steps.last().unwrap().end;
+    loop {
+        points += 1;
+        let position = replay.position();
+        let (step, allowed) = allowed(&steps, position);
+        for survival in survivals(position) {
+            losses += 1;
+            let image = replay.after_power_loss(survival);
+            if seen.is_new(allowed.len() * 1000 + step, &image) {
+                opened += 1;
+                let what = format!(
+                    "event {position} in step {step} ({}), {survival:?}",
+                    steps[step].name
+                );
+                check(&image, &allowed, &what);
+            }
+        }
+        if position == last || replay.step().is_none() {
+            break;
+        }
+    }
+    assert!(points > 100, "the workload makes many events, not {points}");
+    println!(
+        "{points} crash points in {} steps, {losses} power losses, {opened} different disks opened",
+        steps.len()
+    );
+}
+
+/// The program is killed, started again on what the operating system still holds, acknowledges a vote and an
+/// append, and then the power fails: whatever it built upon must have become durable with them.
+#[test]
+fn what_a_restarted_store_builds_upon_survives_a_power_loss_after_it() {
+    let Some((disk, steps)) = record() else { return };
+    let mut replay = disk.replay();
+    let stride = usize::try_from(40 / seeds().min(40)).unwrap();
+    let (mut kills, mut losses) = (0, 0);
+    for position in (0..steps.last().unwrap().end).step_by(stride) {
+        replay.step_to(position);
+        let (step, allowed) = allowed(&steps, position);
+        let what = format!("killed at event {position} in step {step} ({})", steps[step].name);
+        losses += kill_restart_and_lose_power(&replay.disk(), &allowed, &what);
+        kills += 1;
+    }
+    println!("{kills} kills and restarts, {losses} power losses after them");
+}
+
+fn kill_restart_and_lose_power(killed: &Disk, allowed: &[&Restored], what: &str) -> usize {
+    let disk = killed.clone().recording();
+    let mount = disk.mount().unwrap();
+    let node = mount.path().join("node");
+    let (store, found) = read_all(&node).unwrap_or_else(|error| panic!("{what}: does not open: {error}"));
+    assert!(allowed.contains(&&found), "{what}: a state that never was");
+    drop(store);
+    let clock = disk.clone();
+    let mut session = Session::continuing(&node, Box::new(move || clock.recorded()), &found);
+    session.open("restart").unwrap();
+    let next = found
+        .entries
+        .last()
+        .map_or(found.snapshot.last_included_index, |entry| entry.index)
+        .get()
+        + 1;
+    session.write("vote", &[vote(50)]).unwrap();
+    session
+        .write("append", &[append(50, next, next + 2, 900)])
+        .unwrap();
+    let [opened, voted, appended] = session.steps() else {
+        unreachable!("three steps were made")
+    };
+    let mut losses = 0;
+    let mut replay = disk.replay();
+    for (position, states) in [
+        (opened.end / 2, allowed.to_vec()),
+        (opened.end, allowed.to_vec()),
+        ((opened.end + voted.end) / 2, vec![&found, &voted.state]),
+        (voted.end, vec![&voted.state]),
+        (appended.end, vec![&appended.state]),
+    ] {
+        // Between the end of the opening and the vote there may be nothing: then it is as before.
+        let states = if position <= opened.end {
+            allowed.to_vec()
+        } else {
+            states
+        };
+        replay.step_to(position);
+        for survival in [
+            Survival::Nothing,
+            Survival::Scattered {
+                seed: position as u64,
+            },
+        ] {
+            check(
+                &replay.after_power_loss(survival),
+                &states,
+                &format!("{what}, then {survival:?}"),
+            );
+            losses += 1;
+        }
+    }
+    losses
+}

@@ -1,0 +1,226 @@
+//! What an inspection tells of a damaged store, record by record, and that it leaves nothing behind.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{identity, open};
+use raft_core::{HardState, LogIndex, NodeId, Storage as _, Term, Write};
+use storage::StorageError;
+use storage::conformance::{command, cut_snapshot};
+use storage::inspect::{Inspection, Workspace};
+
+/// A store with six log records of five entries each, from index 1, one of 100 kB in fragments, and a vote.
+fn make_store(dir: &Path) {
+    let mut store = open(dir).unwrap();
+    let vote = HardState {
+        current_term: Term(3),
+        voted_for: Some(NodeId(2)),
+    };
+    store.write(&[Write::HardState(vote)]).unwrap();
+    for first in (1..=26).step_by(5) {
+        let entries = (first..first + 5).map(|index| command(1, index, 30)).collect();
+        store.write(&[Write::Append(entries)]).unwrap();
+    }
+    store
+        .write(&[Write::Append(vec![command(1, 31, 100_000)])])
+        .unwrap();
+    store.write(&[Write::Append(vec![command(1, 32, 30)])]).unwrap();
+}
+
+/// Works on the records of the closed store in `dir`, as a disk that goes bad would.
+fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
+    let config = sled::Config::new()
+        .path(dir.join("sled"))
+        .segment_size(4 << 20)
+        .flush_every_ms(None);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let database = loop {
+        match config.open() {
+            Ok(database) => break database,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    };
+    change(&database);
+    database.flush().unwrap();
+}
+
+fn log_key(index: u64, fragment: u32) -> Vec<u8> {
+    [b"l".as_slice(), &index.to_be_bytes(), &fragment.to_be_bytes()].concat()
+}
+
+fn flip(database: &sled::Db, key: &[u8]) {
+    let mut value = database.get(key).unwrap().unwrap().to_vec();
+    let middle = value.len() / 2;
+    value[middle] ^= 1;
+    database.insert(key, value).unwrap();
+}
+
+fn inspect(dir: &Path) -> Inspection {
+    let parent = tempfile::tempdir().unwrap();
+    let workspace = Workspace::create(parent.path()).unwrap();
+    let found = storage::inspect::inspect(dir, &workspace).unwrap();
+    drop(workspace);
+    assert_eq!(
+        fs::read_dir(parent.path()).unwrap().count(),
+        0,
+        "something was left behind"
+    );
+    found
+}
+
+/// The keys of the records with something wrong.
+fn bad_records(found: &Inspection) -> Vec<&str> {
+    let bad = found.records.iter().filter(|record| record.problem.is_some());
+    bad.map(|record| record.key.as_str()).collect()
+}
+
+fn indexes(found: &Inspection) -> Vec<u64> {
+    found.entries.iter().map(|entry| entry.index.get()).collect()
+}
+
+#[test]
+fn a_whole_store_is_shown_in_all_its_parts() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let found = inspect(dir.path());
+    assert!(found.is_whole(), "{found:?}");
+    assert_eq!(found.identity, Some(identity()));
+    assert_eq!(found.hard_state.unwrap().voted_for, Some(NodeId(2)));
+    assert_eq!(found.log, Some((LogIndex(1), LogIndex(32))));
+    assert_eq!(indexes(&found), (1..=32).collect::<Vec<_>>());
+    assert_eq!(found.high_water, found.last_batch);
+    assert_eq!(found.snapshot.unwrap().meta.size_bytes, 0);
+    assert!(!found.unfinished && found.left_over.is_empty());
+}
+
+#[test]
+fn one_bad_log_record_is_told_and_those_behind_it_are_read() {
+    for (index, fragment, bad, lost) in [
+        (11, 0, &["log 11"][..], 11..=15),
+        (1, 0, &["log 1"], 1..=5),
+        (32, 0, &["log 32"], 32..=32),
+        (31, 0, &["log 31", "log 31.1", "log 31.2", "log 31.3"], 31..=31),
+        (31, 2, &["log 31.2", "log 31.3"], 31..=31),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        make_store(dir.path());
+        tamper(dir.path(), |database| flip(database, &log_key(index, fragment)));
+        let found = inspect(dir.path());
+        assert_eq!(bad_records(&found), bad);
+        let rest: Vec<u64> = (1..=32).filter(|index| !lost.contains(index)).collect();
+        assert_eq!(indexes(&found), rest);
+        let refusal = found.refusal.unwrap();
+        assert!(
+            refusal.contains("checksum") && refusal.contains(dir.path().to_str().unwrap()),
+            "{refusal}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_record_is_told_at_the_one_behind_it_or_at_the_end() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    tamper(dir.path(), |database| {
+        drop(database.remove(log_key(6, 0)).unwrap());
+    });
+    let found = inspect(dir.path());
+    assert_eq!(bad_records(&found), ["log 11"]);
+    assert_eq!(indexes(&found).len(), 27);
+
+    tamper(dir.path(), |database| {
+        drop(database.remove(log_key(32, 0)).unwrap());
+    });
+    let found = inspect(dir.path());
+    assert!(
+        found
+            .problems
+            .iter()
+            .any(|problem| problem.contains("index 32 is missing")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn without_a_root_everything_else_is_still_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    tamper(dir.path(), |database| flip(database, b"a/root"));
+    let found = inspect(dir.path());
+    assert_eq!(bad_records(&found), ["a/root"]);
+    assert_eq!(indexes(&found).len(), 32);
+    assert_eq!(found.hard_state.unwrap().current_term, Term(3));
+    tamper(dir.path(), |database| drop(database.remove(b"a/root").unwrap()));
+    let found = inspect(dir.path());
+    assert!(
+        found
+            .problems
+            .iter()
+            .any(|problem| problem.contains("a/root is missing")),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn a_snapshot_is_verified_to_its_last_byte_and_left_over_files_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let mut store = open(dir.path()).unwrap();
+    let state = vec![7; 300_000];
+    let snapshot = cut_snapshot(store.snapshots().as_ref(), 20, 1, &state).unwrap();
+    store
+        .write(&[Write::Compact {
+            snapshot,
+            first_retained: LogIndex(16),
+        }])
+        .unwrap();
+    drop(store);
+    let snapshots = dir.path().join("snapshots");
+    fs::write(snapshots.join("9.tmp"), b"unfinished").unwrap();
+    let found = inspect(dir.path());
+    assert!(found.is_whole(), "{found:?}");
+    assert_eq!(found.left_over, [("9.tmp".to_owned(), 10)]);
+    assert!(snapshots.join("9.tmp").exists());
+
+    let file = fs::read_dir(&snapshots)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let file = file.into_iter().find(|path| !path.ends_with("9.tmp")).unwrap();
+    let intact = fs::read(&file).unwrap();
+    for place in [100_000, 280_000] {
+        let mut flipped = intact.clone();
+        flipped[place] ^= 1;
+        fs::write(&file, flipped).unwrap();
+        let found = inspect(dir.path());
+        let problem = found.snapshot.unwrap().problem.unwrap();
+        assert!(problem.contains("checksum"), "{problem}");
+    }
+}
+
+#[test]
+fn a_directory_in_use_is_refused_and_nothing_is_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let parent = tempfile::tempdir().unwrap();
+    let workspace = Workspace::create(parent.path()).unwrap();
+    let refused = storage::inspect::inspect(dir.path(), &workspace).unwrap_err();
+    assert!(matches!(refused, StorageError::InUse { .. }), "{refused}");
+    drop(store);
+}
+
+#[test]
+fn what_a_killed_process_left_is_removed_by_the_next_and_one_in_use_stays() {
+    let parent = tempfile::tempdir().unwrap();
+    let in_use = Workspace::create(parent.path()).unwrap();
+    let abandoned = parent.path().join("kv-server-inspect-1-1");
+    fs::create_dir_all(abandoned.join("copy")).unwrap();
+    fs::write(abandoned.join("in-use"), b"").unwrap();
+    let other = parent.path().join("somebody-elses");
+    fs::create_dir(&other).unwrap();
+    drop(Workspace::create(parent.path()).unwrap());
+    assert!(!abandoned.exists() && other.exists() && in_use.path().exists());
+}
