@@ -250,6 +250,7 @@ impl Server {
                 persister: persister.clone().recipient(),
                 applier: applier.clone().recipient(),
                 restorer: applier.clone().recipient(),
+                replacer: applier.clone().recipient(),
                 proposals: kv.clone().recipient(),
                 reads: kv.clone().recipient(),
                 leadership: kv.clone().recipient(),

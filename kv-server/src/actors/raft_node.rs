@@ -10,7 +10,7 @@ use raft_core::{
 use tokio::sync::{oneshot, watch};
 
 use super::FatalOnPanic;
-use super::applier::{Apply, Restore};
+use super::applier::{Apply, ReplaceSnapshot, Restore};
 use super::kv_server::EntryWaiter;
 use super::kv_server::{LeadershipChanged, ProposalOutcome, Proposed, ReadsDecided};
 use super::persister::{Persist, Persisted};
@@ -33,6 +33,8 @@ pub(crate) struct Links {
     pub(crate) applier: Recipient<Apply>,
     /// Replaces the state machine.
     pub(crate) restorer: Recipient<Restore>,
+    /// Cuts another snapshot in the place of a damaged one.
+    pub(crate) replacer: Recipient<ReplaceSnapshot>,
     /// Learns what became of proposals.
     pub(crate) proposals: Recipient<Proposed>,
     /// Learns what became of reads.
@@ -90,6 +92,11 @@ pub(crate) struct PeerUnreachable(pub(crate) NodeId);
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SnapshotFailed(pub(crate) NodeId);
+
+/// The file of this snapshot turned out to be damaged when it was to be sent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SnapshotDamaged(pub(crate) SnapshotMeta);
 
 /// Commands for the log, in order. The answer is [`Proposed`].
 #[derive(Message)]
@@ -338,6 +345,14 @@ impl Handler<SnapshotFailed> for RaftNode {
     fn handle(&mut self, SnapshotFailed(peer): SnapshotFailed, ctx: &mut Self::Context) {
         self.driver.node_mut().snapshot_failed(peer);
         self.after_input(ctx);
+    }
+}
+
+impl Handler<SnapshotDamaged> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotDamaged(snapshot): SnapshotDamaged, _: &mut Self::Context) {
+        self.links.replacer.do_send(ReplaceSnapshot(snapshot));
     }
 }
 

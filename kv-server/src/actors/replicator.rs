@@ -12,7 +12,7 @@ use storage::{SnapshotReader, SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
 use super::kv_server::{KvServer, PeerDiskRoom, ReadsDecided};
-use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotFailed};
+use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotDamaged, SnapshotFailed};
 use crate::replication::{Backoff, SNAPSHOT_CHUNK_BYTES, SnapshotTransfer, TransferStep};
 
 /// A call that takes longer counts as lost.
@@ -350,6 +350,10 @@ impl SnapshotSender {
                     "the snapshot at {index} cannot be sent to node {}: {error}",
                     self.peer
                 );
+                if matches!(error, StorageError::SnapshotDamaged { .. }) {
+                    let snapshot = self.transfer.snapshot().clone();
+                    self.node.do_send(SnapshotDamaged(snapshot));
+                }
                 self.node.do_send(SnapshotFailed(self.peer));
             }
         }
