@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actix::{Addr, Handler, Message};
+use actix::Addr;
 use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, Term};
 use rpc::client::{
@@ -13,19 +13,26 @@ use rpc::peer::DiskRoom;
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
-use crate::actors::{GetStatus, KvServer, RaftNode, ReadBarrier, Submit};
+use crate::actors::{GetStatus, RaftNode};
 use crate::command::{Command, Operation, validate_key, validate_scan, validate_write_id};
+use crate::intake::{Door, ReadWay, Request};
 use crate::sessions::Outcome;
 use crate::state_machine::Reply;
 use crate::state_reader::StateReader;
 
 /// Serves the requests of clients.
+///
+/// It is cloned for every request, which is one count for all that it shares: to clone an actor's address
+/// costs two allocations.
 #[derive(Clone, Debug)]
-pub(crate) struct ClientService {
-    kv: Addr<KvServer>,
+pub(crate) struct ClientService(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    door: Arc<Door>,
     node: Addr<RaftNode>,
     reader: StateReader,
-    about: Arc<About>,
+    about: About,
 }
 
 /// What `status` tells beside the node's own state.
@@ -40,21 +47,21 @@ pub(crate) struct About {
 }
 
 impl ClientService {
-    /// Serves clients of the server that `kv` and `node` make up; reads come from `reader`.
+    /// Serves clients of the server behind `door` and `node`; reads come from `reader`.
     #[must_use]
-    pub(crate) fn new(kv: Addr<KvServer>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
-        Self {
-            kv,
+    pub(crate) fn new(door: Arc<Door>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
+        Self(Arc::new(Shared {
+            door,
             node,
             reader,
-            about: Arc::new(about),
-        }
+            about,
+        }))
     }
 
     /// Takes a command through the log.
     async fn submit(&self, command: &Command, needs: DiskRoom) -> Result<Reply, KvError> {
         let (reply, answer) = oneshot::channel();
-        self.send(Submit {
+        self.0.door.push(Request::Submit {
             command: command.encode(),
             needs,
             reply,
@@ -85,27 +92,22 @@ impl ClientService {
 
     /// Waits until a read of this consistency may be served; yields the term.
     async fn read_barrier(&self, consistency: Consistency) -> Result<Term, KvError> {
-        if consistency == Consistency::Stale {
-            return Ok(self.status_of_node().await?.soft_state.term);
-        }
-        let (reply, answer) = oneshot::channel();
-        self.send(ReadBarrier { reply })?;
-        answer.await.unwrap_or(Err(KvError::ShuttingDown))
+        let way = match consistency {
+            Consistency::Stale => return Ok(self.status_of_node().await?.soft_state.term),
+            // Through the log where no entry fits: a read index promises the same.
+            Consistency::Linearizable | Consistency::Log => ReadWay::Round,
+            Consistency::Lease => ReadWay::Lease,
+            Consistency::Anywhere => ReadWay::Anywhere,
+        };
+        Ok(self.0.door.read(way).await?.term)
     }
 
     async fn status_of_node(&self) -> Result<raft_core::Status, KvError> {
-        self.node.send(GetStatus).await.map_err(|_| KvError::ShuttingDown)
-    }
-
-    fn send<M>(&self, message: M) -> Result<(), KvError>
-    where
-        M: Message<Result = ()> + Send + 'static,
-        KvServer: Handler<M>,
-    {
-        self.kv.try_send(message).map_err(|error| match error {
-            actix::prelude::SendError::Full(_) => KvError::Busy(BusyReason::RequestsInFlight),
-            actix::prelude::SendError::Closed(_) => KvError::ShuttingDown,
-        })
+        self.0
+            .node
+            .send(GetStatus)
+            .await
+            .map_err(|_| KvError::ShuttingDown)
     }
 }
 
@@ -152,31 +154,31 @@ impl Kv for ClientService {
             }
         }
         let term = self.read_barrier(consistency).await?;
-        Ok(self.reader.get(&key, term))
+        Ok(self.0.reader.get(&key, term))
     }
 
     async fn scan(self, _: Context, request: ScanRequest) -> Result<ScanReply, KvError> {
         validate_scan(&request).map_err(KvError::InvalidArgument)?;
         let term = self.read_barrier(request.consistency).await?;
-        Ok(self.reader.scan(&request, term))
+        Ok(self.0.reader.scan(&request, term))
     }
 
     async fn status(self, _: Context) -> Result<StatusReply, KvError> {
         let status = self.status_of_node().await?;
         Ok(StatusReply {
-            id: self.about.id,
-            cluster_id: self.about.cluster_id.clone(),
+            id: self.0.about.id,
+            cluster_id: self.0.about.cluster_id.clone(),
             role: status.soft_state.role,
             leader_id: status.soft_state.leader_id,
             term: status.soft_state.term,
             commit_index: status.commit_index,
-            last_applied: self.reader.applied_index(),
+            last_applied: self.0.reader.applied_index(),
             last_log_index: status.last_log_index,
             snapshot_index: status.snapshot_index,
-            keys: self.reader.keys(),
-            sessions: self.reader.sessions(),
+            keys: self.0.reader.keys(),
+            sessions: self.0.reader.sessions(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            members: self.about.members.clone(),
+            members: self.0.about.members.clone(),
         })
     }
 }

@@ -152,7 +152,7 @@ macro_rules! methods {
 }
 
 methods!(KvRequest, KvResponse: OpenSession, Put, Append, Delete, Get, Scan, Status);
-methods!(PeerRequest, PeerResponse: PreVote, RequestVote, AppendEntries, InstallSnapshot, TimeoutNow, DiskRoom);
+methods!(PeerRequest, PeerResponse: PreVote, RequestVote, AppendEntries, InstallSnapshot, TimeoutNow, DiskRoom, ReadIndex);
 
 #[cfg(test)]
 mod tests {
