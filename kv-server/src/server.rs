@@ -23,7 +23,7 @@ use crate::actors::{
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::disk_room::{ClusterRoom, DEFAULT_MIN_FREE_BYTES, DiskSpace};
-use crate::disk_watch::{CommitClock, Watch, space_of, watch_space, watch_stalls};
+use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_stalls};
 use crate::driver::Driver;
 use crate::intake::{Door, Intake};
 use crate::lease_clock::LeaseClock;
@@ -126,6 +126,7 @@ struct Opened {
     storage: SledStorage,
     restored: Restored,
     state: StateMachine,
+    disk: DiskSpace,
 }
 
 impl Opened {
@@ -137,6 +138,8 @@ impl Opened {
         let initial = Configuration::of_voters(config.nodes.keys().copied());
         let mut options = storage::Options::default();
         options.cache_bytes = config.storage.cache_bytes;
+        let disk = disk_space(config);
+        options.journal_bytes = disk.journal_bytes(options.journal_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
@@ -155,6 +158,7 @@ impl Opened {
             storage,
             restored,
             state,
+            disk,
         })
     }
 }
@@ -223,6 +227,7 @@ impl Server {
             storage,
             restored,
             state,
+            disk,
         } = opened;
         let snapshot = restored.snapshot.clone();
         let node = Node::new(core_config(config), restored)?;
@@ -236,7 +241,7 @@ impl Server {
             snapshots: storage.snapshots(),
             stop,
             persister_thread: &persister_thread,
-            disk: disk_space(config),
+            disk: Arc::new(disk),
             commit_clock: Arc::default(),
         };
         let intake = Intake::default();
@@ -408,14 +413,12 @@ fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
 }
 
 /// The disk of the data directory. One that cannot be asked for its size counts as large.
-fn disk_space(config: &Config) -> Arc<DiskSpace> {
-    let min_free_bytes = match config.storage.min_free_bytes {
-        Some(bytes) => bytes,
-        None => space_of(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
+fn disk_space(config: &Config) -> DiskSpace {
+    DiskSpace::new(config.storage.min_free_bytes.unwrap_or_else(|| {
+        space_around(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
             DiskSpace::default_min_free_bytes(space.total_bytes)
-        }),
-    };
-    Arc::new(DiskSpace::new(min_free_bytes))
+        })
+    }))
 }
 
 fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 2]> {
