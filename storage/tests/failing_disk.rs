@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use faulty_disk::{Disk, Failure, Fault, Image, Mount, Operation, Survival};
 use raft_core::{Restored, Storage as _};
-use scripted::{DEADLINE, Session, a_little_of_everything, read_all, vote};
+use scripted::{DEADLINE, Session, a_little_of_everything, append, read_all, vote};
 
 fn stride() -> usize {
     let asked = std::env::var("STORAGE_FAULT_STRIDE").ok();
@@ -131,18 +131,15 @@ fn assert_told(message: &str, failure: Failure, top: &Path, what: &str) {
     assert!(message.contains(path), "{what}: the path is not told: {message}");
 }
 
-fn assert_opens(node: &Path, candidates: &[Restored], what: &str) {
-    let (_, found) = read_all(node).unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
+fn assert_image_opens(image: &Image, candidates: &[Restored], what: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    image.write_to(dir.path()).unwrap();
+    let (_, found) = read_all(&dir.path().join("node"))
+        .unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
     assert!(
         candidates.contains(&found),
         "{what}: a state that never was acknowledged"
     );
-}
-
-fn assert_image_opens(image: &Image, candidates: &[Restored], what: &str) {
-    let dir = tempfile::tempdir().unwrap();
-    image.write_to(dir.path()).unwrap();
-    assert_opens(&dir.path().join("node"), candidates, what);
 }
 
 #[derive(Debug, Default)]
@@ -185,7 +182,45 @@ fn try_fault(disk: &Disk, mount: &Mount, fault: Fault, tally: &mut Tally) {
             &format!("{what}, then {survival:?}"),
         );
     }
-    assert_opens(&node, outcome.candidates(), &what);
+    restart_and_lose_power(disk, &node, outcome.candidates(), &what);
+}
+
+/// The disk is well again, and the system still remembers what it could not write; a restarted store takes that for
+/// what is on the disk. From then on all of it has to survive, and what is acknowledged after it too, also when the
+/// journal is carried into the database and used anew.
+fn restart_and_lose_power(disk: &Disk, node: &Path, candidates: &[Restored], what: &str) {
+    let (store, found) =
+        read_all(node).unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
+    assert!(
+        candidates.contains(&found),
+        "{what}: a state that never was acknowledged"
+    );
+    drop(store);
+    let lost = disk.after_power_loss(Survival::Nothing);
+    assert_image_opens(
+        &lost,
+        std::slice::from_ref(&found),
+        &format!("{what}, then a restart, then a power loss"),
+    );
+    let mut session = Session::continuing(node, Box::new(|| 0), &found);
+    session.open("restart").unwrap();
+    let next = found
+        .entries
+        .last()
+        .map_or(found.snapshot.last_included_index, |entry| entry.index)
+        .get()
+        + 1;
+    for index in next..next + 6 {
+        session
+            .write("append", &[append(60, index, index, 40_000)])
+            .unwrap();
+    }
+    let lost = disk.after_power_loss(Survival::Nothing);
+    assert_image_opens(
+        &lost,
+        &session.candidates(),
+        &format!("{what}, then a restart and appends, then a power loss"),
+    );
 }
 
 /// How many operations of each kind the workload makes; `None` where there is no FUSE.
