@@ -1,4 +1,5 @@
-//! A workload that uses everything a store can do, told step by step, and the checks of what is left of it.
+//! A workload that uses everything a store can do, told step by step, and the checks of what is left of it. The
+//! files of the journal are small, so that they are filled and carried into the database again and again.
 #![allow(dead_code, reason = "each test program uses its share")]
 
 use std::any::Any;
@@ -128,7 +129,7 @@ impl Session {
 
     pub(crate) fn open(&mut self, name: &'static str) -> Result<(), StorageError> {
         self.store = None;
-        let mut store = common::open(&self.dir)?;
+        let mut store = common::open_small(&self.dir)?;
         let found = store.restore()?;
         assert_eq!(found, self.model.restored(), "{name}");
         self.store = Some(store);
@@ -265,7 +266,7 @@ pub(crate) fn a_little_of_everything(session: &mut Session) -> Result<(), Storag
 
 /// What a store in `dir` holds, its snapshot read to the end.
 pub(crate) fn read_all(dir: &Path) -> Result<(SledStorage, Restored), StorageError> {
-    let mut store = common::open(dir)?;
+    let mut store = common::open_small(dir)?;
     let restored = store.restore()?;
     let snapshot = &restored.snapshot;
     if snapshot.size_bytes > 0 {
