@@ -197,7 +197,7 @@ struct Run {
 
 /// Where the arrays of a run hold what belongs to a server.
 fn place(id: NodeId) -> usize {
-    usize::try_from(id.get()).unwrap() - 1
+    usize::try_from(id.get()).expect("the servers are numbered from 1 to 5") - 1
 }
 
 impl Run {
