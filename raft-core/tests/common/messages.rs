@@ -11,7 +11,7 @@ use super::disk::checksum;
 use super::voters;
 
 /// Any server of a cluster as [`voters`] makes it.
-const SENDER: Sender = Sender {
+pub(crate) const SENDER: Sender = Sender {
     incarnation: Incarnation::ZERO,
     standing: Standing::Founder,
     knows_receiver_as: Some(Incarnation::ZERO),
