@@ -119,8 +119,43 @@ fn what_is_only_in_the_journal_is_shown_as_well() {
     bytes[end - 20] ^= 1;
     fs::write(&path, bytes).unwrap();
     let found = inspect(in_journal.path());
+    let [active, other] = found.journal.as_slice() else {
+        panic!("{:?}", found.journal)
+    };
+    let (active, other) = (active.content.unwrap(), other.content.unwrap());
+    assert!(active.torn && !other.torn, "{active:?}, {other:?}");
+    assert!(other.batches.1 < active.batches.0 && active.generation > other.generation);
+    assert_eq!(found.last_batch, Some(active.batches.1));
     assert!(found.refusal.unwrap().contains("journal/0"));
     assert_eq!(found.log, Some((LogIndex(1), LogIndex(31))));
+}
+
+#[test]
+fn a_bad_record_in_the_middle_of_the_journal_and_a_missing_file_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(fill(dir.path()));
+    let path = dir.path().join("journal/0");
+    let intact = fs::read(&path).unwrap();
+    let mut bytes = intact.clone();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // The entry in fragments takes most of it.
+    bytes[end / 2] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = inspect(dir.path());
+    let problem = found.journal[0].problem.as_ref().unwrap();
+    assert!(
+        problem.contains("checksum") && problem.contains("journal/0"),
+        "{problem}"
+    );
+    assert!(!found.is_whole() && found.refusal.is_some());
+
+    fs::write(&path, &intact).unwrap();
+    assert!(inspect(dir.path()).is_whole());
+    fs::remove_file(&path).unwrap();
+    let found = inspect(dir.path());
+    assert!(found.journal[0].problem.is_some() && found.journal[1].problem.is_none());
+    assert!(found.refusal.unwrap().contains("journal"));
+    assert_eq!(found.identity, Some(identity()));
 }
 
 #[test]

@@ -27,10 +27,16 @@ use crate::sled_storage::Options;
 pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageError> {
     let dir = DataDir::of_copy(dir)?;
     let tree = open_tree(&dir, Options::default().cache_bytes)?;
-    let in_sled = read_root(&View::new(&tree, &[]));
-    let layers = read_journal(found, &dir, in_sled.map(|root| root.batch));
+    let database = View::new(&tree, &[]);
+    // The database knows whose it is even if the marker is gone.
+    let identity = found
+        .identity
+        .clone()
+        .or_else(|| read_small(&database, IDENTITY_KEY));
+    let in_sled: Option<Root> = read_small(&database, ROOT_KEY);
+    let layers = read_journal(found, &dir, identity, in_sled.map(|root| root.batch));
     let view = View::new(&tree, &layers);
-    let root = read_root(&view);
+    let root: Option<Root> = read_small(&view, ROOT_KEY);
     if let Some(root) = root {
         found.last_batch = Some(root.batch);
         found.log = Some((root.first_index, root.last_index));
@@ -54,14 +60,19 @@ pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageErro
     Ok(())
 }
 
-fn read_root(view: &View<'_>) -> Option<Root> {
-    let value = view.get(ROOT_KEY).ok().flatten()?;
-    sealed::unseal(ROOT_KEY, &value, SMALL_RECORD_LIMIT_BYTES).ok()
+fn read_small<T: DeserializeOwned + Serialize>(view: &View<'_>, key: &[u8]) -> Option<T> {
+    let value = view.get(key).ok().flatten()?;
+    unseal(key, &value).ok()
 }
 
 /// What the journal holds behind the batch `in_sled`; as far as it can be read, if something is wrong.
-fn read_journal(found: &mut Inspection, dir: &DataDir, in_sled: Option<u64>) -> Vec<Arc<Overlay>> {
-    let (Some(identity), Some(in_sled)) = (found.identity.clone(), in_sled) else {
+fn read_journal(
+    found: &mut Inspection,
+    dir: &DataDir,
+    identity: Option<Identity>,
+    in_sled: Option<u64>,
+) -> Vec<Arc<Overlay>> {
+    let (Some(identity), Some(in_sled)) = (identity, in_sled) else {
         let problem = "the journal is not read: it is unknown whose it is, or where it goes on";
         found.problems.push(problem.to_owned());
         return Vec::new();
