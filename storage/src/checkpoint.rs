@@ -36,8 +36,8 @@ const SLED_BATCH_BYTES: usize = 1024 * 1024;
 /// How long to wait for the whole store to be read again.
 const LOAD_WAIT: Duration = Duration::from_secs(600);
 
-/// How long a closing store waits for the thread.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a closing store waits for a thread that did not answer in time before.
+const CLOSE_WAIT_WHEN_STUCK: Duration = Duration::from_secs(1);
 
 type Reply<T> = Sender<Result<T, StorageError>>;
 
@@ -93,7 +93,7 @@ impl Checkpointer {
             closing,
             path,
             wait,
-            close_wait: CLOSE_WAIT.min(wait),
+            close_wait: wait,
         })
     }
 
@@ -129,7 +129,11 @@ impl Checkpointer {
     pub(crate) fn wait(&mut self) -> Result<Option<u64>, StorageError> {
         match self.running.take() {
             None => Ok(None),
-            Some(running) => self.receive(&running, self.wait).map(Some),
+            Some(running) => self.receive(&running, self.wait).map(Some).inspect_err(|error| {
+                if matches!(error, StorageError::NoAnswer { .. }) {
+                    self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
+                }
+            }),
         }
     }
 

@@ -477,31 +477,28 @@ mod tests {
         assert_eq!(recorded, acknowledged);
     }
 
-    /// Options with which the journal is soon full and nobody waits for long.
-    fn impatient() -> Options {
+    /// Options with which the journal is soon full.
+    fn small_journal() -> Options {
         Options {
             journal_bytes: 64 * 1024,
-            checkpoint_wait: Duration::from_millis(100),
+            checkpoint_wait: Duration::from_secs(60),
             ..Options::default()
         }
     }
 
-    fn open_impatient(dir: &Path) -> Result<SledStorage, StorageError> {
-        let options = Options {
-            checkpoint_wait: Duration::from_secs(60),
-            ..impatient()
-        };
-        SledStorage::open(dir, &identity(), &Configuration::of_voters([NodeId(1)]), &options)
+    fn open_small(dir: &Path) -> Result<SledStorage, StorageError> {
+        let initial = Configuration::of_voters([NodeId(1)]);
+        SledStorage::open(dir, &identity(), &initial, &small_journal())
     }
 
     /// Opens the store in `dir`, with `hook` called before each batch that goes into sled, and appends until
     /// that fails. Yields the failed store, the failure, and the last index that was acknowledged.
-    fn append_until_failure(dir: &Path, hook: Hook) -> (SledStorage, StorageError, u64) {
-        let owner = open_impatient(dir).unwrap().owner.clone();
+    fn append_until_failure(dir: &Path, options: &Options, hook: Hook) -> (SledStorage, StorageError, u64) {
+        let owner = open_small(dir).unwrap().owner.clone();
         let claimed = Arc::new(DataDir::claim(dir).unwrap());
-        let mut tree = open_within_bounds(&claimed, &impatient()).unwrap();
+        let mut tree = open_within_bounds(&claimed, options).unwrap();
         tree.set_hook(hook);
-        let mut store = SledStorage::open_over(tree, claimed, owner, &impatient()).unwrap();
+        let mut store = SledStorage::open_over(tree, claimed, owner, options).unwrap();
         for index in 1..10_000 {
             if let Err(failure) = store.write(&[Write::Append(vec![command(1, index, 5000)])]) {
                 return (store, failure, index - 1);
@@ -513,7 +510,7 @@ mod tests {
     fn assert_has_all(dir: &Path, acknowledged: u64) {
         let deadline = Instant::now() + Duration::from_secs(60);
         let mut store = loop {
-            match open_impatient(dir) {
+            match open_small(dir) {
                 Ok(store) => break store,
                 // A thread that was left behind still has the directory.
                 Err(StorageError::InUse { .. }) if Instant::now() < deadline => std::thread::yield_now(),
@@ -535,7 +532,11 @@ mod tests {
             let _ = gate.lock().unwrap().recv();
             Ok(())
         };
-        let (mut store, failure, acknowledged) = append_until_failure(dir.path(), Arc::new(hang));
+        let options = Options {
+            checkpoint_wait: Duration::from_millis(100),
+            ..small_journal()
+        };
+        let (mut store, failure, acknowledged) = append_until_failure(dir.path(), &options, Arc::new(hang));
         assert!(matches!(failure, StorageError::NoAnswer { .. }), "{failure:?}");
         let message = failure.to_string();
         assert!(
@@ -547,7 +548,7 @@ mod tests {
         assert_eq!(store.write(&[]).unwrap_err().to_string(), message);
         // Closing the store does not hang either, and the directory stays locked as long as sled is open.
         drop(store);
-        let refused = open_impatient(dir.path()).unwrap_err();
+        let refused = open_small(dir.path()).unwrap_err();
         assert!(matches!(refused, StorageError::InUse { .. }), "{refused:?}");
         drop(release);
         assert_has_all(dir.path(), acknowledged);
@@ -566,7 +567,7 @@ mod tests {
         ];
         for (hook, cause) in hooks {
             let dir = tempfile::tempdir().unwrap();
-            let (store, failure, acknowledged) = append_until_failure(dir.path(), hook);
+            let (store, failure, acknowledged) = append_until_failure(dir.path(), &small_journal(), hook);
             assert!(failure.to_string().contains(cause), "{failure}");
             assert!(failure.to_string().contains("sled/db"), "{failure}");
             drop(store);

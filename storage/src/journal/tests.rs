@@ -310,6 +310,8 @@ fn what_an_earlier_use_of_a_file_left_is_never_taken_for_a_record() {
         journal.rotate().unwrap();
         journal.append().unwrap();
         let opened = closed.open(number - 2, number).unwrap();
+        let (active, other) = (&opened.journal.active.header, &opened.journal.other.header);
+        assert_ne!(active.salt, other.salt, "a client could know it");
         assert_eq!(opened.journal.last_batch, number);
         assert_eq!(contents(&opened).len(), 2);
     }
