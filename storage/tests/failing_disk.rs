@@ -3,7 +3,7 @@
 //! with all that it acknowledged once the disk is well, also when the power fails in between.
 //!
 //! `STORAGE_FAULT_STRIDE=1 cargo test -p storage --test failing_disk -- --nocapture` has every single operation
-//! fail; without it every fifth of each kind does.
+//! fail; without it every ninth of each kind does.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -21,7 +21,7 @@ use scripted::{DEADLINE, Session, a_little_of_everything, append, read_all, vote
 
 fn stride() -> usize {
     let asked = std::env::var("STORAGE_FAULT_STRIDE").ok();
-    asked.map_or(5, |text| text.parse().expect("STORAGE_FAULT_STRIDE is a number"))
+    asked.map_or(9, |text| text.parse().expect("STORAGE_FAULT_STRIDE is a number"))
 }
 
 /// What became of a workload on a disk that failed.
