@@ -9,6 +9,7 @@
 mod common;
 mod scripted;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -16,8 +17,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faulty_disk::{Disk, Failure, Fault, Image, Mount, Operation, Survival};
-use raft_core::{Restored, Storage as _};
+use raft_core::{LogIndex, Restored, Storage as _, Term};
 use scripted::{DEADLINE, Session, a_little_of_everything, append, read_all, vote};
+use storage::conformance::initial_configuration;
 
 fn stride() -> usize {
     let asked = std::env::var("STORAGE_FAULT_STRIDE").ok();
@@ -282,4 +284,34 @@ fn a_short_write_is_completed() {
     try_each(Failure::ShortWrite, false, |operation| {
         operation == Operation::Write
     });
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_names_its_file() {
+    let disk = Disk::new();
+    let mount = match disk.mount() {
+        Ok(mount) => mount,
+        Err(unavailable) => return println!("{unavailable}"),
+    };
+    let store = common::open(&mount.path().join("node")).unwrap();
+    let mut writer = store
+        .snapshots()
+        .create(LogIndex(1), Term(1), &initial_configuration())
+        .unwrap();
+    disk.arm(Fault {
+        operation: Some(Operation::Write),
+        after: 0,
+        failure: Failure::NoSpace,
+        lasting: true,
+    });
+    let error = writer.write_all(&vec![7; 4 << 20]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_told(
+        &error.to_string(),
+        Failure::NoSpace,
+        &mount.path().join("node/snapshots"),
+        "a snapshot",
+    );
+    drop(writer);
+    disk.disarm();
 }
