@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -17,6 +18,7 @@ const EXAMPLES: &str = "\
 Examples:
   deploy demo                          see a leader die and nothing get lost, in about 20 seconds
   deploy --output json demo | tail -1  the same, for a script
+  deploy torture --duration 20s        kill and pause nodes and cut links, and check what clients saw
   deploy up                            three nodes on 127.0.0.1, their data in ./kv-cluster
   deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
   deploy bench --quick                 how fast it is on this machine, in about 20 seconds
@@ -41,6 +43,17 @@ cluster away, data and all, with --fresh.
 
 Exit status: 0 stopped by Ctrl-C, 2 wrong usage or configuration, 3 not done.";
 
+const TORTURE_EXAMPLES: &str = "\
+Examples:
+  deploy torture
+  deploy torture --duration 300s --report torture-report
+  deploy torture --duration 20s --seed 7 --output json | tail -1
+
+The seed decides which faults come when; what the nodes make of them is up to the machine. A report has \
+report.html, report.txt and history.jsonl, which `sim check` reads.
+
+Exit status: 0 every check held, 1 one did not (the directory is kept, and told), 2 wrong usage, 3 not done.";
+
 /// Runs and demonstrates local clusters of kv-server.
 #[derive(Debug, Parser)]
 #[command(name = "deploy", version, after_help = EXAMPLES, max_term_width = 100)]
@@ -60,6 +73,9 @@ pub(crate) enum Command {
     /// Start a local cluster and keep it running until Ctrl-C
     #[command(after_help = UP_EXAMPLES)]
     Up(UpArguments),
+    /// Kill and pause nodes and cut links under load, and check that what clients saw is linearizable
+    #[command(after_help = TORTURE_EXAMPLES)]
+    Torture(TortureArguments),
     /// Measure a fresh local cluster, alone or side by side with another store
     #[command(after_help = BENCH_EXAMPLES)]
     Bench(BenchArguments),
@@ -90,6 +106,43 @@ pub(crate) struct UpArguments {
     /// For a new cluster: cut a snapshot when the log since the last one has grown past this many bytes
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..=MOST_BYTES))]
     pub(crate) snapshot_log_bytes: Option<u64>,
+}
+
+/// Options of `deploy torture`.
+#[derive(Debug, Args)]
+pub(crate) struct TortureArguments {
+    /// How long faults go on
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Which faults come when [default: a random one, which is told]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Where to write the report and the history
+    #[arg(long, value_name = "DIR")]
+    pub(crate) report: Option<PathBuf>,
+}
+
+/// The longest torture: its history has to be held and checked.
+const LONGEST_TORTURE: Duration = Duration::from_secs(3_600);
+
+/// `500ms`, `20s`, `5m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|character: char| character.is_ascii_alphabetic());
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "a whole number and a unit, such as 20s, is expected".to_owned())?;
+    let duration = match &text[digits.len()..] {
+        "ms" => Duration::from_millis(number),
+        "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err("the unit must be ms, s or m".to_owned()),
+    };
+    if duration > LONGEST_TORTURE {
+        return Err(format!(
+            "more than {LONGEST_TORTURE:?}: run it several times instead"
+        ));
+    }
+    Ok(duration)
 }
 
 /// Arguments of the hidden `deploy node`.

@@ -172,7 +172,7 @@ pub(crate) fn new_cluster_id() -> String {
 }
 
 /// The node that says it leads and that a majority of `nodes` says it follows, in one term.
-fn leader_among(statuses: &[StatusReply], nodes: usize) -> Option<Leader> {
+pub(crate) fn leader_among(statuses: &[StatusReply], nodes: usize) -> Option<Leader> {
     let leaders = statuses
         .iter()
         .filter(|status| status.leader_id == Some(status.id));

@@ -1,4 +1,5 @@
-//! Runs clusters of `kv-server` on this machine: a demonstration of a failover, and a cluster to try things on.
+//! Runs clusters of `kv-server` on this machine: a demonstration of a failover, a cluster to try things on, and one
+//! that is tormented to see that it keeps its promises.
 //!
 //! Every node is a process of its own. The program needs no other file to start them: it can be a node
 //! itself, through the entry point that `kv-server` has.
@@ -17,6 +18,7 @@ mod observe;
 mod ports;
 mod report;
 mod signals;
+mod torture;
 mod up;
 
 use std::future::Future;
@@ -32,6 +34,10 @@ use crate::report::Reporter;
 /// The exit status when a check did not hold.
 const CHECK_FAILED: u8 = 1;
 
+/// The nodes that this program can be have the allocator that `kv-server` has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let reporter = Reporter::new(arguments.output);
@@ -39,6 +45,7 @@ fn main() -> ExitCode {
         Command::Demo => run(demo::run(reporter)),
         Command::Bench(bench) => run(async move { bench::run(&bench, reporter).await.map(|()| true) }),
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
+        Command::Torture(torture) => run(async move { torture::run(&torture, reporter).await }),
         Command::Node(node) => return node::run(node),
         #[cfg(feature = "etcd")]
         Command::Guard(guard) => return bench::guard::run(&guard),

@@ -93,9 +93,24 @@ impl NodeProcess {
 
     /// Asks it to stop in order (SIGTERM). Does not wait.
     pub(crate) fn ask_to_stop(&mut self) {
+        self.signal(Signal::TERM);
+    }
+
+    /// Stops it where it is (SIGSTOP) until [`NodeProcess::resume`]. Should this program die before, the system
+    /// lets it go on and tells it to end, as it does with every stopped process group that lost its parent.
+    pub(crate) fn pause(&mut self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Lets it go on (SIGCONT) if it was paused.
+    pub(crate) fn resume(&mut self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             // Until `ended` has seen the end, the process id is the child's even if it is dead by now.
-            let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
+            let _ = kill_process(Pid::from_child(&self.child), signal);
         }
     }
 
@@ -113,6 +128,7 @@ impl NodeProcess {
 
 impl Drop for NodeProcess {
     fn drop(&mut self) {
+        self.resume();
         self.kill();
     }
 }

@@ -108,7 +108,7 @@ impl DataDir {
     }
 
     pub(crate) fn journal_dir(&self) -> PathBuf {
-        self.path.join(JOURNAL_DIR)
+        journal_dir(&self.path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -270,6 +270,11 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
 /// Where the snapshot files of the data directory `dir` are.
 pub(crate) fn snapshots_dir(dir: &Path) -> PathBuf {
     dir.join(SNAPSHOTS_DIR)
+}
+
+/// Where the journal of the data directory `dir` is.
+pub(crate) fn journal_dir(dir: &Path) -> PathBuf {
+    dir.join(JOURNAL_DIR)
 }
 
 fn not_a_store(dir: &Path) -> StorageError {

@@ -7,4 +7,5 @@
 mod bench;
 mod demo;
 mod deploy_process;
+mod torture;
 mod up;

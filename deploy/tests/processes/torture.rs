@@ -1,0 +1,74 @@
+//! `deploy torture` with real processes.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+
+use serde_json::Value;
+use sim::linearizability::{self, History, Limits, Outcome, Verdict};
+
+use crate::deploy_process::Deploy;
+
+fn verdict(history: &History) -> Verdict {
+    linearizability::check(history, Limits::default()).verdict
+}
+
+#[test]
+fn what_clients_see_through_faults_is_linearizable_and_the_report_shows_it() {
+    let tmp = tempfile::tempdir().unwrap();
+    let report = tmp.path().join("report");
+    let arguments = [
+        "torture",
+        "--duration",
+        "4s",
+        "--seed",
+        "3",
+        "--report",
+        report.to_str().unwrap(),
+    ];
+    let mut torture = Deploy::start(&arguments, tmp.path());
+    let lines = torture.rest();
+    let (status, stderr) = torture.wait();
+    assert!(status.success(), "{status}: {stderr}\n{}", lines.join("\n"));
+    let summary: Value = serde_json::from_str(lines.last().unwrap()).unwrap();
+    assert_eq!(summary["verdict"], "linearizable", "{summary}");
+    assert_eq!(
+        (&summary["lost"], &summary["duplicated"]),
+        (&0.into(), &0.into()),
+        "{summary}"
+    );
+    assert_eq!(summary["nodes_agree"], true, "{summary}");
+    assert!(summary["acknowledged"].as_u64().unwrap() > 0, "{summary}");
+    assert!(
+        lines.iter().any(|line| line.contains("\"event\":\"fault\"")),
+        "{}",
+        lines.join("\n")
+    );
+
+    let page = fs::read_to_string(report.join("report.html")).unwrap();
+    assert!(page.contains("<svg") && !page.contains("<script"), "{page}");
+    let history =
+        linearizability::read(BufReader::new(File::open(report.join("history.jsonl")).unwrap())).unwrap();
+    assert_eq!(
+        history.operations().len() as u64,
+        summary["operations"].as_u64().unwrap()
+    );
+    assert_eq!(verdict(&history), Verdict::Linearizable);
+
+    // The check would have noticed: one read of a value that nobody wrote.
+    let mut operations = history.operations().to_vec();
+    let last_read = operations
+        .iter_mut()
+        .rev()
+        .find(|operation| matches!(operation.outcome, Outcome::Value(Some(_))));
+    last_read.unwrap().outcome = Outcome::Value(Some("from nowhere".into()));
+    assert!(matches!(
+        verdict(&History::new(operations).unwrap()),
+        Verdict::Violation(_)
+    ));
+
+    let left: Vec<_> = fs::read_dir(tmp.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert_eq!(left, [report], "it cleans up after itself");
+}
