@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::clerk::Clerk;
 use crate::cluster::Cluster;
 use crate::connections::{ConnectSettings, Connections};
-use crate::directory::Directory;
+use crate::directory::{Directory, ReadFrom};
 use crate::outcome::{Error, InvalidArgument};
 use crate::retry::RetryPolicy;
 use crate::session::SESSION_WINDOW;
@@ -41,6 +41,7 @@ pub struct ClerkBuilder {
     connect_timeout: Duration,
     policy: RetryPolicy,
     max_in_flight: usize,
+    read_from: ReadFrom,
     cluster_id: Option<String>,
     seed: Option<u64>,
 }
@@ -53,6 +54,7 @@ impl Default for ClerkBuilder {
             connect_timeout: Duration::from_secs(1),
             policy: RetryPolicy::default(),
             max_in_flight: DEFAULT_MAX_IN_FLIGHT,
+            read_from: ReadFrom::Leader,
             cluster_id: None,
             seed: None,
         }
@@ -154,6 +156,18 @@ impl ClerkBuilder {
         }
     }
 
+    /// Who answers linearizable reads. The leader unless set.
+    ///
+    /// ```
+    /// # use clerk::{Clerk, ReadFrom};
+    /// let spread = Clerk::builder().endpoints(["127.0.0.1:7102"]).read_from(ReadFrom::Any);
+    /// # assert!(spread.build().is_ok());
+    /// ```
+    #[must_use]
+    pub fn read_from(self, read_from: ReadFrom) -> Self {
+        Self { read_from, ..self }
+    }
+
     /// Refuses servers of any other cluster. Unless set, the first server that answers decides.
     ///
     /// ```
@@ -209,6 +223,7 @@ impl ClerkBuilder {
             directory,
             connections,
             policy: self.policy,
+            read_from: self.read_from,
             origin,
             session: Default::default(),
             in_flight: Semaphore::new(self.max_in_flight),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::arguments;
 use crate::builder::ClerkBuilder;
 use crate::cluster::Cluster;
+use crate::connections::Link;
 use crate::directory::Want;
 use crate::outcome::{Error, Reason};
 use crate::scan::{Page, Pages, Scan};
@@ -118,8 +119,10 @@ impl Clerk {
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<LogIndex, Error> {
         let key = &arguments::key(key.as_ref())?;
         let value = &arguments::value(value.as_ref())?;
-        let send = |client: rpc::KvClient, context, write| async move {
-            client.put(context, write, key.clone(), value.clone()).await
+        let send = |link: Arc<Link>, context, write| async move {
+            link.client()
+                .put(context, write, key.clone(), value.clone())
+                .await
         };
         self.cluster.write(self.timeout, send).await
     }
@@ -139,8 +142,10 @@ impl Clerk {
     pub async fn append(&self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<LogIndex, Error> {
         let key = &arguments::key(key.as_ref())?;
         let value = &arguments::value(value.as_ref())?;
-        let send = |client: rpc::KvClient, context, write| async move {
-            client.append(context, write, key.clone(), value.clone()).await
+        let send = |link: Arc<Link>, context, write| async move {
+            link.client()
+                .append(context, write, key.clone(), value.clone())
+                .await
         };
         self.cluster.write(self.timeout, send).await
     }
@@ -161,8 +166,8 @@ impl Clerk {
     /// ```
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<bool, Error> {
         let key = &arguments::key(key.as_ref())?;
-        let send = |client: rpc::KvClient, context, write| async move {
-            client.delete(context, write, key.clone()).await
+        let send = |link: Arc<Link>, context, write| async move {
+            link.client().delete(context, write, key.clone()).await
         };
         self.cluster.write(self.timeout, send).await
     }
@@ -199,8 +204,9 @@ impl Clerk {
     /// ```
     pub async fn get_with(&self, key: impl AsRef<[u8]>, consistency: Consistency) -> Result<GetReply, Error> {
         let key = &arguments::key(key.as_ref())?;
-        let send = |client: rpc::KvClient, context| async move {
-            client.get(context, key.clone(), consistency).await
+        let consistency = self.cluster.read_from.of(consistency);
+        let send = |link: Arc<Link>, context| async move {
+            link.client().get(context, key.clone(), consistency).await
         };
         self.cluster
             .read(who_may_answer(consistency), self.timeout, send)
@@ -222,7 +228,7 @@ impl Clerk {
     /// ```
     pub async fn scan(&self, scan: &Scan) -> Result<Page, Error> {
         let began = Instant::now();
-        let Some(request) = &scan.request()? else {
+        let Some(mut request) = scan.request()? else {
             return Ok(Page {
                 items: Vec::new(),
                 next: None,
@@ -230,12 +236,11 @@ impl Clerk {
                 term: Default::default(),
             });
         };
+        request.consistency = self.cluster.read_from.of(request.consistency);
+        let (request, who) = (&request, who_may_answer(request.consistency));
         let send =
-            |client: rpc::KvClient, context| async move { client.scan(context, request.clone()).await };
-        let reply = self
-            .cluster
-            .read(who_may_answer(scan.wanted_consistency()), self.timeout, send)
-            .await?;
+            |link: Arc<Link>, context| async move { link.client().scan(context, request.clone()).await };
+        let reply = self.cluster.read(who, self.timeout, send).await?;
         if reply.more && reply.items.is_empty() {
             let reason = Reason::BadAnswer("an empty page that is not the last");
             return Err(Error::NotDone {
@@ -314,17 +319,18 @@ impl Clerk {
     /// # }
     /// ```
     pub async fn members(&self) -> Result<Vec<Member>, Error> {
-        let ask = |client: rpc::KvClient, context| async move { client.status(context).await };
+        let ask = |link: Arc<Link>, context| async move { link.client().status(context).await };
         let status = self.cluster.read(Want::Anyone, self.timeout, ask).await?;
         self.cluster.connections.learn(&status);
         Ok(status.members)
     }
 }
 
-/// Only a stale read can be answered by any server.
+/// Most reads only the leader answers.
 fn who_may_answer(consistency: Consistency) -> Want {
     match consistency {
         Consistency::Stale => Want::Anyone,
+        Consistency::Anywhere => Want::InTurn,
         Consistency::Linearizable | Consistency::Lease | Consistency::Log => Want::Leader,
     }
 }

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rpc::client::{KvError, WriteId};
-use rpc::{Context, KvClient, RpcError};
+use rpc::{Context, RpcError};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connections::{Connections, Link};
-use crate::directory::{Address, Directory, Want};
+use crate::directory::{Address, Directory, ReadFrom, Want};
 use crate::lock::lock;
 use crate::outcome::{Error, Reason};
 use crate::retry::{Call, Effect, Failure, Next, RetryPolicy};
@@ -23,6 +23,7 @@ pub(crate) struct Cluster {
     pub(crate) directory: Arc<Mutex<Directory>>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) policy: RetryPolicy,
+    pub(crate) read_from: ReadFrom,
     pub(crate) origin: Instant,
     pub(crate) session: CurrentSession,
     pub(crate) in_flight: Semaphore,
@@ -61,7 +62,7 @@ impl Cluster {
     /// A call without effect: any attempt is as good as any other.
     pub(crate) async fn read<T, F, Fut>(&self, want: Want, limit: Duration, send: F) -> Result<T, Error>
     where
-        F: Fn(KvClient, Context) -> Fut,
+        F: Fn(Arc<Link>, Context) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
     {
         let mut running = self.begin(Effect::Read, limit);
@@ -72,14 +73,14 @@ impl Cluster {
     /// A write: all attempts carry one session and sequence number.
     pub(crate) async fn write<T, F, Fut>(&self, limit: Duration, send: F) -> Result<T, Error>
     where
-        F: Fn(KvClient, Context, WriteId) -> Fut,
+        F: Fn(Arc<Link>, Context, WriteId) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
     {
         let mut running = self.begin(Effect::Write, limit);
         let _slot = self.slot(&running).await?;
         loop {
             let ticket = self.ticket(&running).await?;
-            let attempt = |client, context| send(client, context, ticket.write_id());
+            let attempt = |link, context| send(link, context, ticket.write_id());
             match self.ask(&mut running, Want::Leader, attempt).await {
                 Ok(answer) => return Ok(answer),
                 Err(Stop::Failed(error)) => {
@@ -102,6 +103,10 @@ impl Cluster {
     }
 
     async fn slot(&self, running: &Running) -> Result<SemaphorePermit<'_>, Error> {
+        // Nearly always there is room, and a timer is not for nothing.
+        if let Ok(permit) = self.in_flight.try_acquire() {
+            return Ok(permit);
+        }
         match timeout(running.remaining(), self.in_flight.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
             // The semaphore is never closed, so an error can only be the time that is up.
@@ -110,15 +115,18 @@ impl Cluster {
     }
 
     async fn ticket(&self, running: &Running) -> Result<Ticket, Error> {
-        let session = self.open_session(running).await?;
+        let session = match self.session.get() {
+            Some(session) => session,
+            None => Box::pin(self.open_session(running)).await?,
+        };
+        if let Some(ticket) = session.try_ticket() {
+            return Ok(ticket);
+        }
         let ticket = timeout(running.remaining(), session.ticket()).await;
         ticket.map_err(|_| running.give_up(Reason::TooManyInFlight))
     }
 
     async fn open_session(&self, running: &Running) -> Result<Arc<Session>, Error> {
-        if let Some(session) = self.session.get() {
-            return Ok(session);
-        }
         let Ok(_guard) = timeout(running.remaining(), self.session.opening.lock()).await else {
             return Err(running.give_up(Reason::NoTime));
         };
@@ -127,7 +135,7 @@ impl Cluster {
         }
         // A session opened twice concerns nobody: the one not used ends as the least recently used.
         let mut opening = self.begin(Effect::Read, running.remaining());
-        let open = |client: KvClient, context| async move { client.open_session(context).await };
+        let open = |link: Arc<Link>, context| async move { link.client().open_session(context).await };
         let id = self.ask_without_effect(&mut opening, Want::Leader, open).await?;
         tracing::debug!(session = ?id, "session opened");
         let session = Session::new(id);
@@ -148,7 +156,7 @@ impl Cluster {
         send: F,
     ) -> Result<T, Error>
     where
-        F: Fn(KvClient, Context) -> Fut,
+        F: Fn(Arc<Link>, Context) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
     {
         self.ask(running, want, send).await.map_err(|stop| match stop {
@@ -161,7 +169,7 @@ impl Cluster {
     /// Asks server after server until one does it, or the call has to end.
     async fn ask<T, F, Fut>(&self, running: &mut Running, want: Want, send: F) -> Result<T, Stop>
     where
-        F: Fn(KvClient, Context) -> Fut,
+        F: Fn(Arc<Link>, Context) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
     {
         let mut asked = Vec::new();
@@ -200,7 +208,36 @@ impl Cluster {
         want: Want,
         asked: &mut Vec<Address>,
     ) -> Result<(Address, Arc<Link>), Reason> {
-        let candidates = lock(&self.directory).candidates(want, asked, self.origin.elapsed());
+        if let Some((address, link)) = self.at_hand(want, asked) {
+            asked.push(Arc::clone(&address));
+            return Ok((address, link));
+        }
+        Box::pin(self.connect(running, want, asked)).await
+    }
+
+    /// The way of nearly every call: it is known whom to ask, and a connection to it is open.
+    fn at_hand(&self, want: Want, asked: &[Address]) -> Option<(Address, Arc<Link>)> {
+        let address = match want {
+            Want::Leader => lock(&self.directory).leader_besides(asked)?,
+            Want::InTurn => lock(&self.directory).next_in_turn(asked, self.origin.elapsed())?,
+            Want::Anyone => return None,
+        };
+        let link = self.connections.open(&address)?;
+        Some((address, link))
+    }
+
+    /// A connection, opened if need be.
+    async fn connect(
+        &self,
+        running: &Running,
+        want: Want,
+        asked: &mut Vec<Address>,
+    ) -> Result<(Address, Arc<Link>), Reason> {
+        let mut candidates = lock(&self.directory).candidates(want, asked, self.origin.elapsed());
+        if want == Want::InTurn {
+            // Any that has a connection would be preferred to the one whose turn it is.
+            candidates.truncate(1);
+        }
         match timeout(running.remaining(), self.connections.first_of(&candidates)).await {
             Ok(Ok((address, link))) => {
                 asked.push(Arc::clone(&address));
@@ -222,23 +259,22 @@ impl Cluster {
         &self,
         running: &Running,
         address: &Address,
-        link: &Link,
+        link: &Arc<Link>,
         send: &F,
     ) -> Result<T, Failure>
     where
-        F: Fn(KvClient, Context) -> Fut,
+        F: Fn(Arc<Link>, Context) -> Fut,
         Fut: Future<Output = Result<Result<T, KvError>, RpcError>>,
     {
         let patience = running.call.try_timeout(running.elapsed());
         if patience.is_zero() {
             return Err(Failure::NotSent(Reason::NoTime));
         }
-        // The outer timeout also covers the time in which the connection takes no more bytes.
-        let error = match timeout(patience, send(link.client(), rpc::context(patience))).await {
-            Ok(Ok(Ok(answer))) => return Ok(answer),
-            Ok(Ok(Err(error))) => return Err(self.refused(address, error)),
-            Ok(Err(error)) => Some(error),
-            Err(_) => None,
+        // The context's deadline also covers the time in which the connection takes no more bytes.
+        let error = match send(Arc::clone(link), rpc::context(patience)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => return Err(self.refused(address, error)),
+            Err(error) => error,
         };
         self.connections.give_up(address, link);
         lock(&self.directory).no_leader_at(address);
@@ -267,11 +303,11 @@ impl Cluster {
     }
 }
 
-fn no_answer(address: &Address, waited: Duration, error: Option<RpcError>) -> Reason {
+fn no_answer(address: &Address, waited: Duration, error: RpcError) -> Reason {
     let endpoint = address.to_string();
     match error {
-        None | Some(RpcError::DeadlineExceeded) => Reason::Silent { endpoint, waited },
-        Some(error) => Reason::ConnectionLost {
+        RpcError::DeadlineExceeded => Reason::Silent { endpoint, waited },
+        error => Reason::ConnectionLost {
             endpoint,
             problem: error.to_string(),
         },

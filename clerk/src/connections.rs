@@ -36,8 +36,8 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn client(&self) -> KvClient {
-        self.connection.client().clone()
+    pub(crate) fn client(&self) -> &KvClient {
+        self.connection.client()
     }
 }
 
@@ -130,7 +130,8 @@ impl Connections {
         }
     }
 
-    fn open(&self, address: &Address) -> Option<Arc<Link>> {
+    /// The open connection to `address`, if there is one.
+    pub(crate) fn open(&self, address: &Address) -> Option<Arc<Link>> {
         lock(&self.dials).get(address).and_then(open_link)
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use raft_core::NodeId;
-use rpc::client::Member;
+use rpc::client::{Consistency, Member};
 
 use crate::outcome::InvalidArgument;
 
@@ -29,6 +29,35 @@ pub(crate) enum Want {
     Leader,
     /// Any server that answers.
     Anyone,
+    /// One server after the other.
+    InTurn,
+}
+
+/// Who answers linearizable reads. Every server promises the same; they differ in cost.
+///
+/// ```
+/// use clerk::{Clerk, ReadFrom};
+/// let clerk = Clerk::builder().endpoints(["127.0.0.1:7102"]).read_from(ReadFrom::Any).build()?;
+/// # Ok::<(), clerk::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReadFrom {
+    /// The leader: the fewest messages a read.
+    #[default]
+    Leader,
+    /// All servers in turn: the reads of a busy cluster are spread over its machines. A follower asks the leader
+    /// how fresh it must be, once for all reads that wait there.
+    Any,
+}
+
+impl ReadFrom {
+    /// How a read that is to be this fresh asks for it.
+    pub(crate) fn of(self, consistency: Consistency) -> Consistency {
+        match (self, consistency) {
+            (Self::Any, Consistency::Linearizable) => Consistency::Anywhere,
+            _ => consistency,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,13 +101,25 @@ impl Directory {
         }
     }
 
+    /// The leader, if one is known that was not asked before in this round.
+    pub(crate) fn leader_besides(&self, asked: &[Address]) -> Option<Address> {
+        self.leader.clone().filter(|leader| !asked.contains(leader))
+    }
+
+    /// The server whose turn it is, if it has not been asked in this round and could be reached lately.
+    pub(crate) fn next_in_turn(&mut self, asked: &[Address], now: Duration) -> Option<Address> {
+        let next = self.in_turn().find(|endpoint| endpoint.is_open_to(asked, now));
+        let next = next.map(Endpoint::address);
+        self.turn = (self.turn + 1) % self.endpoints.len();
+        next
+    }
+
     /// Whom to ask next, best first: the leader alone if one is known, else every server, except those
     /// asked before in this round and those that could not be reached lately. Servers that cannot be
     /// reached are asked all the same if a round would be empty without them.
     pub(crate) fn candidates(&mut self, want: Want, asked: &[Address], now: Duration) -> Vec<Address> {
         if want == Want::Leader
-            && let Some(leader) = self.leader.clone()
-            && !asked.contains(&leader)
+            && let Some(leader) = self.leader_besides(asked)
         {
             return vec![leader];
         }
@@ -288,6 +329,32 @@ mod tests {
             names(&directory.candidates(Want::Leader, &[], NOW)),
             ["b:1", "c:1", "a:1"]
         );
+    }
+
+    #[test]
+    fn reads_that_are_spread_go_to_one_server_after_the_other_past_those_that_are_away() {
+        let mut directory = directory(&["a:1", "b:1", "c:1"]);
+        directory.leads(&"b:1".into());
+        let mut next = |asked: &[Address]| directory.next_in_turn(asked, NOW).unwrap();
+        let turns = [(); 4].map(|()| next(&[]));
+        assert_eq!(names(&turns), ["a:1", "b:1", "c:1", "a:1"]);
+        assert_eq!(&*next(&["b:1".into()]), "c:1");
+        directory.unreachable("c:1", Duration::from_secs(1), NOW);
+        assert_eq!(directory.next_in_turn(&[], NOW).as_deref(), Some("a:1"));
+        let all = ["a:1".into(), "b:1".into(), "c:1".into()];
+        assert_eq!(directory.next_in_turn(&all, NOW), None);
+    }
+
+    #[test]
+    fn only_linearizable_reads_are_spread() {
+        assert_eq!(ReadFrom::Any.of(Consistency::Linearizable), Consistency::Anywhere);
+        assert_eq!(
+            ReadFrom::Leader.of(Consistency::Linearizable),
+            Consistency::Linearizable
+        );
+        for other in [Consistency::Lease, Consistency::Log, Consistency::Stale] {
+            assert_eq!(ReadFrom::Any.of(other), other);
+        }
     }
 
     #[test]

@@ -90,6 +90,7 @@ pub use rpc::client::{Consistency, Found, GetReply, KvError, Member, ScanItem, S
 
 pub use crate::builder::ClerkBuilder;
 pub use crate::clerk::Clerk;
+pub use crate::directory::ReadFrom;
 pub use crate::outcome::{Error, InvalidArgument, Reason};
 pub use crate::scan::{Page, Pages, Scan};
 pub use crate::status::NodeStatus;

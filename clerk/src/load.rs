@@ -36,8 +36,8 @@ mod keys;
 mod outcome;
 mod target;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -241,23 +241,24 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     let clock = Clock::starting_now(load);
     let gaps = Arc::new(Gaps::between(clock.start, clock.from));
     let begun = Arc::new(AtomicU64::new(0));
+    let tally = Arc::new(Mutex::new(Tally::new()));
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
         let target = pick(targets, number.into()).clone();
         let client = Client::new(target, load, number, Arc::clone(&begun), Arc::clone(&gaps));
-        clients.spawn(client.run(clock));
+        clients.spawn(client.run(clock, Arc::clone(&tally)));
     }
-    let mut total = Tally::new();
-    while let Some(ended) = clients.join_next().await {
-        // A client that broke off has counted nothing.
-        if let Ok(tally) = ended {
-            total.add(tally);
-        }
-    }
+    // A client that broke off has told so itself.
+    while clients.join_next().await.is_some() {}
     // Calls that were still out at the end have been waited for: they belong to the time measured.
     let end = clock.until.max(Instant::now());
     let due = load.rate.map(|rate| clock.due_while_measured(rate));
-    total.conclude(end.duration_since(clock.from), due, gaps.longest_until(end))
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::replace(&mut *tally, Tally::new()).conclude(
+        end.duration_since(clock.from),
+        due,
+        gaps.longest_until(end),
+    )
 }
 
 /// The n-th key.

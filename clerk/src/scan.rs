@@ -137,10 +137,6 @@ impl Scan {
         Self { consistency, ..self }
     }
 
-    pub(crate) fn wanted_consistency(&self) -> Consistency {
-        self.consistency
-    }
-
     /// The request for the next page; `None` if the limit leaves nothing to ask for.
     pub(crate) fn request(&self) -> Result<Option<ScanRequest>, Error> {
         arguments::bound(&self.from)?;

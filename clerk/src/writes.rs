@@ -24,18 +24,22 @@ impl Session {
         })
     }
 
+    /// Takes a sequence number, if the servers' window has room for it now.
+    pub(crate) fn try_ticket(self: &Arc<Self>) -> Option<Ticket> {
+        let sequence = lock(&self.book).begin()?;
+        Some(Ticket {
+            session: Arc::clone(self),
+            sequence,
+        })
+    }
+
     /// Takes a sequence number, waiting while the servers' window has no room for it.
     pub(crate) async fn ticket(self: Arc<Self>) -> Ticket {
         loop {
             // Created before the look at the book, so that no notice falls in between.
             let room = self.room.notified();
-            let sequence = lock(&self.book).begin();
-            if let Some(sequence) = sequence {
-                drop(room);
-                return Ticket {
-                    session: self,
-                    sequence,
-                };
+            if let Some(ticket) = self.try_ticket() {
+                return ticket;
             }
             room.await;
         }

@@ -34,6 +34,10 @@ use crate::report::Reporter;
 /// The exit status when a check did not hold.
 const CHECK_FAILED: u8 = 1;
 
+/// The nodes that this program can be have the allocator that `kv-server` has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let reporter = Reporter::new(arguments.output);

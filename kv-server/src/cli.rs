@@ -18,6 +18,7 @@ A cluster file, the same on every node:
   [raft]                           # optional, as is every setting in it
   heartbeat_interval_ms = 50
   election_timeout_ms = [300, 600]
+  lease_reads = false              # true trusts clocks: see --lease-reads
 
   [[node]]                         # one for each node
   id = 1
@@ -76,6 +77,17 @@ pub struct Overrides {
     /// Most messages with entries on the way to one peer [default: 256]
     #[arg(long, env = "KV_SERVER_MAX_INFLIGHT_MESSAGES", value_name = "N")]
     pub max_inflight_messages: Option<u64>,
+    /// Answer `--consistency lease` on the leader's lease. Trusts that clocks drift apart by less than 10 % and
+    /// that none is frozen, as a suspended virtual machine's is; all nodes need the same election timeouts
+    #[arg(
+        long,
+        env = "KV_SERVER_LEASE_READS",
+        value_name = "true|false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub lease_reads: Option<bool>,
     /// Take no new data while less is free on the disk; 0 to never mind [default: 128 MiB or a quarter]
     #[arg(long, env = "KV_SERVER_MIN_FREE_BYTES", value_name = "BYTES")]
     pub min_free_bytes: Option<u64>,
@@ -145,6 +157,7 @@ mod tests {
             "--max-uncommitted-bytes=5",
             "--max-inflight-bytes=6",
             "--max-inflight-messages=7",
+            "--lease-reads",
             "--min-free-bytes=8",
             "--stall-timeout-ms=9",
             "--log-format=json",
@@ -167,6 +180,9 @@ mod tests {
             overrides.stall_timeout_ms,
         ];
         assert_eq!(numbers, [1, 4, 5, 6, 7, 8, 9].map(Some));
+        assert_eq!(overrides.lease_reads, Some(true));
+        let off = parse(&["--id=1", "--config=c", "--lease-reads=false"]).unwrap();
+        assert_eq!(off.overrides.lease_reads, Some(false));
     }
 
     #[test]

@@ -76,6 +76,13 @@ pub struct RaftConfig {
     pub max_inflight_bytes: usize,
     /// The most messages with entries unanswered by one peer. Default 256.
     pub max_inflight_messages: usize,
+    /// A leader may answer reads that ask for it (`--consistency lease`) on a lease, without a round of
+    /// heartbeats. Default off, because it makes what such reads return depend on clocks: over one election
+    /// timeout, the clocks of the nodes must not drift apart by more than
+    /// [10 percent](raft_core::lease::MAX_CLOCK_DRIFT_PERCENT), none may stand still while the others go on, as
+    /// the clock of a frozen virtual machine does, and all nodes must have the same `election_timeout_ms`. A
+    /// process that is stopped for a while does no harm.
+    pub lease_reads: bool,
 }
 
 /// The section `[limits]`: what clients may do at once. All are above zero.
@@ -221,6 +228,13 @@ impl RaftConfig {
                 section.max_inflight_messages,
                 256,
             )?),
+            lease_reads: Setting::new(
+                source,
+                "lease_reads",
+                Some(("--lease-reads", overrides.lease_reads)),
+                section.lease_reads,
+            )
+            .value_or(false),
         })
     }
 }

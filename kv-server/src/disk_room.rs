@@ -13,6 +13,11 @@
 //! is written while the old one still exists, and no state grows faster than its log. A snapshot is cut early
 //! when room is low, because that is what makes the log shorter, and put off when it does not fit.
 //!
+//! What was admitted before room became low is still under way to its last place: the two files of the journal may
+//! yet grow to their full length, and all that they hold goes into the database. So a file of the journal takes
+//! at most an eighth of `min_free_bytes` ([`DiskSpace::journal_bytes`]): four eighths in all, which leaves the last
+//! reserve and as much again for deletes.
+//!
 //! # One node, or all
 //!
 //! Each node judges its own disk. A follower that is out of room refuses entries: to its leader it is as good as
@@ -74,6 +79,16 @@ impl DiskSpace {
     #[must_use]
     pub fn default_min_free_bytes(total_bytes: u64) -> u64 {
         DEFAULT_MIN_FREE_BYTES.min(total_bytes / 4)
+    }
+
+    /// How long each of the two files of the journal may become, if `wanted` is what it would be on a large
+    /// disk.
+    #[must_use]
+    pub fn journal_bytes(&self, wanted: u64) -> u64 {
+        match self.min_free_bytes {
+            0 => wanted,
+            min_free_bytes => wanted.min(min_free_bytes / 8),
+        }
     }
 
     /// Below this many free bytes room is low.

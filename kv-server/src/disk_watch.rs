@@ -40,6 +40,19 @@ pub(crate) fn space_of(path: &Path) -> io::Result<FileSystemSpace> {
     })
 }
 
+/// The same where `path` may not exist yet: for the nearest directory above it that does.
+pub(crate) fn space_around(path: &Path) -> io::Result<FileSystemSpace> {
+    let above = path.ancestors().map(|path| {
+        if path.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            path
+        }
+    });
+    let exists = above.into_iter().find(|path| path.exists());
+    space_of(exists.unwrap_or(path))
+}
+
 /// A thread that watches; it ends soon after this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -176,7 +189,7 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::{CommitClock, space_of};
+    use super::{CommitClock, space_around, space_of};
 
     #[test]
     fn the_clock_runs_during_a_commit_only() {
@@ -200,6 +213,8 @@ mod tests {
             space.total_bytes > 0 && space.free_bytes <= space.total_bytes,
             "{space:?}"
         );
-        assert!(space_of(Path::new("no/such/directory")).is_err());
+        let absent = Path::new("no/such/directory");
+        assert!(space_of(absent).is_err());
+        assert_eq!(space_around(absent).unwrap().total_bytes, space.total_bytes);
     }
 }

@@ -82,6 +82,8 @@ pub mod driver;
 mod exit;
 pub mod group_commit;
 mod inspect;
+mod intake;
+mod lease_clock;
 mod limits;
 pub mod logging;
 mod map;

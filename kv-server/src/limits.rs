@@ -3,4 +3,4 @@
 /// Messages that may wait for the Raft node before clients and peers are told that it is busy.
 pub(crate) const RAFT_NODE_MAILBOX: usize = 16_384;
 /// Requests that may wait for the KV server before clients are told that it is busy.
-pub(crate) const KV_SERVER_MAILBOX: usize = 16_384;
+pub(crate) const KV_SERVER_INTAKE: usize = 16_384;

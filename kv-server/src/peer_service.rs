@@ -4,29 +4,44 @@ use std::sync::Arc;
 
 use actix::Addr;
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, Entry, InstallSnapshot, InstallSnapshotResponse, Message, NodeId,
-    TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,
+    AppendEntries, AppendEntriesResponse, Entry, InstallSnapshot, InstallSnapshotResponse, LogIndex, Message,
+    NodeId, TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,
 };
+use rpc::client::KvError;
 use rpc::peer::{DiskRoom, Peer, PeerError};
 use tarpc::context::Context;
 use tokio::sync::oneshot;
 
 use crate::actors::{PeerRequest, RaftNode};
 use crate::disk_room::DiskSpace;
+use crate::intake::{Door, ReadWay};
 
 /// Serves the requests of one peer.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerService {
     from: NodeId,
-    node: Addr<RaftNode>,
+    /// Shared, because a service is cloned for every request and an address is dear to clone.
+    node: Arc<Addr<RaftNode>>,
     disk: Arc<DiskSpace>,
+    door: Arc<Door>,
 }
 
 impl PeerService {
-    /// Serves `from`, whose identity the connection settled. Nothing is taken that `disk` has no room for.
+    /// Serves `from`, whose identity the connection settled. Nothing is taken that `disk` has no room for; reads
+    /// of `from` go through `door`.
     #[must_use]
-    pub(crate) fn new(from: NodeId, node: Addr<RaftNode>, disk: Arc<DiskSpace>) -> Self {
-        Self { from, node, disk }
+    pub(crate) fn new(
+        from: NodeId,
+        node: Arc<Addr<RaftNode>>,
+        disk: Arc<DiskSpace>,
+        door: Arc<Door>,
+    ) -> Self {
+        Self {
+            from,
+            node,
+            disk,
+            door,
+        }
     }
 
     /// A refusal is as if the message had been lost: nothing was promised, and the leader tries again.
@@ -125,6 +140,15 @@ impl Peer for PeerService {
             self.call(Message::TimeoutNow(request)).await?,
             Message::TimeoutNowResponse
         )
+    }
+
+    async fn read_index(self, _: Context) -> Result<LogIndex, PeerError> {
+        let fresh = self.door.read(ReadWay::Round).await;
+        fresh.map(|fresh| fresh.index).map_err(|error| match error {
+            KvError::Busy(_) => PeerError::Busy,
+            KvError::ShuttingDown => PeerError::ShuttingDown,
+            _ => PeerError::NotLeader,
+        })
     }
 
     async fn disk_room(self, _: Context) -> Result<DiskRoom, PeerError> {

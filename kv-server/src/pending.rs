@@ -37,9 +37,11 @@ pub struct Pending<W: Waiter<Reply>, R: Waiter<LogIndex>> {
     leader: Option<Member>,
     last_applied: LogIndex,
     writes: BTreeMap<LogIndex, (Term, W)>,
-    unconfirmed_reads: BTreeMap<ReadId, R>,
+    unconfirmed_reads: BTreeMap<ReadId, Vec<R>>,
     /// Confirmed reads by the index that must be applied first.
-    confirmed_reads: BTreeMap<(LogIndex, ReadId), R>,
+    confirmed_reads: BTreeMap<(LogIndex, ReadId), Vec<R>>,
+    /// How many wait in the two maps of reads.
+    reads: usize,
 }
 
 impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
@@ -55,13 +57,14 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
             writes: BTreeMap::new(),
             unconfirmed_reads: BTreeMap::new(),
             confirmed_reads: BTreeMap::new(),
+            reads: 0,
         }
     }
 
     /// How many requests wait.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.writes.len() + self.unconfirmed_reads.len() + self.confirmed_reads.len()
+        self.writes.len() + self.reads
     }
 
     /// Whether no request waits.
@@ -77,10 +80,19 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
     ///
     /// [`KvError::Busy`] or [`KvError::ShuttingDown`].
     pub fn admission(&self) -> Result<(), KvError> {
+        self.admission_beside(0)
+    }
+
+    /// The same while `on_the_way` requests that were admitted are not registered yet: they count, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`admission`](Self::admission).
+    pub fn admission_beside(&self, on_the_way: usize) -> Result<(), KvError> {
         if self.is_shut_down {
             return Err(KvError::ShuttingDown);
         }
-        if self.len() >= self.capacity {
+        if self.len() + on_the_way >= self.capacity {
             return Err(KvError::Busy(BusyReason::RequestsInFlight));
         }
         Ok(())
@@ -140,37 +152,59 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
             .first_entry()
             .filter(|entry| entry.key().0 <= index)
         {
-            entry.remove().complete(Ok(self.last_applied));
+            let waiters = entry.remove();
+            self.end_reads(waiters, &Ok(self.last_applied));
         }
     }
 
     /// Waits for the read index of `read`. A read without [admission](Self::admission) ends at once with
     /// its error, and an earlier read of the same id with [`KvError::NotLeader`].
     pub fn register_read(&mut self, read: ReadId, waiter: R) {
-        if let Err(error) = self.admission() {
-            return waiter.complete(Err(error));
+        self.register_reads(read, vec![waiter]);
+    }
+
+    /// The same for reads that share one read index, because they came together.
+    pub fn register_reads(&mut self, read: ReadId, mut waiters: Vec<R>) {
+        let room = match self.admission() {
+            Ok(()) => self.capacity - self.len(),
+            Err(_) => 0,
+        };
+        for refused in waiters.drain(room.min(waiters.len())..) {
+            let error = self.admission().err();
+            refused.complete(Err(error.unwrap_or(KvError::Busy(BusyReason::RequestsInFlight))));
         }
-        if let Some(earlier) = self.unconfirmed_reads.insert(read, waiter) {
-            earlier.complete(Err(self.not_leader()));
+        if waiters.is_empty() {
+            return;
+        }
+        self.reads += waiters.len();
+        if let Some(earlier) = self.unconfirmed_reads.insert(read, waiters) {
+            self.end_reads(earlier, &Err(self.not_leader()));
         }
     }
 
     /// The core confirmed leadership: `read` may be served once `read_index` is applied.
     pub fn confirmed(&mut self, read: ReadId, read_index: LogIndex) {
-        let Some(waiter) = self.unconfirmed_reads.remove(&read) else {
+        let Some(waiters) = self.unconfirmed_reads.remove(&read) else {
             return;
         };
         if read_index <= self.last_applied {
-            waiter.complete(Ok(self.last_applied));
-        } else if let Some(earlier) = self.confirmed_reads.insert((read_index, read), waiter) {
-            earlier.complete(Err(self.not_leader()));
+            self.end_reads(waiters, &Ok(self.last_applied));
+        } else if let Some(earlier) = self.confirmed_reads.insert((read_index, read), waiters) {
+            self.end_reads(earlier, &Err(self.not_leader()));
         }
     }
 
     /// The core gave `read` up: its client asks the leader.
     pub fn dropped(&mut self, read: ReadId) {
-        if let Some(waiter) = self.unconfirmed_reads.remove(&read) {
-            waiter.complete(Err(self.not_leader()));
+        if let Some(waiters) = self.unconfirmed_reads.remove(&read) {
+            self.end_reads(waiters, &Err(self.not_leader()));
+        }
+    }
+
+    fn end_reads(&mut self, waiters: Vec<R>, result: &Result<LogIndex, KvError>) {
+        self.reads -= waiters.len();
+        for waiter in waiters {
+            waiter.complete(result.clone());
         }
     }
 
@@ -194,8 +228,8 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
         }
         let unconfirmed = std::mem::take(&mut self.unconfirmed_reads).into_values();
         let confirmed = std::mem::take(&mut self.confirmed_reads).into_values();
-        for waiter in unconfirmed.chain(confirmed) {
-            waiter.complete(Err(read_error.clone()));
+        for waiters in unconfirmed.chain(confirmed) {
+            self.end_reads(waiters, &Err(read_error.clone()));
         }
     }
 
@@ -377,6 +411,26 @@ mod tests {
         assert_eq!(fixture.reads(), [(3, Err(busy))]);
         fixture.pending.applied(LogIndex(1), Term(1), Reply::Nothing);
         assert_eq!(fixture.pending.admission(), Ok(()));
+    }
+
+    #[test]
+    fn reads_that_came_together_are_answered_together_as_far_as_there_is_room() {
+        let mut fixture = Fixture::new(3);
+        fixture.register(1, 1, 1);
+        assert_eq!(fixture.pending.admission_beside(1), Ok(()));
+        let busy = KvError::Busy(BusyReason::RequestsInFlight);
+        assert_eq!(fixture.pending.admission_beside(2), Err(busy.clone()));
+        let waiters = [10, 11, 12].map(|name| Recorder {
+            name,
+            record: Rc::clone(&fixture.reads),
+        });
+        fixture.pending.register_reads(ReadId(1), waiters.into());
+        assert_eq!(fixture.reads(), [(12, Err(busy))]);
+        assert_eq!(fixture.pending.len(), 3);
+        fixture.pending.confirmed(ReadId(1), LogIndex(0));
+        let served = Ok(LogIndex::ZERO);
+        assert_eq!(fixture.reads(), [(10, served.clone()), (11, served)]);
+        assert_eq!(fixture.pending.len(), 1);
     }
 
     #[test]

@@ -23,8 +23,10 @@ use crate::actors::{
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::disk_room::{ClusterRoom, DEFAULT_MIN_FREE_BYTES, DiskSpace};
-use crate::disk_watch::{CommitClock, Watch, space_of, watch_space, watch_stalls};
+use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_stalls};
 use crate::driver::Driver;
+use crate::intake::{Door, Intake};
+use crate::lease_clock::LeaseClock;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
 use crate::shutdown::{Fatal, StopReceiver, StopSender, stop_channel};
@@ -124,6 +126,7 @@ struct Opened {
     storage: SledStorage,
     restored: Restored,
     state: StateMachine,
+    disk: DiskSpace,
 }
 
 impl Opened {
@@ -135,6 +138,8 @@ impl Opened {
         let initial = Configuration::of_voters(config.nodes.keys().copied());
         let mut options = storage::Options::default();
         options.cache_bytes = config.storage.cache_bytes;
+        let disk = disk_space(config);
+        options.journal_bytes = disk.journal_bytes(options.journal_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
@@ -153,6 +158,7 @@ impl Opened {
             storage,
             restored,
             state,
+            disk,
         })
     }
 }
@@ -174,6 +180,9 @@ fn core_config(config: &Config) -> raft_core::Config {
         max_uncommitted_bytes: config.raft.max_uncommitted_bytes,
         max_inflight_bytes: config.raft.max_inflight_bytes,
         max_inflight_messages: config.raft.max_inflight_messages,
+        // Also where this node's own leases are off: another node's may be on.
+        silent_start: true,
+        lease_reads: config.raft.lease_reads,
         ..raft_core::Config::new(config.id)
     }
 }
@@ -218,6 +227,7 @@ impl Server {
             storage,
             restored,
             state,
+            disk,
         } = opened;
         let snapshot = restored.snapshot.clone();
         let node = Node::new(core_config(config), restored)?;
@@ -231,33 +241,37 @@ impl Server {
             snapshots: storage.snapshots(),
             stop,
             persister_thread: &persister_thread,
-            disk: disk_space(config),
+            disk: Arc::new(disk),
             commit_clock: Arc::default(),
         };
+        let intake = Intake::default();
+        let lease_clock = LeaseClock::new(election_tick(config));
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
-            let kv = start_kv_server(&parts, ctx, &state);
+            let kv = start_kv_server(&parts, ctx, &state, intake.clone());
             let applier = start_applier(&parts, ctx, &kv, state, snapshot);
             let links = Links {
                 persister: persister.clone().recipient(),
                 applier: applier.clone().recipient(),
                 restorer: applier.clone().recipient(),
+                replacer: applier.clone().recipient(),
                 proposals: kv.clone().recipient(),
                 reads: kv.clone().recipient(),
                 leadership: kv.clone().recipient(),
                 replicators: start_replicators(&parts, ctx, &kv),
             };
             started = Some((persister, kv, applier));
-            RaftNode::new(Driver::new(node), links, soft_state_sender)
+            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock)
         });
         let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
         let watches =
             start_watches(&parts, &kv, &applier).map_err(|error| ServerError::Fatal(Fatal::Thread(error)))?;
         let (stop_serving, _) = watch::channel(false);
-        let service = ClientService::new(kv.clone(), node.clone(), reader, about(config));
-        let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, service);
+        let door = Arc::new(Door::new(intake, kv.clone()));
+        let service = ClientService::new(Arc::clone(&door), node.clone(), reader, about(config));
+        let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, door, service);
         let threads = vec![ticker_thread, persister_thread];
         Ok(Self {
             node,
@@ -349,7 +363,12 @@ fn start_applier(
     .start()
 }
 
-fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMachine) -> Addr<KvServer> {
+fn start_kv_server(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    state: &StateMachine,
+    intake: Intake,
+) -> Addr<KvServer> {
     let config = parts.config;
     let peers = config.peers().map(|peer| peer.id);
     KvServer::new(
@@ -357,6 +376,7 @@ fn start_kv_server(parts: &Parts<'_>, ctx: &Context<RaftNode>, state: &StateMach
         ClusterRoom::new(config.id, Arc::clone(&parts.disk), peers),
         config.limits.requests_in_flight,
         state.last_applied(),
+        intake,
         &ctx.address(),
     )
     .start()
@@ -378,7 +398,7 @@ fn start_replicators(
                 raft_addr: peer.raft_addr.to_string(),
             };
             let generator = StdRng::seed_from_u64(rand::random());
-            let (node, kv) = (ctx.address(), kv.clone().recipient());
+            let (node, kv) = (ctx.address(), kv.clone());
             let replicator = Replicator::new(address, node, kv, Arc::clone(&parts.snapshots), generator);
             (peer.id, replicator.start())
         })
@@ -393,14 +413,12 @@ fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
 }
 
 /// The disk of the data directory. One that cannot be asked for its size counts as large.
-fn disk_space(config: &Config) -> Arc<DiskSpace> {
-    let min_free_bytes = match config.storage.min_free_bytes {
-        Some(bytes) => bytes,
-        None => space_of(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
+fn disk_space(config: &Config) -> DiskSpace {
+    DiskSpace::new(config.storage.min_free_bytes.unwrap_or_else(|| {
+        space_around(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
             DiskSpace::default_min_free_bytes(space.total_bytes)
-        }),
-    };
-    Arc::new(DiskSpace::new(min_free_bytes))
+        })
+    }))
 }
 
 fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 2]> {
@@ -424,14 +442,16 @@ fn serve_ports(
     ports: Ports,
     stop: &watch::Sender<bool>,
     node: &Addr<RaftNode>,
+    door: Arc<Door>,
     clients: ClientService,
 ) -> Vec<tokio::task::JoinHandle<()>> {
     let stopped = |mut stop: watch::Receiver<bool>| async move {
         // An error says that the server is gone, which is a reason to stop too.
         let _ = stop.wait_for(|stop| *stop).await;
     };
-    let (peer_node, disk) = (node.clone(), Arc::clone(&parts.disk));
-    let make_peer_service = move |from| PeerService::new(from, peer_node.clone(), Arc::clone(&disk));
+    let (peer_node, disk) = (Arc::new(node.clone()), Arc::clone(&parts.disk));
+    let make_peer_service =
+        move |from| PeerService::new(from, Arc::clone(&peer_node), Arc::clone(&disk), Arc::clone(&door));
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),

@@ -131,11 +131,12 @@ impl Node {
         }
     }
 
-    /// Whether this node hears from a leader, and so takes part in no election (thesis §4.2.3).
+    /// Whether this node hears from a leader, and so takes part in no election (thesis §4.2.3). A higher term
+    /// that became known since changes nothing: leases count on it that whoever answered a leader gives no vote
+    /// for an election timeout.
     fn has_live_leader(&self) -> bool {
-        self.config.check_quorum
-            && self.leader_id.is_some()
-            && self.election_elapsed < self.config.election_timeout_min
+        let leads = matches!(self.state, RoleState::Leader(_));
+        self.config.check_quorum && (leads || self.leader_silence < self.config.election_timeout_min)
     }
 
     /// Answers a pre-vote. Changes nothing here and promises nothing, so it leaves at once.

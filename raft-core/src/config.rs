@@ -25,6 +25,14 @@ pub struct Config {
     /// A leader steps down when it no longer hears from a majority, and voters ignore candidates while
     /// they hear from a leader (thesis §4.2.3 and §6.2). Off only in tests of plain Raft.
     pub check_quorum: bool,
+    /// After a start, give no vote for `election_timeout_min`: the server may have heard from a leader just
+    /// before it stopped, and that leader counts on it (see [`lease`](crate::lease)). All servers of a cluster
+    /// whose leaders use leases need it. It costs little: no server stands for election sooner anyway.
+    pub silent_start: bool,
+    /// A leader may serve reads on a lease ([`Node::lease_read_index`](crate::Node::lease_read_index)). This
+    /// makes safety depend on clocks: see [`lease`](crate::lease) before you switch it on. It needs
+    /// `check_quorum` and, on all servers, `silent_start` and the same `election_timeout_min`.
+    pub lease_reads: bool,
     /// The most bytes of entries in one `AppendEntries`. One entry always fits, however large.
     pub max_append_bytes: usize,
     /// The most `AppendEntries` with entries that may be unanswered by one peer.
@@ -52,6 +60,8 @@ impl Config {
             election_timeout_max: Ticks(60),
             pre_vote: true,
             check_quorum: true,
+            silent_start: false,
+            lease_reads: false,
             max_append_bytes: 1 << 20,
             max_inflight_messages: 256,
             max_inflight_bytes: 8 << 20,
@@ -75,6 +85,9 @@ impl Config {
                 min: self.election_timeout_min,
                 max: self.election_timeout_max,
             });
+        }
+        if self.lease_reads && !(self.check_quorum && self.silent_start) {
+            return Err(ConfigError::LeaseWithoutPromise);
         }
         let limits = [
             ("max_append_bytes", self.max_append_bytes),
@@ -104,6 +117,9 @@ pub enum ConfigError {
         /// The upper end.
         max: Ticks,
     },
+    /// Leases count on what voters promise only with these settings.
+    #[error("lease_reads needs check_quorum and silent_start")]
+    LeaseWithoutPromise,
     /// A limit of zero would let nothing through.
     #[error("{name} must be above zero")]
     ZeroLimit {
@@ -141,6 +157,11 @@ mod tests {
         ));
         config.election_timeout_min = Ticks::ZERO;
         assert_eq!(config.validate(), Err(ConfigError::ZeroElectionTimeout));
+        let config = Config {
+            lease_reads: true,
+            ..Config::new(NodeId(1))
+        };
+        assert_eq!(config.validate(), Err(ConfigError::LeaseWithoutPromise));
         let config = Config {
             max_inflight_bytes: 0,
             ..Config::new(NodeId(1))

@@ -9,7 +9,7 @@ use crate::message::{
 use crate::node::{Node, RoleState};
 use crate::ready::{ReplyTo, SnapshotChunk};
 use crate::storage::Write;
-use crate::types::{LogIndex, NodeId, SnapshotMeta, Term};
+use crate::types::{LogIndex, NodeId, SnapshotMeta, Term, Ticks};
 
 /// A snapshot that arrives in pieces.
 #[derive(Debug)]
@@ -44,6 +44,7 @@ impl Node {
         }
         self.observe_term(term);
         self.become_follower(term, Some(leader_id));
+        self.leader_silence = Ticks::ZERO;
         true
     }
 

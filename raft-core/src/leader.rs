@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::{Event, StepDownReason};
+use crate::lease::Lease;
 use crate::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshotResponse, Message, SnapshotOutcome,
     TimeoutNow,
@@ -12,13 +13,14 @@ use crate::node::{Node, ProposeError, RoleState};
 use crate::progress::{Progress, ProgressState};
 use crate::read_index::ReadQueue;
 use crate::ready::SnapshotToSend;
-use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Entry, LogIndex, NodeId, Payload, Term, Ticks};
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
 #[derive(Debug)]
 pub(crate) struct Leader {
     pub(crate) peers: BTreeMap<NodeId, Progress>,
     pub(crate) reads: ReadQueue,
+    pub(crate) lease: Lease,
     pub(crate) uncommitted_bytes: usize,
     transfer: Option<Transfer>,
 }
@@ -28,6 +30,13 @@ pub(crate) struct Leader {
 struct Transfer {
     target: NodeId,
     timeout_now_sent: bool,
+}
+
+impl Leader {
+    /// Whether leadership is being handed over.
+    pub(crate) fn is_handing_over(&self) -> bool {
+        self.transfer.is_some()
+    }
 }
 
 impl Node {
@@ -44,10 +53,12 @@ impl Node {
         self.state = RoleState::Leader(Leader {
             peers,
             reads: ReadQueue::default(),
+            lease: Lease::default(),
             uncommitted_bytes: self.log.bytes_after(self.log.commit_index()),
             transfer: None,
         });
         self.leader_id = Some(self.id());
+        self.leader_silence = Ticks(u64::MAX);
         self.reset_election_timer();
         self.outbox.events.push(Event::BecameLeader { term });
         self.append_as_leader(Payload::Noop);
@@ -83,7 +94,7 @@ impl Node {
         index
     }
 
-    fn leader(&self) -> Option<&Leader> {
+    pub(crate) fn leader(&self) -> Option<&Leader> {
         match &self.state {
             RoleState::Leader(leader) => Some(leader),
             _ => None,
@@ -216,6 +227,25 @@ impl Node {
         self.outbox
             .snapshots_to_send
             .push(SnapshotToSend { to, term, snapshot });
+    }
+
+    /// A heartbeat interval passed. With leases, every heartbeat is a round that can renew them.
+    pub(crate) fn beat(&mut self) {
+        if self.config.lease_reads
+            && let Some(leader) = self.leader_mut()
+        {
+            leader.reads.begin_round();
+            self.note_round();
+        }
+        self.broadcast_heartbeat();
+    }
+
+    /// The leader's latest round begins now.
+    fn note_round(&mut self) {
+        let (now, length) = (self.clock, self.config.lease_length());
+        if let Some(leader) = self.leader_mut() {
+            leader.lease.round_began(leader.reads.round(), now, length);
+        }
     }
 
     /// Tells every peer that this node leads (Raft §5.2).
@@ -387,7 +417,7 @@ impl Node {
     }
 
     /// Until the no-op is committed, a new leader does not know what is (Raft §8).
-    fn has_committed_in_own_term(&self) -> bool {
+    pub(crate) fn has_committed_in_own_term(&self) -> bool {
         self.log.term_at(self.log.commit_index()) == Some(self.hard_state.current_term)
     }
 
@@ -398,12 +428,16 @@ impl Node {
             .leader_mut()
             .is_some_and(|leader| leader.reads.start_round(commit_index));
         if started {
+            self.note_round();
             self.broadcast_heartbeat();
             self.confirm_reads();
         }
     }
 
     fn acknowledge_read_round(&mut self, from: NodeId, round: u64) {
+        if let Some(leader) = self.leader_mut() {
+            leader.lease.acknowledged(from, round);
+        }
         if self
             .leader_mut()
             .is_some_and(|leader| leader.reads.acknowledge(from, round))
@@ -485,7 +519,7 @@ impl Node {
             target,
             timeout_now_sent: false,
         });
-        self.election_elapsed = crate::types::Ticks::ZERO;
+        self.election_elapsed = Ticks::ZERO;
         self.outbox.events.push(Event::TransferStarted { target });
         Some(target)
     }
@@ -503,8 +537,11 @@ impl Node {
         let Some(target) = self.transfer_target_caught_up() else {
             return;
         };
-        if let Some(transfer) = self.leader_mut().and_then(|leader| leader.transfer.as_mut()) {
-            transfer.timeout_now_sent = true;
+        if let Some(leader) = self.leader_mut() {
+            leader.lease.give_up();
+            if let Some(transfer) = leader.transfer.as_mut() {
+                transfer.timeout_now_sent = true;
+            }
         }
         let (term, leader_id) = (self.hard_state.current_term, self.id());
         self.send(target, Message::TimeoutNow(TimeoutNow { term, leader_id }));

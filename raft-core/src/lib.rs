@@ -132,7 +132,8 @@
 //! - The members of a cluster do not change while it lives. [`Configuration`] travels in the log and in
 //!   snapshots and its arithmetic knows joint majorities and learners, but no operation changes it yet
 //!   (Raft §6).
-//! - No reads by lease (thesis §6.4.1): they would trust clocks. No reads from followers.
+//! - Reads by [lease] (thesis §6.4.1) are off unless asked for: they trust clocks. A follower
+//!   that serves reads must get its read index from the leader by other means than messages of this crate.
 //! - No protection against servers that lie. Peers are trusted to run this protocol; a message that no correct
 //!   server sends may stop a node with a panic, though it cannot corrupt its log.
 //! - No witness or non-storing voters, no flexible quorums, no priorities in elections.
@@ -152,6 +153,7 @@ mod configuration;
 mod event;
 mod follower;
 mod leader;
+pub mod lease;
 mod log;
 mod message;
 mod node;

@@ -31,6 +31,10 @@ pub struct Node {
     pub(crate) leader_id: Option<NodeId>,
     /// Ticks since the election timer was last reset.
     pub(crate) election_elapsed: Ticks,
+    /// Ticks since a leader was heard from, whoever it was and whatever term came to be known since.
+    pub(crate) leader_silence: Ticks,
+    /// What the clock of leases read last.
+    pub(crate) clock: Ticks,
     pub(crate) incoming_snapshot: Option<IncomingSnapshot>,
     pub(crate) outbox: Outbox,
     /// The hard state that is on stable storage.
@@ -118,7 +122,11 @@ impl Node {
         config.validate()?;
         let hard_state = restored.hard_state;
         let log = Log::restore(restored)?;
+        // Who has never seen a term has heard from no leader.
+        let may_have_heard = config.silent_start && hard_state.current_term > Term::ZERO;
         let mut node = Self {
+            leader_silence: Ticks(if may_have_heard { 0 } else { u64::MAX }),
+            clock: Ticks::ZERO,
             generator: Pcg64Mcg::seed_from_u64(config.seed),
             applied_index: log.handed_out(),
             config,
@@ -208,6 +216,7 @@ impl Node {
     pub fn tick_election(&mut self) {
         self.now = self.now.next();
         self.election_elapsed = self.election_elapsed.next();
+        self.leader_silence = Ticks(self.leader_silence.get().saturating_add(1));
         if matches!(self.state, RoleState::Leader(_)) {
             if self.election_elapsed >= self.config.election_timeout_min {
                 self.election_elapsed = Ticks::ZERO;
@@ -221,7 +230,7 @@ impl Node {
     /// One heartbeat interval passed (Raft §5.2). Only a leader does something.
     pub fn tick_heartbeat(&mut self) {
         if matches!(self.state, RoleState::Leader(_)) {
-            self.broadcast_heartbeat();
+            self.beat();
         }
     }
 

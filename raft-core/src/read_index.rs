@@ -31,6 +31,8 @@ pub enum ReadOutcome {
 pub(crate) struct ReadQueue {
     /// The latest round that was started; 0 before the first.
     round: u64,
+    /// The round that `confirming` wait for. Later ones confirm them, too.
+    confirming_round: u64,
     read_index: LogIndex,
     confirming: Vec<ReadId>,
     waiting: Vec<ReadId>,
@@ -46,12 +48,18 @@ impl ReadQueue {
         self.round
     }
 
+    /// The next message begins another round.
+    pub(crate) fn begin_round(&mut self) {
+        self.round += 1;
+    }
+
     /// Starts a round for all that wait, unless one is under way. Returns whether it did.
     pub(crate) fn start_round(&mut self, commit_index: LogIndex) -> bool {
         if self.waiting.is_empty() || !self.confirming.is_empty() {
             return false;
         }
-        self.round += 1;
+        self.begin_round();
+        self.confirming_round = self.round;
         self.read_index = commit_index;
         self.confirming = std::mem::take(&mut self.waiting);
         self.acknowledged_by.clear();
@@ -65,7 +73,8 @@ impl ReadQueue {
 
     /// `peer` answered a message of `round`. Whether that tells something new.
     pub(crate) fn acknowledge(&mut self, peer: NodeId, round: u64) -> bool {
-        !self.confirming.is_empty() && round == self.round && self.acknowledged_by.insert(peer)
+        let in_time = (self.confirming_round..=self.round).contains(&round);
+        !self.confirming.is_empty() && in_time && self.acknowledged_by.insert(peer)
     }
 
     pub(crate) fn is_acknowledged_by(&self, peer: NodeId) -> bool {

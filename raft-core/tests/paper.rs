@@ -115,6 +115,42 @@ mod section_5_1_basics {
         assert!(log_terms(&server).is_empty());
         assert_eq!(server.node.soft_state().leader_id, None);
     }
+
+    #[test]
+    fn a_follower_is_passive_and_only_answers() {
+        let mut server = server_1(disk());
+        for round in 0..3 {
+            for _ in 0..ELECTION_TIMEOUT_MIN - 1 {
+                server.tick_election();
+                server.tick_heartbeat();
+            }
+            server.receive_from(
+                2,
+                append(1, (round, u64::from(round > 0)), entries(round + 1, &[1]), round),
+            );
+            server.persist_all();
+            let sent = server.sent();
+            assert_eq!(append_answers(&sent).len(), 1);
+            assert_eq!(sent.len(), 1, "nothing that is no answer: {sent:?}");
+        }
+    }
+
+    #[test]
+    fn a_candidate_that_learns_of_a_larger_term_becomes_a_follower_and_no_term_ever_falls() {
+        let mut server = server_1(disk());
+        stand_for_election(&mut server);
+        server.receive_from(2, vote(9, false));
+        assert_eq!(server.node.role(), Role::Follower);
+        for stale in [
+            append(3, (0, 0), vec![], 0),
+            vote_request(2, 8, 9, 8),
+            vote(2, true),
+            timeout_now(1),
+        ] {
+            server.receive_from(2, stale.clone());
+            assert_eq!(server.node.soft_state().term, Term(9), "{stale:?}");
+        }
+    }
 }
 
 #[path = "paper/section_5_2.rs"]

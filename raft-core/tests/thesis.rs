@@ -10,7 +10,7 @@ use common::messages::{
 };
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
-use raft_core::{Config, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome, Role, Term};
+use raft_core::{Config, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome, Role, Term, Ticks};
 
 fn granted(messages: &[Message]) -> Vec<bool> {
     let answer = |message: &Message| match message {
@@ -268,6 +268,9 @@ mod section_6_4_read_only_queries {
         );
     }
 }
+
+#[path = "thesis/section_6_4_1.rs"]
+mod section_6_4_1_leases;
 
 mod section_9_6_pre_vote {
     use super::*;

@@ -117,11 +117,9 @@ impl<Req: RequestName + Method, Resp: Method> Stub for Caller<Req, Resp> {
     async fn call(&self, mut context: Context, request: Req) -> Result<Resp, RpcError> {
         context.deadline = context.deadline.min(std::time::Instant::now() + MAX_DEADLINE);
         let asked = request.method();
-        let call = timeout_at(
-            Instant::from_std(context.deadline),
-            self.call_in_turn(context, request),
-        );
-        let response = unconstrained(call)
+        // Pinned here, so that it is not moved from one wrapper into the next.
+        let call = pin!(self.call_in_turn(context, request));
+        let response = unconstrained(timeout_at(Instant::from_std(context.deadline), call))
             .await
             .map_err(|_| RpcError::DeadlineExceeded)??;
         if response.method() == asked {
@@ -152,7 +150,7 @@ macro_rules! methods {
 }
 
 methods!(KvRequest, KvResponse: OpenSession, Put, Append, Delete, Get, Scan, Status);
-methods!(PeerRequest, PeerResponse: PreVote, RequestVote, AppendEntries, InstallSnapshot, TimeoutNow, DiskRoom);
+methods!(PeerRequest, PeerResponse: PreVote, RequestVote, AppendEntries, InstallSnapshot, TimeoutNow, DiskRoom, ReadIndex);
 
 #[cfg(test)]
 mod tests {

@@ -78,6 +78,9 @@ pub enum Consistency {
     Log,
     /// Whatever the asked server has applied: fast, and possibly old.
     Stale,
+    /// As [`Self::Linearizable`], answered by whichever server is asked: a follower asks its leader for a read
+    /// index (thesis §6.4), so reads can be spread over the cluster.
+    Anywhere,
 }
 
 /// The answer to `get`.

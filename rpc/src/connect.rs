@@ -1,6 +1,7 @@
 //! Connecting to a server, and calling it.
 
 use std::io;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use raft_core::NodeId;
@@ -195,7 +196,9 @@ pub async fn connect_peer(
 /// [`MAX_DEADLINE`].
 #[must_use]
 pub fn context(timeout: Duration) -> Context {
-    let mut context = context::current();
+    // Nothing of a context travels but its deadline, and to make one anew asks the tracing subscriber.
+    static TEMPLATE: LazyLock<Context> = LazyLock::new(context::current);
+    let mut context = *TEMPLATE;
     context.deadline = Instant::now() + timeout.min(MAX_DEADLINE);
     context
 }

@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_util::future::{AbortRegistration, Abortable};
+use futures_util::future::{AbortRegistration, Abortable, FutureExt};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Sink, Stream};
 use serde::Serialize;
@@ -116,20 +116,22 @@ where
 }
 
 /// A handler's future, tied to the request's deadline and cancellation.
-async fn run<Resp>(
+///
+/// It is put together by hand: an async function would hold `answer` twice, and one of these is allocated and
+/// filled for every request.
+fn run<Resp>(
     answer: impl Future<Output = Result<Resp, ServerError>>,
     abort: AbortRegistration,
     request_id: u64,
     request_bytes: usize,
-) -> Finished<Resp> {
+) -> impl Future<Output = Finished<Resp>> {
     // The connection bounds its own work between two yields. With tokio's budget on top, a handler whose
     // first poll found the budget spent would come to its first effect after later ones.
     let answer = tokio::task::unconstrained(Abortable::new(answer, abort));
-    let response = answer.await.ok().map(|message| Response { request_id, message });
-    Finished {
+    answer.map(move |outcome| Finished {
         request_bytes,
-        response,
-    }
+        response: outcome.ok().map(|message| Response { request_id, message }),
+    })
 }
 
 impl<S, Req, Resp, H, F> Connection<S, Req, Resp, H, F>

@@ -1,7 +1,7 @@
 //! The service that servers offer to each other: the RPCs of Raft, one method each.
 
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, TimeoutNow,
+    AppendEntries, AppendEntriesResponse, InstallSnapshot, InstallSnapshotResponse, LogIndex, TimeoutNow,
     TimeoutNowResponse, VoteRequest, VoteResponse,
 };
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub trait Peer {
     /// How much room is left on your disk? Asked by a leader, which refuses new writes before a majority is
     /// out of room.
     async fn disk_room() -> Result<DiskRoom, PeerError>;
+    /// From which place in the log on is a read linearizable that began before this call? Asked by a follower
+    /// for the reads that it serves itself; the leader confirms that it leads first (thesis §6.4).
+    async fn read_index() -> Result<LogIndex, PeerError>;
 }
 
 /// How much room is left on a server's disk. In order: each level allows all that the ones before it do.
@@ -50,4 +53,7 @@ pub enum PeerError {
     /// The server's disk has no room for what the request carries. It goes on when it has.
     #[error("the server's disk is full")]
     DiskFull,
+    /// The server does not lead, or does not any more.
+    #[error("the server is not the leader")]
+    NotLeader,
 }

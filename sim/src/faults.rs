@@ -146,6 +146,7 @@ impl Simulation<'_> {
             if let Some(machine) = self.machines.get_mut(&node) {
                 machine.has_slow_disk = false;
                 machine.applies_slowly = false;
+                machine.write_fault = None;
                 machine.disk_stalls_until = 0;
                 machine.clock_percent = percent;
             }

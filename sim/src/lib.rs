@@ -51,6 +51,8 @@
 //! It does not run the actors, sled or sockets: tests of `kv-server`, `storage` and `deploy` do that. Its disks
 //! keep records and not bytes, so of stored bytes only those of snapshots are damaged: `storage` damages the
 //! others. Disks do not fill. The members never change.
+//!
+//! What it found is in `docs/findings.md`.
 #![forbid(unsafe_code)]
 
 mod client;

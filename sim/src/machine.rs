@@ -1,7 +1,7 @@
 //! A node's place: its disk, its clock and what ails it outlive the server that runs there.
 
 use raft_core::{NodeId, Restored};
-use storage::MemoryDisk;
+use storage::{MemoryDisk, WriteFault};
 
 use crate::clock::Micros;
 use crate::scenario::ELECTION_TICK;
@@ -26,6 +26,8 @@ pub(crate) struct Machine {
     /// Until then the disk does nothing.
     pub(crate) disk_stalls_until: Micros,
     pub(crate) applies_slowly: bool,
+    /// What the next write does instead of succeeding.
+    pub(crate) write_fault: Option<WriteFault>,
     /// What waits until the paused node goes on.
     pub(crate) paused: Option<Vec<Event>>,
     /// Why the node does not start any more: its disk is damaged, and it said so.
@@ -42,6 +44,7 @@ impl Machine {
             has_slow_disk: false,
             disk_stalls_until: 0,
             applies_slowly: false,
+            write_fault: None,
             paused: None,
             refused: None,
         }

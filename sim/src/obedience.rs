@@ -45,10 +45,16 @@ impl Simulation<'_> {
     /// A disk that fails stops its node; any other refusal is a defect.
     pub(crate) fn disk_writes(&mut self, life: Life) -> Result<(), Violation> {
         let node = life.node;
-        let Some(server) = self.server(life) else {
+        let machine = self.machines.get_mut(&node);
+        let machine = machine.filter(|machine| machine.incarnation == life.incarnation);
+        let Some(machine) = machine.filter(|machine| machine.server.is_some()) else {
             return Ok(());
         };
-        match server.disk_writes() {
+        if let Some(fault) = machine.write_fault.take() {
+            machine.disk.fail_next_write(fault);
+        }
+        let written = machine.server.as_mut().map_or(Ok(()), Server::disk_writes);
+        match written {
             Ok(()) => self.after_input.push(life),
             Err(error @ storage::StorageError::WriteFailed { .. }) => {
                 self.disk_failed(node, &error.to_string());

@@ -11,6 +11,7 @@ use crate::directory::DataDir;
 use crate::durability::{self, DurableTree, SLED_CONFIG_FILE};
 use crate::error::StorageError;
 use crate::panics;
+use crate::quiet::Quiet;
 use crate::record::SLED_SEGMENT_BYTES;
 
 /// What the names of files end in that sled has not completed.
@@ -24,7 +25,7 @@ const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
 pub(crate) fn open_tree(dir: &DataDir, cache_bytes: u64) -> Result<DurableTree, StorageError> {
     let sled_dir = dir.sled_dir();
     remove_unfinished(&sled_dir)?;
-    let db = open_sled(dir, &sled_dir, cache_bytes)?;
+    let db = Quiet::new(open_sled(dir, &sled_dir, cache_bytes)?);
     let tree = DurableTree::new(&db, &sled_dir)?;
     tree.sync()?;
     durability::sync_file(&sled_dir.join(SLED_CONFIG_FILE))?;

@@ -13,7 +13,8 @@
 //! # Creation, and what a crash after each step leaves
 //!
 //! 1. The directory, synced into its parent. *Empty: the next open starts anew.*
-//! 2. The lock file. *Not counted as content: as after 1.*
+//! 2. The lock file; and again a sync of the way here, because a crash in 1 may have left the directory without
+//!    it. *Not counted as content: as after 1.*
 //! 3. The marker with state `Creating`. *The next open clears what step 4 left and starts anew: nothing was
 //!    ever acknowledged, because the first write comes after step 6.*
 //! 4. `snapshots/`, `sled/` with the first batch, `journal/`, `high-water`; all synced. *As after 3.*
@@ -107,7 +108,7 @@ impl DataDir {
     }
 
     pub(crate) fn journal_dir(&self) -> PathBuf {
-        self.path.join(JOURNAL_DIR)
+        journal_dir(&self.path)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -129,6 +130,7 @@ impl DataDir {
 
     /// Announces that a store is about to be created here, and clears what an unfinished creation left.
     pub(crate) fn begin_creation(&self, identity: &Identity) -> Result<(), StorageError> {
+        durability::sync_way_to(&self.path)?;
         self.write_marker(identity, Stage::Creating)?;
         for leftover in [self.sled_dir(), self.snapshots_dir(), self.journal_dir()] {
             match fs::remove_dir_all(&leftover) {
@@ -268,6 +270,11 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
 /// Where the snapshot files of the data directory `dir` are.
 pub(crate) fn snapshots_dir(dir: &Path) -> PathBuf {
     dir.join(SNAPSHOTS_DIR)
+}
+
+/// Where the journal of the data directory `dir` is.
+pub(crate) fn journal_dir(dir: &Path) -> PathBuf {
+    dir.join(JOURNAL_DIR)
 }
 
 fn not_a_store(dir: &Path) -> StorageError {

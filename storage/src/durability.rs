@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use crate::changes::Records;
 use crate::error::StorageError;
 use crate::panics;
+use crate::quiet::Quiet;
 
 /// sled's data file inside its directory.
 pub(crate) const SLED_DATA_FILE: &str = "db";
@@ -31,7 +32,7 @@ pub(crate) const SLED_CONFIG_FILE: &str = "conf";
 
 /// Commits batches to sled so that they survive a power loss.
 pub(crate) struct DurableTree {
-    tree: sled::Tree,
+    tree: Quiet<sled::Tree>,
     data_file: File,
     path: PathBuf,
     /// Called before each batch, to fail, to panic or to hang as sled can.
@@ -62,7 +63,7 @@ impl DurableTree {
             .open(&path)
             .map_err(StorageError::while_trying("open", &path))?;
         Ok(Self {
-            tree: (**db).clone(),
+            tree: Quiet::new((**db).clone()),
             data_file,
             path,
             #[cfg(test)]
@@ -158,6 +159,23 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<(), StorageError> {
     File::open(dir)
         .and_then(|handle| handle.sync_all())
         .map_err(StorageError::while_trying("sync", dir))
+}
+
+/// Makes the way to `dir` durable: its name in the directory above it, and so on to the top. A crash may have
+/// come between the creation of any of them and its sync.
+pub(crate) fn sync_way_to(dir: &Path) -> Result<(), StorageError> {
+    let whole = dir
+        .canonicalize()
+        .map_err(StorageError::while_trying("find", dir))?;
+    for above in whole.ancestors().skip(1) {
+        match File::open(above) {
+            // It is none that this user could have created.
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => return Ok(()),
+            opened => opened.and_then(|handle| handle.sync_all()),
+        }
+        .map_err(StorageError::while_trying("sync", above))?;
+    }
+    Ok(())
 }
 
 /// Makes the bytes of an existing file durable.

@@ -37,6 +37,7 @@ use crate::directory::{self, Look};
 use crate::error::StorageError;
 use crate::hard_state::Identity;
 use crate::high_water::HighWater;
+use crate::journal::{self, JOURNAL_FILES};
 use crate::sled_storage::{Options, SledStorage};
 use crate::snapshot_file::{FileSnapshots, SnapshotStore as _};
 
@@ -61,7 +62,9 @@ pub struct Inspection {
     pub last_batch: Option<u64>,
     /// The last batch of writes that is known to have been acknowledged.
     pub high_water: Option<u64>,
-    /// Every record, in the order of the keys.
+    /// The files of the journal.
+    pub journal: Vec<JournalReport>,
+    /// Every record, in the order of the keys, as it is with the journal carried out.
     pub records: Vec<RecordReport>,
     /// The entries of the log that can be read, in order.
     pub entries: Vec<Entry>,
@@ -71,6 +74,34 @@ pub struct Inspection {
     pub problems: Vec<String>,
     /// Why a node would refuse to start from this directory, if it would.
     pub refusal: Option<String>,
+}
+
+/// One of the two files of the journal, the redo log in front of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalReport {
+    /// Its name in the directory `journal`.
+    pub name: String,
+    /// What it holds, if that can be read.
+    pub content: Option<JournalContent>,
+    /// What is wrong with it by itself.
+    pub problem: Option<String>,
+}
+
+/// What a file of the journal holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct JournalContent {
+    /// Counts the uses of the two files: the higher one is the active file.
+    pub generation: u64,
+    /// The first and the last batch of writes in it; the last is one below the first if there is none.
+    pub batches: (u64, u64),
+    /// Up to where it is used, in bytes.
+    pub used_bytes: u64,
+    /// Its length, in bytes.
+    pub size_bytes: u64,
+    /// Its last record is torn, as a crash leaves it. It was never acknowledged, so that is no damage.
+    pub torn: bool,
 }
 
 /// The latest snapshot.
@@ -103,6 +134,7 @@ impl Inspection {
     pub fn is_whole(&self) -> bool {
         self.refusal.is_none()
             && self.problems.is_empty()
+            && self.journal.iter().all(|file| file.problem.is_none())
             && self.records.iter().all(|record| record.problem.is_none())
             && self
                 .snapshot
@@ -149,6 +181,10 @@ impl Inspection {
             Ok((_, batch)) => self.high_water = Some(batch),
             Err(error) => self.problems.push(error.to_string()),
         }
+        self.journal = JOURNAL_FILES
+            .iter()
+            .map(|name| read_journal_file(copy, name))
+            .collect();
         if let Err(error) = records::read(self, copy) {
             self.problems.push(error.to_string());
         }
@@ -212,13 +248,32 @@ impl Inspection {
             .snapshot
             .iter_mut()
             .filter_map(|snapshot| snapshot.problem.as_mut());
+        let journal = self.journal.iter_mut().filter_map(|file| file.problem.as_mut());
         let texts = self
             .problems
             .iter_mut()
             .chain(&mut self.refusal)
             .chain(records)
+            .chain(journal)
             .chain(snapshot);
         texts.for_each(|text| *text = text.replace(&copy, &real));
+    }
+}
+
+fn read_journal_file(copy: &Path, name: &str) -> JournalReport {
+    let looked = journal::look(&directory::journal_dir(copy).join(name));
+    let problem = looked.as_ref().err().map(ToString::to_string);
+    let content = looked.ok().map(|look| JournalContent {
+        generation: look.generation,
+        batches: (look.first_batch, look.last_batch),
+        used_bytes: look.used_bytes,
+        size_bytes: look.size_bytes,
+        torn: look.torn,
+    });
+    JournalReport {
+        name: name.to_owned(),
+        content,
+        problem,
     }
 }
 

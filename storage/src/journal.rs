@@ -293,6 +293,43 @@ impl Journal {
     }
 }
 
+/// One file of the journal by itself.
+#[derive(Debug)]
+pub(crate) struct FileLook {
+    pub(crate) generation: u64,
+    pub(crate) first_batch: u64,
+    /// One below the first if there is none.
+    pub(crate) last_batch: u64,
+    /// Up to where it is used, in bytes.
+    pub(crate) used_bytes: u64,
+    pub(crate) size_bytes: u64,
+    /// The last record is torn, as a crash leaves it: it was never acknowledged.
+    pub(crate) torn: bool,
+}
+
+/// Reads one file of the journal as it is, and changes nothing. Whether the two fit together is for
+/// [`Journal::read`] to say.
+pub(crate) fn look(path: &Path) -> Result<FileLook, StorageError> {
+    let mut file = JournalFile::open(path)?;
+    let bytes = file.read_all()?;
+    let scanned = file::scan(path, &file.header, &bytes, drop)?;
+    let (at, missing) = (scanned.position, scanned.last_batch + 1);
+    if let Some(later) = file::next_record(&file.header, &bytes, at) {
+        let flaw = scanned.flaw.unwrap_or("is missing");
+        let what =
+            format!("the record of batch {missing} at byte {at} {flaw}, but that of batch {later} is there");
+        return Err(damaged(path, what));
+    }
+    Ok(FileLook {
+        generation: file.header.generation,
+        first_batch: file.header.first_batch,
+        last_batch: scanned.last_batch,
+        used_bytes: at,
+        size_bytes: file.length()?,
+        torn: scanned.flaw.is_some(),
+    })
+}
+
 fn owner(identity: &Identity) -> Result<u32, StorageError> {
     let encoded = codec::encode(identity, SMALL_RECORD_LIMIT_BYTES)
         .map_err(|error| StorageError::invalid_write(format!("the cluster id is too long: {error}")))?;

@@ -109,6 +109,7 @@ mod journaled;
 mod memory;
 mod overlay;
 mod panics;
+mod quiet;
 mod record;
 mod restore;
 mod rules;

@@ -222,6 +222,19 @@ fn a_torn_write_reopens_to_before_or_after() {
     }
 }
 
+/// At each open sled saves where its pages are, in a file that it renames when it is complete.
+#[test]
+fn a_file_that_sled_had_not_completed_when_it_was_killed_is_no_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let intact = prepare(dir.path()).restore().unwrap();
+    for content in [&b""[..], b"the first half"] {
+        let unfinished = dir.path().join("sled/snap.00000000000FFFFF.generating");
+        fs::write(&unfinished, content).unwrap();
+        assert_eq!(reopen(dir.path(), "unfinished"), intact);
+        assert!(!unfinished.exists());
+    }
+}
+
 #[test]
 fn a_torn_checkpoint_loses_nothing() {
     for Case { name, next } in cases().into_iter().step_by(2) {

@@ -13,7 +13,12 @@ use storage::conformance::{command, cut_snapshot};
 use storage::inspect::{Inspection, Workspace};
 
 /// A store with six log records of five entries each, from index 1, one of 100 kB in fragments, and a vote.
+/// All of it is in the database.
 fn make_store(dir: &Path) {
+    fill(dir).checkpoint().unwrap();
+}
+
+fn fill(dir: &Path) -> storage::SledStorage {
     let mut store = open(dir).unwrap();
     let vote = HardState {
         current_term: Term(3),
@@ -28,6 +33,7 @@ fn make_store(dir: &Path) {
         .write(&[Write::Append(vec![command(1, 31, 100_000)])])
         .unwrap();
     store.write(&[Write::Append(vec![command(1, 32, 30)])]).unwrap();
+    store
 }
 
 /// Works on the records of the closed store in `dir`, as a disk that goes bad would.
@@ -95,6 +101,61 @@ fn a_whole_store_is_shown_in_all_its_parts() {
     assert_eq!(found.high_water, found.last_batch);
     assert_eq!(found.snapshot.unwrap().meta.size_bytes, 0);
     assert!(!found.unfinished && found.left_over.is_empty());
+}
+
+#[test]
+fn what_is_only_in_the_journal_is_shown_as_well() {
+    let (in_database, in_journal) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_store(in_database.path());
+    drop(fill(in_journal.path()));
+    let (one, other) = (inspect(in_database.path()), inspect(in_journal.path()));
+    assert!(other.is_whole(), "{other:?}");
+    assert_eq!((one.records, one.entries), (other.records, other.entries));
+    assert_eq!((one.log, one.last_batch), (other.log, other.last_batch));
+    // A bad record in it: what comes before is still shown.
+    let path = in_journal.path().join("journal/0");
+    let mut bytes = fs::read(&path).unwrap();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[end - 20] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let found = inspect(in_journal.path());
+    let [active, other] = found.journal.as_slice() else {
+        panic!("{:?}", found.journal)
+    };
+    let (active, other) = (active.content.unwrap(), other.content.unwrap());
+    assert!(active.torn && !other.torn, "{active:?}, {other:?}");
+    assert!(other.batches.1 < active.batches.0 && active.generation > other.generation);
+    assert_eq!(found.last_batch, Some(active.batches.1));
+    assert!(found.refusal.unwrap().contains("journal/0"));
+    assert_eq!(found.log, Some((LogIndex(1), LogIndex(31))));
+}
+
+#[test]
+fn a_bad_record_in_the_middle_of_the_journal_and_a_missing_file_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(fill(dir.path()));
+    let path = dir.path().join("journal/0");
+    let intact = fs::read(&path).unwrap();
+    let mut bytes = intact.clone();
+    let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    // The entry in fragments takes most of it.
+    bytes[end / 2] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let found = inspect(dir.path());
+    let problem = found.journal[0].problem.as_ref().unwrap();
+    assert!(
+        problem.contains("checksum") && problem.contains("journal/0"),
+        "{problem}"
+    );
+    assert!(!found.is_whole() && found.refusal.is_some());
+
+    fs::write(&path, &intact).unwrap();
+    assert!(inspect(dir.path()).is_whole());
+    fs::remove_file(&path).unwrap();
+    let found = inspect(dir.path());
+    assert!(found.journal[0].problem.is_some() && found.journal[1].problem.is_none());
+    assert!(found.refusal.unwrap().contains("journal"));
+    assert_eq!(found.identity, Some(identity()));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One client: makes one call after the other until the time is up.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +16,17 @@ use super::target::{Call, Target};
 use super::{Load, Operation, key};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
+/// How many calls a client makes before it takes the tally that all share. A tally for each would be hundreds of
+/// kilobytes a client, and every call would find its part of it out of the cache.
+const COUNTED_AT_ONCE: usize = 64;
+
+fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<(Result<(), E>, Duration)>) {
+    // Who broke off while it counted has left numbers behind that are good enough to go on with.
+    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    for (outcome, took) in counted.drain(..) {
+        tally.count(outcome, took);
+    }
+}
 
 /// When calls may begin, and when they count.
 #[derive(Clone, Copy, Debug)]
@@ -81,13 +92,14 @@ impl<T: Target> Client<T> {
         }
     }
 
-    pub(super) async fn run(mut self, clock: Clock) -> Tally<T::Error> {
-        let mut tally = Tally::new();
+    /// Calls until the time is up; what came of it goes into `tally`, which all clients share.
+    pub(super) async fn run(mut self, clock: Clock, tally: Arc<Mutex<Tally<T::Error>>>) {
+        let mut counted = Vec::with_capacity(COUNTED_AT_ONCE);
         loop {
             let due = self.wait_until_due(clock).await;
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
-                return tally;
+                return count(&tally, &mut counted);
             }
             let call = self.next_call();
             let outcome = self.target.call(call).await;
@@ -96,7 +108,10 @@ impl<T: Target> Client<T> {
                 self.gaps.acknowledged(now);
             }
             if due >= clock.from {
-                tally.count(outcome, now.duration_since(due));
+                counted.push((outcome, now.duration_since(due)));
+            }
+            if counted.len() == COUNTED_AT_ONCE {
+                count(&tally, &mut counted);
             }
         }
     }

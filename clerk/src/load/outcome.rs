@@ -40,15 +40,6 @@ impl<E> Tally<E> {
         }
     }
 
-    pub(super) fn add(&mut self, other: Self) {
-        // Only histograms of unlike bounds cannot be added, and all of ours are alike.
-        let _ = self.latencies_us.add(&other.latencies_us);
-        self.errors += other.errors;
-        if self.first_error.is_none() {
-            self.first_error = other.first_error;
-        }
-    }
-
     /// The calls took `took` in all; `due` of them were due, if they had a rate.
     pub(super) fn conclude(self, took: Duration, due: Option<u64>, longest_gap_us: u64) -> Outcome<E> {
         let begun = self.latencies_us.len() + self.errors;

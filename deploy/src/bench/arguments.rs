@@ -69,9 +69,9 @@ pub(crate) struct BenchArguments {
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
     /// follower is brought up from nothing
-    #[arg(long, conflicts_with = "failover", help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = ["failover", "against"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
-    /// The memory of each process after a million puts on 100,000 keys, and after 500,000 distinct keys
+    /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
     #[arg(long, conflicts_with_all = ["failover", "pause"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
 }

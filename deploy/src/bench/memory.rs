@@ -24,16 +24,17 @@ struct Fill {
     times: u64,
 }
 
-const FILLS: [Fill; 2] = [
-    Fill {
-        keys: 100_000,
+/// How many keys there are in the second fill, unless said.
+const DEFAULT_KEYS: u64 = 500_000;
+
+/// Twice as many puts on a fifth of the keys; then every key once.
+fn fills(keys: u64) -> [Fill; 2] {
+    let few = Fill {
+        keys: keys.div_ceil(5),
         times: 10,
-    },
-    Fill {
-        keys: 500_000,
-        times: 1,
-    },
-];
+    };
+    [few, Fill { keys, times: 1 }]
+}
 
 #[derive(Debug, Serialize)]
 struct Row {
@@ -82,7 +83,7 @@ pub(crate) async fn run(
     reporter: Reporter,
 ) -> Result<(), Error> {
     let mut memory = Vec::new();
-    for fill in FILLS {
+    for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
         for system in systems {
             let resident_bytes = resident_after(system, fill, arguments.dir.as_deref()).await?;
             memory.push(Row {

@@ -65,6 +65,11 @@ pub(crate) struct Restore(pub(crate) SnapshotMeta);
 #[rtype(result = "()")]
 pub(crate) struct MakeRoom;
 
+/// The file of this snapshot is damaged: cut another one, or who needs it would wait until the log has grown.
+#[derive(Clone, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReplaceSnapshot(pub(crate) SnapshotMeta);
+
 /// A snapshot was loaded, away from this thread.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -285,6 +290,16 @@ impl Handler<CutFinished> for Applier {
                 self.node.do_send(SnapshotCut(snapshot));
             }
             Err(error) => self.stop.snapshot_failed(error),
+        }
+    }
+}
+
+impl Handler<ReplaceSnapshot> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, ReplaceSnapshot(damaged): ReplaceSnapshot, ctx: &mut Self::Context) {
+        if damaged == self.settings.snapshot && self.restoring.is_none() {
+            self.cut_snapshot_if_it_fits(ctx);
         }
     }
 }

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
+use actix::prelude::SendError;
 use actix::{Actor, Addr, Context, Handler, Message, Recipient};
-use bytes::Bytes;
 use raft_core::{LogIndex, NodeId, ProposeError, ReadId, ReadOutcome, Role, SoftState, Term};
 use rpc::client::{BusyReason, KvError, Member};
 use rpc::peer::DiskRoom;
 use tokio::sync::oneshot;
 
 use super::FatalOnPanic;
-use super::raft_node::{HandOver, Propose, RaftNode, ReadIndex};
+use super::raft_node::{HandOver, Proposal, Propose, RaftNode, ReadIndex};
 use crate::disk_room::ClusterRoom;
+use crate::intake::{Fresh, Intake, ReadWay, Request};
 use crate::pending::{Pending, Waiter};
 use crate::state_machine::{Applied, Reply};
 
@@ -26,6 +27,11 @@ pub(crate) struct KvServer {
     pending: Pending<EntryWaiter, ReadWaiter>,
     soft_state: SoftState,
     last_read: ReadId,
+    intake: Intake,
+    /// Empty but for its memory, between two looks into the intake.
+    taken: Vec<Request>,
+    /// Proposals that the node has not answered yet.
+    proposing: usize,
     proposals: Recipient<Propose>,
     reads: Recipient<ReadIndex>,
     room: ClusterRoom,
@@ -46,43 +52,54 @@ impl Waiter<Reply> for EntryWaiter {
     }
 }
 
-/// Gets told that a read may be served, in which term.
+/// Gets told that a read may be served.
 #[derive(Debug)]
 pub(crate) struct ReadWaiter {
     term: Term,
-    reply: oneshot::Sender<Result<Term, KvError>>,
+    reply: oneshot::Sender<Result<Fresh, KvError>>,
 }
 
 impl Waiter<LogIndex> for ReadWaiter {
     fn complete(self, result: Result<LogIndex, KvError>) {
-        let _ = self.reply.send(result.map(|_| self.term));
+        let term = self.term;
+        let _ = self.reply.send(result.map(|index| Fresh { term, index }));
     }
 }
 
-/// A command for the log, already checked and encoded.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct Submit {
-    /// The encoded command.
-    pub(crate) command: Bytes,
-    /// The room that it needs on the disks: a command that stores little or makes room needs little.
-    pub(crate) needs: DiskRoom,
-    /// Gets the reply. Dropped unanswered only when the server is going down: the outcome is unknown.
-    pub(crate) reply: oneshot::Sender<Result<Reply, KvError>>,
+/// Reads that came together, by how they find out how fresh is fresh enough.
+#[derive(Debug, Default)]
+struct Reads {
+    round: Vec<ReadWaiter>,
+    lease: Vec<ReadWaiter>,
+    anywhere: Vec<ReadWaiter>,
 }
 
-/// Asks when the state machine is fresh enough for a linearizable read.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-pub(crate) struct ReadBarrier {
-    /// Gets the term when it is.
-    pub(crate) reply: oneshot::Sender<Result<Term, KvError>>,
+impl Reads {
+    fn len(&self) -> usize {
+        self.round.len() + self.lease.len() + self.anywhere.len()
+    }
+
+    fn of(&mut self, way: ReadWay) -> &mut Vec<ReadWaiter> {
+        match way {
+            ReadWay::Round => &mut self.round,
+            ReadWay::Lease => &mut self.lease,
+            ReadWay::Anywhere => &mut self.anywhere,
+        }
+    }
 }
 
-/// What became of a [`Propose`].
+/// Requests wait in the intake.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct Drain;
+
+/// What became of a [`Propose`], proposal by proposal.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Proposed {
+pub(crate) struct Proposed(pub(crate) Vec<ProposalOutcome>);
+
+/// What became of one proposal.
+pub(crate) struct ProposalOutcome {
     /// Where the entry stands, or why there is none.
     pub(crate) outcome: Result<(Term, LogIndex), ProposeError>,
     /// Who waits for it.
@@ -125,13 +142,15 @@ pub(crate) struct DiskIsLow;
 pub(crate) struct ShutDown;
 
 impl KvServer {
-    /// Serves the cluster of `members`, whose disks are `room`; at most `capacity` requests wait at once.
+    /// Serves the requests in `intake` for the cluster of `members`, whose disks are `room`; at most `capacity`
+    /// wait at once.
     #[must_use]
     pub(crate) fn new(
         members: Vec<Member>,
         room: ClusterRoom,
         capacity: usize,
         last_applied: LogIndex,
+        intake: Intake,
         node: &Addr<RaftNode>,
     ) -> Self {
         Self {
@@ -143,6 +162,9 @@ impl KvServer {
                 leader_id: None,
             },
             last_read: ReadId::ZERO,
+            intake,
+            taken: Vec::new(),
+            proposing: 0,
             proposals: node.clone().recipient(),
             reads: node.clone().recipient(),
             room,
@@ -159,15 +181,23 @@ impl KvServer {
             .cloned()
     }
 
-    fn admit(&self) -> Result<(), KvError> {
-        self.pending.admission()?;
-        if self.soft_state.role == Role::Leader {
+    /// Whether a request may come in beside `on_the_way` others that are not registered yet. With
+    /// `anyone_will_do` it is one that a follower serves, too, as long as it knows a leader.
+    fn admit(&self, on_the_way: usize, anyone_will_do: bool) -> Result<(), KvError> {
+        self.pending.admission_beside(on_the_way)?;
+        let follows = anyone_will_do && self.soft_state.leader_id.is_some();
+        if self.soft_state.role == Role::Leader || follows {
             Ok(())
         } else {
             Err(KvError::NotLeader {
                 leader: self.leader(),
             })
         }
+    }
+
+    /// Whether the disks have room for `command`.
+    fn find_room(&self, needs: DiskRoom, command: &[u8]) -> Result<(), KvError> {
+        self.room.admit(needs, command.len()).map_err(KvError::Busy)
     }
 
     fn refusal(&self, error: ProposeError) -> KvError {
@@ -183,64 +213,100 @@ impl KvServer {
 
 impl Actor for KvServer {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(crate::limits::KV_SERVER_MAILBOX);
-    }
 }
 
-impl Handler<Submit> for KvServer {
-    type Result = ();
-
-    fn handle(&mut self, submit: Submit, _: &mut Self::Context) {
-        let Submit {
-            command,
-            needs,
-            reply,
-        } = submit;
-        let waiter = EntryWaiter(reply);
-        if let Err(error) = self.admit() {
-            return waiter.complete(Err(error));
+impl KvServer {
+    /// Hands commands to the node, all in one message.
+    fn propose(&mut self, proposals: Vec<Proposal>) {
+        if proposals.is_empty() {
+            return;
         }
-        if let Err(full) = self.room.admit(needs, command.len()) {
-            return waiter.complete(Err(KvError::Busy(full)));
-        }
-        if let Err(actix::prelude::SendError::Full(refused) | actix::prelude::SendError::Closed(refused)) =
-            self.proposals.try_send(Propose { command, waiter })
+        self.proposing += proposals.len();
+        if let Err(SendError::Full(refused) | SendError::Closed(refused)) =
+            self.proposals.try_send(Propose(proposals))
         {
-            refused
-                .waiter
-                .complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            self.proposing -= refused.0.len();
+            for Proposal { waiter, .. } in refused.0 {
+                waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            }
         }
     }
-}
 
-impl Handler<ReadBarrier> for KvServer {
-    type Result = ();
-
-    fn handle(&mut self, ReadBarrier { reply }: ReadBarrier, _: &mut Self::Context) {
-        let waiter = ReadWaiter {
-            term: self.soft_state.term,
-            reply,
-        };
-        if let Err(error) = self.admit() {
-            return waiter.complete(Err(error));
+    /// Asks for one read index for reads that came together.
+    fn read(&mut self, waiters: Vec<ReadWaiter>, way: ReadWay) {
+        if waiters.is_empty() {
+            return;
         }
         self.last_read = self.last_read.next();
-        match self.reads.try_send(ReadIndex(self.last_read)) {
-            Ok(()) => self.pending.register_read(self.last_read, waiter),
-            Err(_) => waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight))),
+        let id = self.last_read;
+        if self.reads.try_send(ReadIndex { id, way }).is_ok() {
+            self.pending.register_reads(self.last_read, waiters);
+        } else {
+            for waiter in waiters {
+                waiter.complete(Err(KvError::Busy(BusyReason::RequestsInFlight)));
+            }
         }
+    }
+}
+
+impl Handler<Drain> for KvServer {
+    type Result = ();
+
+    fn handle(&mut self, _: Drain, _: &mut Self::Context) {
+        let mut taken = std::mem::take(&mut self.taken);
+        self.intake.take(&mut taken);
+        let (mut proposals, mut reads) = (Vec::new(), Reads::default());
+        for request in taken.drain(..) {
+            let on_the_way = self.proposing + proposals.len() + reads.len();
+            let anyone_will_do = matches!(
+                request,
+                Request::Read {
+                    way: ReadWay::Anywhere,
+                    ..
+                }
+            );
+            match (request, self.admit(on_the_way, anyone_will_do)) {
+                (
+                    Request::Submit {
+                        command,
+                        needs,
+                        reply,
+                    },
+                    admitted,
+                ) => {
+                    let admitted = admitted.and_then(|()| self.find_room(needs, &command));
+                    let waiter = EntryWaiter(reply);
+                    match admitted {
+                        Ok(()) => proposals.push(Proposal { command, waiter }),
+                        Err(error) => waiter.complete(Err(error)),
+                    }
+                }
+                (Request::Read { reply, way }, Ok(())) => {
+                    let term = self.soft_state.term;
+                    reads.of(way).push(ReadWaiter { term, reply });
+                }
+                // The caller may have given up.
+                (Request::Read { reply, .. }, Err(error)) => drop(reply.send(Err(error))),
+            }
+        }
+        self.taken = taken;
+        self.propose(proposals);
+        self.read(reads.lease, ReadWay::Lease);
+        self.read(reads.round, ReadWay::Round);
+        self.read(reads.anywhere, ReadWay::Anywhere);
     }
 }
 
 impl Handler<Proposed> for KvServer {
     type Result = ();
 
-    fn handle(&mut self, Proposed { outcome, waiter }: Proposed, _: &mut Self::Context) {
-        match outcome {
-            Ok((term, index)) => self.pending.register(index, term, waiter),
-            Err(error) => waiter.complete(Err(self.refusal(error))),
+    fn handle(&mut self, Proposed(outcomes): Proposed, _: &mut Self::Context) {
+        self.proposing -= outcomes.len();
+        for ProposalOutcome { outcome, waiter } in outcomes {
+            match outcome {
+                Ok((term, index)) => self.pending.register(index, term, waiter),
+                Err(error) => waiter.complete(Err(self.refusal(error))),
+            }
         }
     }
 }

@@ -6,18 +6,19 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult,
 use bytes::Bytes;
 use raft_core::{
     CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status,
-    Term,
 };
 use tokio::sync::{oneshot, watch};
 
 use super::FatalOnPanic;
-use super::applier::{Apply, Restore};
+use super::applier::{Apply, ReplaceSnapshot, Restore};
 use super::kv_server::EntryWaiter;
-use super::kv_server::{LeadershipChanged, Proposed, ReadsDecided};
+use super::kv_server::{LeadershipChanged, ProposalOutcome, Proposed, ReadsDecided};
 use super::persister::{Persist, Persisted};
-use super::replicator::{Replicator, Send, StreamSnapshot};
+use super::replicator::{AskReadIndex, Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
+use crate::intake::ReadWay;
+use crate::lease_clock::LeaseClock;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
@@ -32,6 +33,8 @@ pub(crate) struct Links {
     pub(crate) applier: Recipient<Apply>,
     /// Replaces the state machine.
     pub(crate) restorer: Recipient<Restore>,
+    /// Cuts another snapshot in the place of a damaged one.
+    pub(crate) replacer: Recipient<ReplaceSnapshot>,
     /// Learns what became of proposals.
     pub(crate) proposals: Recipient<Proposed>,
     /// Learns what became of reads.
@@ -52,6 +55,7 @@ pub(crate) struct RaftNode {
     calls: HashMap<CallId, oneshot::Sender<raft_core::Message>>,
     last_call: CallId,
     soft_state: watch::Sender<SoftState>,
+    lease_clock: LeaseClock,
     inputs_since_flush: usize,
     flush_scheduled: bool,
     _fatal: FatalOnPanic,
@@ -89,10 +93,18 @@ pub(crate) struct PeerUnreachable(pub(crate) NodeId);
 #[rtype(result = "()")]
 pub(crate) struct SnapshotFailed(pub(crate) NodeId);
 
-/// A command for the log. The answer is [`Proposed`].
+/// The file of this snapshot turned out to be damaged when it was to be sent.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct SnapshotDamaged(pub(crate) SnapshotMeta);
+
+/// Commands for the log, in order. The answer is [`Proposed`].
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Propose {
+pub(crate) struct Propose(pub(crate) Vec<Proposal>);
+
+/// One command for the log.
+pub(crate) struct Proposal {
     /// The encoded command.
     pub(crate) command: Bytes,
     /// Who waits for it; comes back with the answer.
@@ -102,7 +114,12 @@ pub(crate) struct Propose {
 /// A read wants its read index. The answer is [`ReadsDecided`].
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
-pub(crate) struct ReadIndex(pub(crate) ReadId);
+pub(crate) struct ReadIndex {
+    /// Names the read in the answer.
+    pub(crate) id: ReadId,
+    /// How to find out.
+    pub(crate) way: ReadWay,
+}
 
 /// The state machine has come to this index.
 #[derive(Debug, Message)]
@@ -142,13 +159,19 @@ struct Flush;
 impl RaftNode {
     /// Drives `driver`; role changes are published on `soft_state`.
     #[must_use]
-    pub(crate) fn new(driver: Driver, links: Links, soft_state: watch::Sender<SoftState>) -> Self {
+    pub(crate) fn new(
+        driver: Driver,
+        links: Links,
+        soft_state: watch::Sender<SoftState>,
+        lease_clock: LeaseClock,
+    ) -> Self {
         Self {
             driver,
             links,
             calls: HashMap::new(),
             last_call: CallId::ZERO,
             soft_state,
+            lease_clock,
             inputs_since_flush: 0,
             flush_scheduled: false,
             _fatal: FatalOnPanic::of("the Raft node"),
@@ -167,9 +190,27 @@ impl RaftNode {
 
     fn flush(&mut self) {
         self.inputs_since_flush = 0;
+        self.read_lease_clock();
         while let Some(actions) = self.driver.poll() {
             self.act(actions);
         }
+    }
+
+    fn read_lease_clock(&mut self) {
+        let now = self.lease_clock.now();
+        self.driver.node_mut().clock_reads(now);
+    }
+
+    /// The read index, at once, if a lease holds at this very moment.
+    fn lease_read_index(&mut self) -> Option<LogIndex> {
+        self.read_lease_clock();
+        self.driver.node().lease_read_index()
+    }
+
+    /// The connection to the leader that this node follows.
+    fn replicator_to_leader(&self) -> Option<&Addr<Replicator>> {
+        let leader = self.driver.node().soft_state().leader_id?;
+        self.links.replicators.get(&leader)
     }
 
     /// Sends the outputs of one batch, in the order that [`Actions`] asks for.
@@ -250,6 +291,7 @@ impl Handler<HeartbeatTick> for RaftNode {
 
     fn handle(&mut self, HeartbeatTick(gate): HeartbeatTick, ctx: &mut Self::Context) {
         gate.leave();
+        self.read_lease_clock();
         self.driver.node_mut().tick_heartbeat();
         self.after_input(ctx);
     }
@@ -306,12 +348,27 @@ impl Handler<SnapshotFailed> for RaftNode {
     }
 }
 
+impl Handler<SnapshotDamaged> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotDamaged(snapshot): SnapshotDamaged, _: &mut Self::Context) {
+        self.links.replacer.do_send(ReplaceSnapshot(snapshot));
+    }
+}
+
 impl Handler<Propose> for RaftNode {
     type Result = ();
 
-    fn handle(&mut self, Propose { command, waiter }: Propose, ctx: &mut Self::Context) {
-        let outcome: Result<(Term, LogIndex), _> = self.driver.node_mut().propose(command);
-        self.links.proposals.do_send(Proposed { outcome, waiter });
+    fn handle(&mut self, Propose(proposals): Propose, ctx: &mut Self::Context) {
+        let node = self.driver.node_mut();
+        let outcomes = proposals
+            .into_iter()
+            .map(|Proposal { command, waiter }| ProposalOutcome {
+                outcome: node.propose(command),
+                waiter,
+            })
+            .collect();
+        self.links.proposals.do_send(Proposed(outcomes));
         self.after_input(ctx);
     }
 }
@@ -319,13 +376,23 @@ impl Handler<Propose> for RaftNode {
 impl Handler<ReadIndex> for RaftNode {
     type Result = ();
 
-    fn handle(&mut self, ReadIndex(id): ReadIndex, ctx: &mut Self::Context) {
-        if self.driver.node_mut().read_index(id).is_err() {
-            self.links
-                .reads
-                .do_send(ReadsDecided(vec![ReadOutcome::Dropped { id }]));
+    fn handle(&mut self, ReadIndex { id, way }: ReadIndex, ctx: &mut Self::Context) {
+        if way == ReadWay::Lease
+            && let Some(index) = self.lease_read_index()
+        {
+            let confirmed = ReadOutcome::Confirmed { id, index };
+            return self.links.reads.do_send(ReadsDecided(vec![confirmed]));
         }
-        self.after_input(ctx);
+        if self.driver.node_mut().read_index(id).is_ok() {
+            return self.after_input(ctx);
+        }
+        match self.replicator_to_leader() {
+            Some(replicator) if way == ReadWay::Anywhere => replicator.do_send(AskReadIndex(id)),
+            _ => {
+                let dropped = ReadOutcome::Dropped { id };
+                self.links.reads.do_send(ReadsDecided(vec![dropped]));
+            }
+        }
     }
 }
 

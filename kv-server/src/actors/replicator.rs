@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
-use raft_core::{InstallSnapshot, NodeId, SnapshotMeta, Term};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use raft_core::{InstallSnapshot, NodeId, ReadId, ReadOutcome, SnapshotMeta, Term};
 use rand::rngs::StdRng;
 use rpc::peer::DiskRoom;
 use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection};
 use storage::{SnapshotReader, SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
-use super::kv_server::PeerDiskRoom;
-use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotFailed};
+use super::kv_server::{KvServer, PeerDiskRoom, ReadsDecided};
+use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotDamaged, SnapshotFailed};
 use crate::replication::{Backoff, SNAPSHOT_CHUNK_BYTES, SnapshotTransfer, TransferStep};
 
 /// A call that takes longer counts as lost.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for a read index: the reader had better ask elsewhere then.
+const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
 /// The same for a chunk of a snapshot, which waits for the peer's disk.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to leave a peer alone that verifies a snapshot.
@@ -50,7 +52,7 @@ pub(crate) struct Replicator {
     /// Why the last attempt to connect failed, so that the log tells each reason once.
     last_failure: Option<String>,
     transfer: Option<tokio::task::JoinHandle<()>>,
-    kv: Recipient<PeerDiskRoom>,
+    kv: Addr<KvServer>,
     /// What the peer last said of its disk.
     room: DiskRoom,
     /// When the peer was last asked; while the answer is out, too.
@@ -73,6 +75,11 @@ pub(crate) struct StreamSnapshot {
     pub(crate) snapshot: SnapshotMeta,
 }
 
+/// Ask the peer, which should be the leader, for a read index. The answer is [`ReadsDecided`].
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct AskReadIndex(pub(crate) ReadId);
+
 /// The peer said how much room it has.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -89,12 +96,12 @@ struct Dialed(Result<PeerConnection, ConnectError>);
 struct Disconnected;
 
 impl Replicator {
-    /// A replicator to `peer`, for `node`; `kv` hears how much room the peer has.
+    /// A replicator to `peer`, for `node`; `kv` hears how much room the peer has, and read indexes from it.
     #[must_use]
     pub(crate) fn new(
         peer: PeerAddress,
         node: Addr<RaftNode>,
-        kv: Recipient<PeerDiskRoom>,
+        kv: Addr<KvServer>,
         snapshots: Arc<dyn SnapshotStore>,
         generator: StdRng,
     ) -> Self {
@@ -241,6 +248,30 @@ impl Handler<Send> for Replicator {
     }
 }
 
+impl Handler<AskReadIndex> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, AskReadIndex(id): AskReadIndex, _: &mut Self::Context) {
+        let client = self
+            .connection
+            .as_ref()
+            .map(|connection| connection.client().clone());
+        let kv = self.kv.clone();
+        actix_rt::spawn(async move {
+            let answer = match client {
+                Some(client) => client.read_index(rpc::context(READ_INDEX_TIMEOUT)).await.ok(),
+                None => None,
+            };
+            let outcome = match answer {
+                Some(Ok(index)) => ReadOutcome::Confirmed { id, index },
+                // Whoever leads now, the reader finds it.
+                Some(Err(_)) | None => ReadOutcome::Dropped { id },
+            };
+            kv.do_send(ReadsDecided(vec![outcome]));
+        });
+    }
+}
+
 impl Handler<RoomTold> for Replicator {
     type Result = ();
 
@@ -319,6 +350,10 @@ impl SnapshotSender {
                     "the snapshot at {index} cannot be sent to node {}: {error}",
                     self.peer
                 );
+                if matches!(error, StorageError::SnapshotDamaged { .. }) {
+                    let snapshot = self.transfer.snapshot().clone();
+                    self.node.do_send(SnapshotDamaged(snapshot));
+                }
                 self.node.do_send(SnapshotFailed(self.peer));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, AsyncContext, Context, Message, Recipient};
 
@@ -34,12 +34,24 @@ pub(crate) struct ElectionTick(pub(crate) TickGate);
 #[rtype(result = "()")]
 pub(crate) struct HeartbeatTick(pub(crate) TickGate);
 
+/// When the tick after the one that was due at `due` is due, if it is `now`: on schedule, but if that is over,
+/// an interval from now.
+fn next_due(due: Instant, now: Instant, interval: Duration) -> Instant {
+    let on_schedule = due + interval;
+    if on_schedule >= now {
+        on_schedule
+    } else {
+        now + interval
+    }
+}
+
 macro_rules! ticker {
     ($(#[$doc:meta])* $name:ident, $tick:ident) => {
         $(#[$doc])*
         #[derive(Debug)]
         pub(crate) struct $name {
             interval: Duration,
+            due: Instant,
             node: Recipient<$tick>,
             gate: TickGate,
             _fatal: FatalOnPanic,
@@ -49,7 +61,26 @@ macro_rules! ticker {
             /// Ticks `node` every `interval`.
             #[must_use]
             pub(crate) fn new(interval: Duration, node: Recipient<$tick>) -> Self {
-                Self { interval, node, gate: TickGate::default(), _fatal: FatalOnPanic::of(stringify!($name)) }
+                Self {
+                    interval,
+                    due: Instant::now(),
+                    node,
+                    gate: TickGate::default(),
+                    _fatal: FatalOnPanic::of(stringify!($name)),
+                }
+            }
+
+            /// Arranges for the next tick. What was missed is not made up for: leases count on it that a
+            /// voter's clock is never far ahead of the time.
+            fn schedule(&mut self, ctx: &mut Context<Self>) {
+                let now = Instant::now();
+                self.due = next_due(self.due, now, self.interval);
+                ctx.run_later(self.due - now, |ticker, ctx| {
+                    if ticker.gate.enter() {
+                        ticker.node.do_send($tick(ticker.gate.clone()));
+                    }
+                    ticker.schedule(ctx);
+                });
             }
         }
 
@@ -57,11 +88,8 @@ macro_rules! ticker {
             type Context = Context<Self>;
 
             fn started(&mut self, ctx: &mut Self::Context) {
-                ctx.run_interval(self.interval, |ticker, _| {
-                    if ticker.gate.enter() {
-                        ticker.node.do_send($tick(ticker.gate.clone()));
-                    }
-                });
+                self.due = Instant::now();
+                self.schedule(ctx);
             }
         }
     };
@@ -74,4 +102,32 @@ ticker! {
 ticker! {
     /// Drives the leader's heartbeats (the notes' `leaderHearBeatTicker`).
     HeartbeatTicker, HeartbeatTick
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tick_that_is_a_little_late_does_not_move_the_next() {
+        let (due, interval) = (Instant::now(), Duration::from_millis(10));
+        let late = due + Duration::from_millis(7);
+        assert_eq!(next_due(due, late, interval), due + interval);
+    }
+
+    #[test]
+    fn ticks_that_were_missed_are_not_made_up_for() {
+        let (due, interval) = (Instant::now(), Duration::from_millis(10));
+        let after_a_stop = due + Duration::from_secs(5);
+        assert_eq!(next_due(due, after_a_stop, interval), after_a_stop + interval);
+    }
+
+    #[test]
+    fn one_tick_waits_at_a_time() {
+        let gate = TickGate::default();
+        assert!(gate.enter());
+        assert!(!gate.enter());
+        gate.leave();
+        assert!(gate.enter());
+    }
 }

@@ -37,6 +37,7 @@ pub(super) struct RaftSection {
     pub(super) max_uncommitted_bytes: Option<Spanned<u64>>,
     pub(super) max_inflight_bytes: Option<Spanned<u64>>,
     pub(super) max_inflight_messages: Option<Spanned<u64>>,
+    pub(super) lease_reads: Option<Spanned<bool>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

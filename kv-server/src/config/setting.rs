@@ -28,7 +28,7 @@ impl<'a, T: Copy> Setting<'a, T> {
         Self { source, name, given }
     }
 
-    fn value_or(&self, default: T) -> T {
+    pub(super) fn value_or(&self, default: T) -> T {
         self.given.map_or(default, |(_, value)| value)
     }
 

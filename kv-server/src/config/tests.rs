@@ -66,6 +66,7 @@ fn what_the_file_leaves_out_has_a_default() {
         max_uncommitted_bytes: 67_108_864,
         max_inflight_bytes: 8_388_608,
         max_inflight_messages: 256,
+        lease_reads: false,
     };
     assert_eq!(config.raft, raft);
     let limits = LimitsConfig {
@@ -115,6 +116,7 @@ fn flags_beat_the_file() {
         max_uncommitted_bytes: Some(50),
         max_inflight_bytes: Some(60),
         max_inflight_messages: Some(70),
+        lease_reads: Some(true),
         min_free_bytes: Some(80),
         stall_timeout_ms: Some(90),
     };
@@ -127,6 +129,7 @@ fn flags_beat_the_file() {
         max_uncommitted_bytes: 50,
         max_inflight_bytes: 60,
         max_inflight_messages: 70,
+        lease_reads: true,
     };
     assert_eq!(
         (config.raft, config.data_dir),
@@ -395,7 +398,7 @@ fn an_unknown_key_is_refused() {
         refusal("heartbeat_interval_ms", "heartbeat_ms"),
         "cluster.toml, line 5: unknown field `heartbeat_ms`, expected one of `heartbeat_interval_ms`, \
          `election_timeout_ms`, `snapshot_log_bytes`, `max_uncommitted_bytes`, `max_inflight_bytes`, \
-         `max_inflight_messages`\nfix: correct the name or remove the line"
+         `max_inflight_messages`, `lease_reads`\nfix: correct the name or remove the line"
     );
     let section = refusal("[raft]", "[rafts]");
     assert!(

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use storage::inspect::{Inspection, RecordReport, SnapshotReport};
+use storage::inspect::{Inspection, JournalReport, RecordReport, SnapshotReport};
 
 use super::Shown;
 
@@ -31,6 +31,7 @@ pub(super) fn print(out: &mut impl Write, found: &Inspection, entries: bool) -> 
         "log": found.log.map(|(first, last)| json!({ "first_index": first, "last_index": last })),
         "last_batch": found.last_batch,
         "high_water": found.high_water,
+        "journal": found.journal.iter().map(journal).collect::<Vec<_>>(),
         "records": found.records.iter().map(record).collect::<Vec<_>>(),
     });
     if entries {
@@ -53,6 +54,21 @@ fn snapshot(snapshot: &SnapshotReport) -> Value {
         "members": snapshot.meta.configuration.members(),
         "ok": snapshot.problem.is_none(),
         "problem": snapshot.problem,
+    })
+}
+
+fn journal(file: &JournalReport) -> Value {
+    let content = file.content.as_ref();
+    json!({
+        "name": file.name,
+        "generation": content.map(|content| content.generation),
+        "first_batch": content.map(|content| content.batches.0),
+        "last_batch": content.map(|content| content.batches.1),
+        "used_bytes": content.map(|content| content.used_bytes),
+        "size_bytes": content.map(|content| content.size_bytes),
+        "torn": content.map(|content| content.torn),
+        "ok": file.problem.is_none(),
+        "problem": file.problem,
     })
 }
 

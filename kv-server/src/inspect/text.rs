@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use storage::inspect::{Inspection, RecordReport};
+use storage::inspect::{Inspection, JournalReport, RecordReport};
 
 use super::Shown;
 
@@ -65,6 +65,7 @@ fn print_summary(out: &mut impl Write, found: &Inspection) -> io::Result<()> {
         Some((first, last)) if first > last => writeln!(out, "log         empty behind {last}")?,
         Some((first, last)) => writeln!(out, "log         {first} to {last}")?,
     }
+    print_journal(out, &found.journal)?;
     let number = |batch: Option<u64>| batch.map_or_else(|| "unknown".to_owned(), |batch| batch.to_string());
     writeln!(
         out,
@@ -72,6 +73,26 @@ fn print_summary(out: &mut impl Write, found: &Inspection) -> io::Result<()> {
         number(found.high_water),
         number(found.last_batch)
     )
+}
+
+fn print_journal(out: &mut impl Write, files: &[JournalReport]) -> io::Result<()> {
+    for file in files {
+        write!(out, "journal/{}   ", file.name)?;
+        if let Some(content) = &file.content {
+            let (first, last) = content.batches;
+            match last < first {
+                true => write!(out, "no batch yet")?,
+                false => write!(out, "batches {first} to {last}")?,
+            }
+            let (used, size) = (content.used_bytes, content.size_bytes);
+            write!(out, ", use {}, {used} of {size} bytes: ", content.generation)?;
+            if content.torn {
+                write!(out, "a torn record at the end, never acknowledged; else ")?;
+            }
+        }
+        writeln!(out, "{}", file.problem.as_deref().unwrap_or("ok"))?;
+    }
+    Ok(())
 }
 
 fn print_record(out: &mut impl Write, record: &RecordReport) -> io::Result<()> {

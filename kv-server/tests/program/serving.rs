@@ -124,3 +124,67 @@ fn without_a_majority_nothing_is_acknowledged_and_with_one_again_it_is() {
     caller.append(&cluster, "k", "w");
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("vw"));
 }
+
+#[test]
+fn a_leader_that_was_stopped_serves_nothing_from_the_lease_that_it_had() {
+    let cluster = Cluster::with_settings(3, "lease_reads = true");
+    let servers = start_all(&cluster);
+    let mut writer = Caller::new();
+    writer.append(&cluster, "k", "old");
+    let old = writer.leader(&cluster, 3);
+    let old_addr = cluster.client_addrs[old - 1];
+    assert_eq!(
+        wait_until("the leader serves by lease", || {
+            writer.get_at(old_addr, "k", Consistency::Lease)?.ok()
+        }),
+        Some("old".into())
+    );
+    let others: Vec<_> = cluster
+        .client_addrs
+        .iter()
+        .filter(|addr| **addr != old_addr)
+        .copied()
+        .collect();
+    let read = Caller::new().get_by_lease_around(
+        old_addr,
+        "k",
+        || {
+            servers[old - 1].signal("-STOP");
+            writer.begin_write();
+            wait_until("another leads and has written", || {
+                let mut answers = others.iter().filter_map(|addr| writer.put_at(*addr, "k", "new"));
+                answers.find_map(Result::ok)
+            });
+        },
+        || servers[old - 1].signal("-CONT"),
+    );
+    // No answer at all, or one that sends the reader to the new leader.
+    assert!(!matches!(read, Some(Ok(_))), "{read:?}");
+}
+
+#[test]
+fn any_server_serves_a_linearizable_read_and_none_does_without_a_leader() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    for number in 0..10 {
+        caller.append(&cluster, "k", &format!("{number},"));
+        let written: String = (0..=number).map(|number| format!("{number},")).collect();
+        for addr in &cluster.client_addrs {
+            // A follower that has not found its leader yet refuses; one that answers is up to date.
+            let read = wait_until("the server serves the read", || {
+                caller.get_at(*addr, "k", Consistency::Anywhere)?.ok()
+            });
+            assert_eq!(read.as_ref(), Some(&written), "{addr}");
+        }
+    }
+    let leader = caller.leader(&cluster, 3);
+    let follower = leader % 3 + 1;
+    servers[leader % 3].kill();
+    servers[leader - 1].kill();
+    let alone = cluster.client_addrs[(1..=3).find(|id| ![leader, follower].contains(id)).unwrap() - 1];
+    for _ in 0..3 {
+        let read = caller.get_at(alone, "k", Consistency::Anywhere);
+        assert!(!matches!(read, Some(Ok(_))), "{read:?}");
+    }
+}

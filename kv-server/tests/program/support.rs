@@ -131,15 +131,15 @@ impl Server {
         self.child.wait().unwrap();
     }
 
-    pub(crate) fn terminate(&mut self) -> ExitStatus {
+    /// Sends a signal, such as `-STOP`.
+    pub(crate) fn signal(&self, signal: &str) {
         let id = self.child.id().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.signal("-TERM");
         wait_until("the server has ended", || self.child.try_wait().unwrap())
     }
 }
@@ -310,6 +310,30 @@ impl Caller {
                 .found
                 .map(|found| String::from_utf8(found.value.to_vec()).unwrap())
         }))
+    }
+
+    /// Connects to a server, lets `meanwhile` happen, sends a read by lease, which may have to wait there, lets
+    /// `then` happen, and tells the answer, if there is one.
+    pub(crate) fn get_by_lease_around(
+        &self,
+        addr: SocketAddr,
+        key: &str,
+        meanwhile: impl FnOnce(),
+        then: impl FnOnce(),
+    ) -> Option<Result<Option<bytes::Bytes>, KvError>> {
+        let connection = self.connect(addr)?;
+        meanwhile();
+        let client = connection.client().clone();
+        let key = key.to_owned().into();
+        let read = self
+            .runtime
+            .spawn(async move { client.get(context(), key, Consistency::Lease).await });
+        // Lets it leave.
+        let leave = async { tokio::time::sleep(Duration::from_millis(50)).await };
+        self.runtime.block_on(leave);
+        then();
+        let reply = self.runtime.block_on(read).unwrap().ok()?;
+        Some(reply.map(|reply| reply.found.map(|found| found.value)))
     }
 
     /// The value, linearizably, from whoever leads.

@@ -114,6 +114,12 @@ impl Cluster {
         Some(result)
     }
 
+    /// The same with the leader of the highest term, if any server leads.
+    pub(crate) fn with_leader<T>(&mut self, act: impl FnOnce(&mut Server) -> T) -> Option<T> {
+        let leader = self.leader()?;
+        self.with(leader, act)
+    }
+
     fn note(&mut self, id: NodeId, happening: Happening) {
         let running = self.servers.iter().map(|(id, server)| (*id, &server.disk));
         let disks = running

@@ -195,3 +195,18 @@ fn a_write_in_flight_does_not_vouch_for_entries_that_were_replaced_meanwhile() {
     server.persist(1);
     assert_eq!(server.node.status().durable_index, LogIndex(3));
 }
+
+#[test]
+fn a_leader_never_overwrites_or_deletes_entries_of_its_log() {
+    let mut leader = leader_1(disk().with_hard_state(2, None).with_entries(entries(1, &[1, 2])));
+    let before = log_terms(&leader);
+    // What an older leader still has under way; and answers that say that others have something else there.
+    leader.receive_from(2, append(2, (0, 0), entries(1, &[2, 2, 2, 2]), 4));
+    leader.receive_from(2, chunk(2, &snapshot(9, 2, b"x"), 0, b"x"));
+    leader.receive_from(3, matched(3, 1));
+    leader.propose("another");
+    leader.persist_all();
+    let after = log_terms(&leader);
+    assert_eq!(after[..before.len()], before[..]);
+    assert_eq!(after.len(), before.len() + 1);
+}

@@ -173,3 +173,14 @@ fn a_snapshot_stands_in_for_the_log_in_elections() {
     server.persist_all();
     assert_eq!(votes_granted(&server.sent()), [false, true]);
 }
+
+#[test]
+fn the_members_come_with_the_snapshot() {
+    let mut server = server_1(disk());
+    let mut meta = snapshot(5, 1, b"abc");
+    meta.configuration = voters(5);
+    server.receive_from(2, chunk(1, &meta, 0, b"abc"));
+    server.persist_all();
+    server.apply();
+    assert_eq!(server.node.status().configuration, voters(5));
+}

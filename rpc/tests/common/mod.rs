@@ -227,6 +227,10 @@ impl Peer for EchoPeer {
         Err(PeerError::Busy)
     }
 
+    async fn read_index(self, _: Context) -> Result<LogIndex, PeerError> {
+        Err(PeerError::NotLeader)
+    }
+
     async fn disk_room(self, _: Context) -> Result<DiskRoom, PeerError> {
         Err(PeerError::DiskFull)
     }

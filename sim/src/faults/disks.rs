@@ -68,7 +68,7 @@ impl Simulation<'_> {
 
     pub(crate) fn fail_next_write(&mut self, node: NodeId, fault: WriteFault) {
         if let Some(machine) = self.machines.get_mut(&node) {
-            machine.disk.fail_next_write(fault);
+            machine.write_fault = Some(fault);
         }
         self.tell(format_args!("the next write of node {node} will fail: {fault:?}"));
     }

@@ -138,11 +138,24 @@ impl Server {
             self.applier.log_bytes >= self.applier.snapshot_log_bytes && self.applier.cutting.is_none();
         self.report_applied(entries, applied, cuts_snapshot);
         if cuts_snapshot {
-            self.applier.log_bytes = 0;
-            self.applier.cutting = Some((self.applier.state.snapshot(), self.applier.configuration.clone()));
-            self.outputs.push(Output::SnapshotBegun);
+            self.cut_snapshot();
         }
         Ok(())
+    }
+
+    fn cut_snapshot(&mut self) {
+        self.applier.log_bytes = 0;
+        self.applier.cutting = Some((self.applier.state.snapshot(), self.applier.configuration.clone()));
+        self.outputs.push(Output::SnapshotBegun);
+    }
+
+    /// The file of `damaged` cannot be sent: another one is cut, unless that is under way.
+    pub(super) fn replace_snapshot(&mut self, damaged: &SnapshotMeta) {
+        let is_restoring = |work: &Work| matches!(work, Work::Restore(..));
+        let is_current = damaged == self.driver.node().snapshot();
+        if is_current && self.applier.cutting.is_none() && !self.applier.queue.iter().any(is_restoring) {
+            self.cut_snapshot();
+        }
     }
 
     fn install(&mut self, snapshot: SnapshotMeta, state: StateMachine) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kv_server::replication::{SnapshotTransfer, TransferStep};
 use raft_core::{LogIndex, Message, NodeId, SnapshotMeta, SnapshotOutcome, Term};
-use storage::SnapshotReader;
+use storage::{SnapshotReader, StorageError};
 
 use super::{Output, Server};
 
@@ -63,8 +63,12 @@ impl Server {
     /// A transfer under way to the same peer is given up for this one.
     pub(super) fn stream_snapshot(&mut self, peer: NodeId, term: Term, snapshot: SnapshotMeta) {
         self.transfers.under_way.remove(&peer);
-        let Ok(file) = self.disk.snapshots.open(&snapshot) else {
-            return self.driver.node_mut().snapshot_failed(peer);
+        let file = match self.disk.snapshots.open(&snapshot) {
+            Ok(file) => file,
+            Err(error) => {
+                self.cannot_be_read(&snapshot, &error);
+                return self.driver.node_mut().snapshot_failed(peer);
+            }
         };
         self.transfers.last_number += 1;
         let tag = TransferTag {
@@ -87,8 +91,13 @@ impl Server {
             return;
         };
         let offset = transfer.transfer.offset();
-        let Ok(data) = transfer.file.read_chunk(offset, chunk_bytes) else {
-            return self.transfer_failed(tag);
+        let data = match transfer.file.read_chunk(offset, chunk_bytes) {
+            Ok(data) => data,
+            Err(error) => {
+                let snapshot = transfer.transfer.snapshot().clone();
+                self.cannot_be_read(&snapshot, &error);
+                return self.transfer_failed(tag);
+            }
         };
         transfer.call += 1;
         let chunk = ChunkTag {
@@ -134,6 +143,13 @@ impl Server {
             .is_some_and(|transfer| transfer.call == chunk.call)
         {
             self.transfer_failed(tag);
+        }
+    }
+
+    /// A damaged file is replaced, or who needs it would wait until the log has grown.
+    fn cannot_be_read(&mut self, snapshot: &SnapshotMeta, error: &StorageError) {
+        if matches!(error, StorageError::SnapshotDamaged { .. }) {
+            self.replace_snapshot(snapshot);
         }
     }
 

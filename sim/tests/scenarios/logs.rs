@@ -125,3 +125,21 @@ fn s07_a_cluster_of_one_acknowledges_only_what_is_durable() {
     }
     cluster.expect_linearizable();
 }
+
+/// Case 6, of damaged files: the leader of an idle cluster finds its snapshot damaged when a follower needs it. It
+/// cuts another one, so that the follower does not wait for the next write.
+#[test]
+fn s06_an_idle_leader_with_a_damaged_snapshot_still_brings_a_follower_up_to_date() {
+    let mut cluster = cluster(3).snapshots_every(400).start();
+    let leader = cluster.expect_leader();
+    let away = cluster.others(&[leader])[0];
+    cluster.cut_off(away);
+    for _ in 0..30 {
+        cluster.put("k", "some value");
+    }
+    cluster
+        .run_ms(200)
+        .flip_bit(leader, 999)
+        .reconnect_all()
+        .expect_agreement();
+}

@@ -17,6 +17,9 @@ use crate::tree::{Event, Inode, Node};
 /// Nothing is cached by the operating system: every question comes here.
 const NO_TIME: Duration = Duration::ZERO;
 
+/// Each read and write comes here as the program made it, and a close does not.
+const AS_IT_COMES: FopenFlags = FopenFlags::FOPEN_DIRECT_IO.union(FopenFlags::FOPEN_NOFLUSH);
+
 const GENERATION: Generation = Generation(0);
 
 const BLOCK_BYTES: u32 = 4096;
@@ -243,13 +246,7 @@ impl Filesystem for FileSystem {
         reply: ReplyCreate,
     ) {
         match self.create_node(parent, name, false) {
-            Ok(attributes) => reply.created(
-                &NO_TIME,
-                &attributes,
-                GENERATION,
-                FileHandle(0),
-                FopenFlags::FOPEN_DIRECT_IO,
-            ),
+            Ok(attributes) => reply.created(&NO_TIME, &attributes, GENERATION, FileHandle(0), AS_IT_COMES),
             Err(error) => reply.error(error),
         }
     }
@@ -288,8 +285,7 @@ impl Filesystem for FileSystem {
     }
 
     fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        // Each read and write comes here as the program made it.
-        reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO);
+        reply.opened(FileHandle(0), AS_IT_COMES);
     }
 
     fn read(
@@ -328,7 +324,9 @@ impl Filesystem for FileSystem {
     }
 
     fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        reply.ok();
+        // There is nothing to do when a file is closed, and the system never asks again after this answer. If it
+        // did, a process that is killed while it has a file of its own disk open would wait for itself.
+        reply.error(Errno::ENOSYS);
     }
 
     fn fsync(&self, _: &Request, inode: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {

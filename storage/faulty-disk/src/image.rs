@@ -100,6 +100,13 @@ impl Image {
         self.entries.retain(|other, _| !other.starts_with(path));
     }
 
+    /// Puts what `other` has at `path` in place: a file, or a directory with all that is in it.
+    pub fn put_all(&mut self, other: &Self, path: &Path) {
+        let entries = other.entries.iter().filter(|(other, _)| other.starts_with(path));
+        self.entries
+            .extend(entries.map(|(path, content)| (path.clone(), content.clone())));
+    }
+
     /// What is below the directory `path`.
     #[must_use]
     pub fn below(&self, path: &Path) -> Self {

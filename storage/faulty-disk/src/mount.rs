@@ -36,7 +36,11 @@ impl From<io::Error> for Unavailable {
     }
 }
 
-/// A mounted disk. Dropping it unmounts at once, also when files on it are still open.
+/// Also when files are open, and with an error for every request that waits or comes later: so nothing can wait
+/// for a disk that nobody serves.
+const AT_ONCE: UnmountFlags = UnmountFlags::FORCE.union(UnmountFlags::DETACH);
+
+/// A mounted disk. Dropping it unmounts at once; whoever still has files on it open gets errors.
 #[derive(Debug)]
 pub struct Mount {
     path: PathBuf,
@@ -78,17 +82,15 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Detached, so that an open file cannot keep the mount alive: what still uses it is served until it
-        // lets go, and then the thread that serves it ends.
-        let detached = unmount(&self.path, UnmountFlags::DETACH);
-        if let Err(error) = detached {
+        if let Err(error) = unmount(&self.path, AT_ONCE) {
             eprintln!("could not unmount {}: {error}", self.path.display());
         }
         drop(self.session.take());
     }
 }
 
-/// A process that was killed could not unmount, and nobody serves its mounts any more.
+/// A process that was killed could not unmount, and nobody serves its mounts any more. If it was killed while a
+/// thread of its own waited for its disk, that thread waits, and the process stays a zombie, until this is done.
 fn unmount_what_dead_processes_left() {
     let Ok(table) = fs::read_to_string("/proc/self/mounts") else {
         return;
@@ -98,12 +100,20 @@ fn unmount_what_dead_processes_left() {
         let (Some(source), Some(path)) = (words.next(), words.next()) else {
             continue;
         };
-        let dead = source
-            .strip_prefix(SOURCE)
-            .is_some_and(|id| !Path::new("/proc").join(id).exists());
-        if dead {
+        if source.strip_prefix(SOURCE).is_some_and(is_dead) {
             // Another process may do the same at this moment.
-            let _ = unmount(path, UnmountFlags::DETACH);
+            let _ = unmount(path, AT_ONCE);
         }
     }
+}
+
+/// Whether the process with this id is gone or a zombie.
+fn is_dead(id: &str) -> bool {
+    let status = fs::read_to_string(Path::new("/proc").join(id).join("stat"));
+    // `id (name) state …`, and the name may hold anything.
+    status.map_or(true, |status| {
+        status
+            .rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+    })
 }

@@ -1,6 +1,7 @@
 //! Reads every record of a store, also behind damage.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use raft_core::LogIndex;
 use serde::Serialize;
@@ -14,6 +15,8 @@ use crate::hard_state::{
     HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
     SNAPSHOT_KEY, SnapshotRecord,
 };
+use crate::journal::Journal;
+use crate::overlay::{Overlay, View};
 use crate::record::{Content, LOG_PREFIX, LogRecord, RecordKey};
 use crate::restore::LogReader;
 use crate::rules::MAX_INDEX;
@@ -24,11 +27,16 @@ use crate::sled_storage::Options;
 pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageError> {
     let dir = DataDir::of_copy(dir)?;
     let tree = open_tree(&dir, Options::default().cache_bytes)?;
-    let root: Option<Root> = tree
-        .get(ROOT_KEY)
-        .ok()
-        .flatten()
-        .and_then(|value| sealed::unseal(ROOT_KEY, &value, SMALL_RECORD_LIMIT_BYTES).ok());
+    let database = View::new(&tree, &[]);
+    // The database knows whose it is even if the marker is gone.
+    let identity = found
+        .identity
+        .clone()
+        .or_else(|| read_small(&database, IDENTITY_KEY));
+    let in_sled: Option<Root> = read_small(&database, ROOT_KEY);
+    let layers = read_journal(found, &dir, identity, in_sled.map(|root| root.batch));
+    let view = View::new(&tree, &layers);
+    let root: Option<Root> = read_small(&view, ROOT_KEY);
     if let Some(root) = root {
         found.last_batch = Some(root.batch);
         found.log = Some((root.first_index, root.last_index));
@@ -38,7 +46,7 @@ pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageErro
         log: LogReader::new(root.unwrap_or(ANY_ROOT)),
         found,
     };
-    let whole: Result<(), String> = tree.for_each(|key, value| {
+    let whole: Result<(), String> = view.for_each(|key, value| {
         records.visit(key, value);
         Ok(())
     });
@@ -50,6 +58,36 @@ pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageErro
     }
     records.finish();
     Ok(())
+}
+
+fn read_small<T: DeserializeOwned + Serialize>(view: &View<'_>, key: &[u8]) -> Option<T> {
+    let value = view.get(key).ok().flatten()?;
+    unseal(key, &value).ok()
+}
+
+/// What the journal holds behind the batch `in_sled`; as far as it can be read, if something is wrong.
+fn read_journal(
+    found: &mut Inspection,
+    dir: &DataDir,
+    identity: Option<Identity>,
+    in_sled: Option<u64>,
+) -> Vec<Arc<Overlay>> {
+    let (Some(identity), Some(in_sled)) = (identity, in_sled) else {
+        let problem = "the journal is not read: it is unknown whose it is, or where it goes on";
+        found.problems.push(problem.to_owned());
+        return Vec::new();
+    };
+    for acknowledged in [found.high_water.unwrap_or(0), 0] {
+        match Journal::read(&dir.journal_dir(), &identity, in_sled, acknowledged) {
+            Ok(opened) => {
+                let active = Arc::new(opened.active);
+                return opened.full.into_iter().chain([active]).collect();
+            }
+            Err(error) => found.problems.push(error.to_string()),
+        }
+    }
+    found.problems.dedup();
+    Vec::new()
 }
 
 /// With which any log record fits, when the real one cannot be read.

@@ -1,8 +1,13 @@
-//! A workload that uses everything a store can do, told step by step, and the checks of what is left of it.
+//! A workload that uses everything a store can do, told step by step, and the checks of what is left of it. The
+//! files of the journal are small, so that they are filled and carried into the database again and again.
 #![allow(dead_code, reason = "each test program uses its share")]
 
+use std::any::Any;
 use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use raft_core::{
     Configuration, HardState, LogIndex, NodeId, Restored, SnapshotMeta, Storage as _, Term, Write,
@@ -11,6 +16,31 @@ use storage::conformance::{Model, command, initial_configuration};
 use storage::{SledStorage, SnapshotStore, StagedVerdict, StorageError};
 
 use crate::common;
+
+/// The longest that anything may take: far beyond what it takes on a busy machine.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs `work` on a thread, which must end in time. `Err` with the reason if it does not, or panics.
+pub(crate) fn within_deadline<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
+    let (sender, receiver) = channel();
+    let thread = thread::spawn(move || sender.send(work()));
+    match receiver.recv_timeout(DEADLINE) {
+        Ok(result) => Ok(result),
+        Err(RecvTimeoutError::Timeout) => Err(format!("still not done after {DEADLINE:?}")),
+        Err(RecvTimeoutError::Disconnected) => match thread.join() {
+            Err(panic) => Err(format!("it panicked: {}", message_of(&*panic))),
+            Ok(_) => unreachable!("the result is sent before the thread ends"),
+        },
+    }
+}
+
+fn message_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
+        .unwrap_or_default()
+}
 
 /// How far the disk is, as the number of events that it has seen.
 pub(crate) type Clock = Box<dyn Fn() -> usize>;
@@ -99,7 +129,7 @@ impl Session {
 
     pub(crate) fn open(&mut self, name: &'static str) -> Result<(), StorageError> {
         self.store = None;
-        let mut store = common::open(&self.dir)?;
+        let mut store = common::open_small(&self.dir)?;
         let found = store.restore()?;
         assert_eq!(found, self.model.restored(), "{name}");
         self.store = Some(store);
@@ -236,7 +266,7 @@ pub(crate) fn a_little_of_everything(session: &mut Session) -> Result<(), Storag
 
 /// What a store in `dir` holds, its snapshot read to the end.
 pub(crate) fn read_all(dir: &Path) -> Result<(SledStorage, Restored), StorageError> {
-    let mut store = common::open(dir)?;
+    let mut store = common::open_small(dir)?;
     let restored = store.restore()?;
     let snapshot = &restored.snapshot;
     if snapshot.size_bytes > 0 {

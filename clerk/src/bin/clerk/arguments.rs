@@ -41,6 +41,10 @@ pub(crate) struct Arguments {
     #[arg(long, global = true, value_name = "DURATION", default_value = "5s", value_parser = duration::parse)]
     pub(crate) timeout: Duration,
 
+    /// Spread linearizable reads over all nodes instead of asking the leader alone
+    #[arg(long, global = true)]
+    pub(crate) spread_reads: bool,
+
     /// How to print results
     #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
     pub(crate) output: Format,

@@ -14,9 +14,13 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::{CommandFactory, Parser};
-use clerk::Clerk;
+use clerk::{Clerk, ReadFrom};
 use failure::{Failure, Status};
 use tokio::runtime;
+
+/// The allocator that the servers have, too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
@@ -38,7 +42,11 @@ fn run(arguments: Arguments) -> Result<Status, Failure> {
         return completions(shell);
     }
     let runtime = match arguments.command {
-        Command::Bench(_) => runtime::Builder::new_multi_thread(),
+        Command::Bench(_) => {
+            let mut several = runtime::Builder::new_multi_thread();
+            several.worker_threads(bench_threads());
+            several
+        }
         _ => runtime::Builder::new_current_thread(),
     }
     .enable_all()
@@ -50,15 +58,30 @@ fn run(arguments: Arguments) -> Result<Status, Failure> {
     status
 }
 
+/// Half of the processors: more threads than that pass the few connections to and fro, which makes a call a third
+/// dearer, and leave less to the servers if they are on this machine, too.
+fn bench_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
+
 async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
     let Arguments {
         endpoints,
         timeout,
+        spread_reads,
         output: format,
         command,
         ..
     } = arguments;
-    let settings = Clerk::builder().endpoints(&endpoints).timeout(timeout);
+    let read_from = if spread_reads {
+        ReadFrom::Any
+    } else {
+        ReadFrom::Leader
+    };
+    let settings = Clerk::builder()
+        .endpoints(&endpoints)
+        .timeout(timeout)
+        .read_from(read_from);
     let clerk = settings.clone().build()?;
     match command {
         Command::Put { key, value } => commands::put(&clerk, format, key, value).await,
