@@ -51,6 +51,7 @@
 
 mod file;
 mod frame;
+pub(crate) mod fuzzing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -100,6 +100,8 @@ mod deadline;
 mod directory;
 mod durability;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hard_state;
 mod high_water;
 pub mod inspect;
