@@ -9,7 +9,10 @@ use kv_server::command::{Command, Operation};
 use kv_server::config::Config;
 use kv_server::state_machine::StateMachine;
 use kv_server::state_snapshot::StateSnapshot;
-use raft_core::{AppendEntries, Configuration, Entry, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use raft_core::{
+    AppendEntries, Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Sender, SnapshotMeta,
+    Standing, Term,
+};
 use rpc::client::{GetReply, KvRequest, KvResponse, ScanRequest, Sequence, SessionId, WriteId};
 use rpc::framing::{CallerFraming, ServerFraming, WireRequest, WireResponse};
 use rpc::hello::{Hello, Reply};
@@ -197,6 +200,12 @@ fn rpc_peer_seeds() -> Vec<Vec<u8>> {
             ],
             leader_commit: LogIndex(69_999),
             read_round: 1,
+            acknowledged: LogIndex(70_000),
+            sender: Sender {
+                incarnation: Incarnation::default(),
+                standing: Standing::default(),
+                knows_receiver_as: Some(Incarnation::default()),
+            },
         },
     };
     vec![frame(&WireRequest::Request {
@@ -215,9 +224,9 @@ fn hello(mut bytes: &[u8]) {
 
 fn hello_seeds() -> Vec<Vec<u8>> {
     // Magic, version, service, length of the cluster's id, from, to, the id; then a reply's magic.
-    let kv = b"KVRH\x00\x01\x02\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0demo".to_vec();
-    let peer = b"KVRH\x00\x01\x01\x04\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02demo".to_vec();
-    let reply = b"KVRA\x00\x01\x00\x04\0\0\0\0\0\0\0\x01demo".to_vec();
+    let kv = b"KVRH\x00\x02\x02\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0demo".to_vec();
+    let peer = b"KVRH\x00\x02\x01\x04\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02demo".to_vec();
+    let reply = b"KVRA\x00\x02\x00\x04\0\0\0\0\0\0\0\x01demo".to_vec();
     vec![kv, peer, reply]
 }
 
