@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::{Identity, ROOT_KEY};
+use crate::hard_state::{Owner, ROOT_KEY};
 use crate::journal::FullFile;
 use crate::overlay::{Overlay, View};
 use crate::panics;
@@ -36,8 +36,8 @@ const SLED_BATCH_BYTES: usize = 1024 * 1024;
 /// How long to wait for the whole store to be read again.
 const LOAD_WAIT: Duration = Duration::from_secs(600);
 
-/// How long a closing store waits for the thread.
-const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a closing store waits for a thread that did not answer in time before.
+const CLOSE_WAIT_WHEN_STUCK: Duration = Duration::from_secs(1);
 
 type Reply<T> = Sender<Result<T, StorageError>>;
 
@@ -45,7 +45,7 @@ enum Job {
     /// Carry a layer into sled; answers with the length that the journal file has then.
     Checkpoint(Arc<Overlay>, FullFile, Reply<u64>),
     Get(Vec<u8>, Reply<Option<Vec<u8>>>),
-    Load(Vec<Arc<Overlay>>, Identity, Reply<Loaded>),
+    Load(Vec<Arc<Overlay>>, Owner, Reply<Loaded>),
 }
 
 /// A handle on the thread.
@@ -93,7 +93,7 @@ impl Checkpointer {
             closing,
             path,
             wait,
-            close_wait: CLOSE_WAIT.min(wait),
+            close_wait: wait,
         })
     }
 
@@ -129,7 +129,11 @@ impl Checkpointer {
     pub(crate) fn wait(&mut self) -> Result<Option<u64>, StorageError> {
         match self.running.take() {
             None => Ok(None),
-            Some(running) => self.receive(&running, self.wait).map(Some),
+            Some(running) => self.receive(&running, self.wait).map(Some).inspect_err(|error| {
+                if matches!(error, StorageError::NoAnswer { .. }) {
+                    self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
+                }
+            }),
         }
     }
 
@@ -141,13 +145,9 @@ impl Checkpointer {
     }
 
     /// Reads and verifies sled under `layers`, the oldest first.
-    pub(crate) fn load(
-        &self,
-        layers: Vec<Arc<Overlay>>,
-        identity: &Identity,
-    ) -> Result<Loaded, StorageError> {
+    pub(crate) fn load(&self, layers: Vec<Arc<Overlay>>, store: &Owner) -> Result<Loaded, StorageError> {
         let (reply, answer) = mpsc::channel();
-        self.send(Job::Load(layers, identity.clone(), reply))?;
+        self.send(Job::Load(layers, store.clone(), reply))?;
         self.receive(&answer, LOAD_WAIT)
     }
 
@@ -222,9 +222,9 @@ impl Worker {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
                     let _ = reply.send(value.map(|value| value.map(|value| value.to_vec())));
                 }
-                Job::Load(layers, identity, reply) => {
+                Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
-                    let _ = reply.send(self.caught(|| restore::load(&view, &identity)));
+                    let _ = reply.send(self.caught(|| restore::load(&view, &store)));
                 }
             }
         }
