@@ -207,6 +207,8 @@ impl Run {
         let count = [3, 5][rng.random_range(0..2)];
         let mut cluster = Cluster::new(count, |id| Config {
             seed: seed.wrapping_mul(31) + id,
+            // Elections come as soon as they may.
+            election_timeout_max: Ticks(ELECTION_TIMEOUT_MIN + 1),
             ..with_leases(id)
         });
         cluster.keep_history(false);
@@ -231,18 +233,19 @@ impl Run {
     }
 
     fn step(&mut self) {
-        match self.rng.random_range(0..100) {
-            0..45 => self.deliver(),
-            45..48 => drop(self.cluster.network.pop_front()),
-            48..49 => self.crash_or_restart(),
-            49..50 => self.cut_or_heal(),
-            50..51 => {
+        // Messages and disks are fast against the ticks, or no election would fit into a lease.
+        match self.rng.random_range(0..1_000) {
+            0..600 => self.deliver(),
+            600..610 => drop(self.cluster.network.pop_front()),
+            610..615 => self.crash_or_restart(),
+            615..621 => self.cut_or_heal(),
+            621..624 => {
                 let id = self.any_server();
                 self.stopped_until[place(id)] = self.now + self.rng.random_range(1..25);
             }
-            51..53 => drop(self.cluster.with_leader(Server::transfer_leadership)),
-            53..60 => drop(self.cluster.with_leader(|server| server.propose("x"))),
-            60..85 => self.work(),
+            624..627 => drop(self.cluster.with_leader(Server::transfer_leadership)),
+            627..640 => drop(self.cluster.with_leader(|server| server.propose("x"))),
+            640..950 => self.work(),
             _ => self.pass(),
         }
         self.check();
@@ -281,14 +284,22 @@ impl Run {
             self.owed[place(id)] = 0;
         } else {
             self.cluster.crash(id.get());
+            if self.rng.random_bool(0.7) {
+                self.cluster.restart(id.get());
+            }
         }
     }
 
     fn cut_or_heal(&mut self) {
         self.cluster.heal();
-        if self.rng.random_bool(0.5) {
-            let id = self.any_server();
-            self.cluster.isolate(id.get());
+        let id = self.any_server();
+        match self.rng.random_range(0..4) {
+            0 => self.cluster.isolate(id.get()),
+            1 | 2 => {
+                let leader = self.cluster.leader().unwrap_or(id);
+                self.cluster.isolate(leader.get());
+            }
+            _ => {}
         }
     }
 
