@@ -8,7 +8,7 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use raft_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, CallId, Config, Configuration, Entry, Envelope,
-    LogIndex, Message, Node, NodeId, Payload, ReadId, Ready, Restored, Role, SnapshotMeta, Term,
+    LogIndex, Message, Node, NodeId, Payload, ReadId, Ready, Restored, Role, Sender, SnapshotMeta, Term,
     VoteResponse,
 };
 
@@ -63,6 +63,8 @@ fn follower_appends(bencher: Bencher<'_, '_>, burst: u64) {
             entries: (1..=burst).map(entry).collect(),
             leader_commit: last,
             read_round: 0,
+            acknowledged: LogIndex::ZERO,
+            sender: Sender::default(),
         };
         last = LogIndex(last.get() + burst);
         follower.step(envelope(1, 2, 1, Message::AppendEntries(append)));
@@ -128,6 +130,7 @@ fn answer(node: &mut Node, ready: &Ready) {
         let vote = |term| VoteResponse {
             term,
             vote_granted: true,
+            sender: Sender::default(),
         };
         let reply = match &sent.message {
             Message::PreVote(request) => Message::PreVoteResponse(vote(request.term)),
@@ -148,6 +151,7 @@ fn matched(request: &AppendEntries) -> AppendEntriesResponse {
         term: request.term,
         outcome: AppendOutcome::Matched { match_index },
         read_round: request.read_round,
+        sender: Sender::default(),
     }
 }
 
