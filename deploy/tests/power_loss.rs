@@ -239,13 +239,14 @@ impl Writer {
     }
 
     /// Everything that was acknowledged is there, once and in order, and at most one append more.
-    fn check(&self, runtime: &Runtime, clerk: &Clerk, when: &str) {
+    fn check(&self, runtime: &Runtime, cluster: &mut Cluster, when: &str) {
         let acknowledged = self.acknowledged();
-        let value = runtime
-            .block_on(clerk.get(&self.key))
-            .unwrap()
-            .unwrap_or_default();
-        let value = String::from_utf8(value.to_vec()).unwrap();
+        let clerk = cluster.clerk(99).with_timeout(Duration::from_secs(5));
+        let value = eventually("the value is read", || {
+            cluster.assert_running();
+            runtime.block_on(clerk.get(&self.key)).ok()
+        });
+        let value = String::from_utf8(value.unwrap_or_default().to_vec()).unwrap();
         let found = value.matches(';').count() as u64;
         let expected: String = (0..found).map(|number| format!("{number};")).collect();
         assert_eq!(value, expected, "{when}: {} is not what was appended", self.key);
@@ -281,7 +282,6 @@ fn power_losses_under_load_lose_and_repeat_nothing_that_was_acknowledged() {
             Writer::start(&runtime, clerk, format!("key-{number}"), Arc::clone(&stop))
         })
         .collect();
-    let reader = cluster.clerk(99);
     let total = || writers.iter().map(Writer::acknowledged).sum::<u64>();
     for loss in 0..losses() {
         // Anywhere in the work: soon after the start, or with snapshots cut in between.
@@ -297,13 +297,13 @@ fn power_losses_under_load_lose_and_repeat_nothing_that_was_acknowledged() {
         cluster.lose_power(|machine| survival(loss, machine));
         cluster.power_on().unwrap();
         for writer in &writers {
-            writer.check(&runtime, &reader, &format!("after power loss {loss}"));
+            writer.check(&runtime, &mut cluster, &format!("after power loss {loss}"));
         }
     }
     stop.store(true, Ordering::Relaxed);
     let acknowledged = writers.into_iter().map(|mut writer| {
         runtime.block_on(&mut writer.task).unwrap();
-        writer.check(&runtime, &reader, "at the end");
+        writer.check(&runtime, &mut cluster, "at the end");
         writer.acknowledged()
     });
     println!(
@@ -350,7 +350,7 @@ fn fail_and_heal(operation: Operation, failure: Failure, cause: &str) {
     let acknowledged = writer.acknowledged();
     cluster.machines[0].disk.disarm();
     cluster.start(1);
-    writer.check(&runtime, &cluster.clerk(2), "on the healed disk");
+    writer.check(&runtime, &mut cluster, "on the healed disk");
     eventually("the clerk goes on", || {
         cluster.assert_running();
         (writer.acknowledged() > acknowledged + 5).then_some(())

@@ -8,6 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   kv-server --config cluster.toml --id 1
   kv-server --config cluster.toml --id 1 --check
+  kv-server --config cluster.toml --id 1 --join    # its disk was lost and is empty now
   kv-server inspect --data-dir data/node-1      # looks into a stopped node's data; see inspect --help
   kv-server --config cluster.toml --id 1 --data-dir /var/lib/kv-server --log info,raft_core=debug
 
@@ -37,6 +38,9 @@ pub struct Cli {
     /// Which node of the cluster file this is
     #[arg(long, env = "KV_SERVER_ID", value_name = "N")]
     pub id: u64,
+    /// Take the place of this node's lost data: on an empty data directory, in a running cluster
+    #[arg(long)]
+    pub join: bool,
     /// Validate the configuration and exit
     #[arg(long)]
     pub check: bool,
@@ -193,7 +197,7 @@ mod tests {
             .filter(|argument| argument.get_env().is_none())
             .map(|argument| argument.get_id().as_str())
             .collect();
-        assert_eq!(without, ["check"]);
+        assert_eq!(without, ["join", "check"]);
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct Config {
     pub id: NodeId,
     /// Where this node keeps its data.
     pub data_dir: PathBuf,
+    /// The cluster file that said all this.
+    pub file: PathBuf,
+    /// Whether an empty data directory is to take the place of one that was lost.
+    pub join: bool,
     /// Every node of the cluster, this one included.
     pub nodes: BTreeMap<NodeId, NodeConfig>,
     /// How the node takes part in Raft.
@@ -120,7 +124,8 @@ impl Config {
     /// The first mistake that is found.
     pub fn load(cli: &Cli) -> Result<Self, ConfigError> {
         let text = file::read(&cli.config)?;
-        Self::parse(&text, &cli.config, cli.id, &cli.overrides)
+        let join = cli.join;
+        Self::parse(&text, &cli.config, cli.id, &cli.overrides).map(|config| Self { join, ..config })
     }
 
     /// Checks the text of a cluster file. `file` is its name in errors.
@@ -152,6 +157,8 @@ impl Config {
         Ok(Self {
             cluster_id,
             id,
+            file: file.to_path_buf(),
+            join: false,
             data_dir,
             nodes,
             raft,

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 
 use raft_core::{
-    Entry, Envelope, Event, Node, ReadOutcome, ReadyNumber, SnapshotChunk, SnapshotMeta, SnapshotToSend,
-    SoftState, Write,
+    Entry, Envelope, Event, Node, ReadOutcome, ReadyNumber, Refusal, SnapshotChunk, SnapshotMeta,
+    SnapshotToSend, SoftState, Write,
 };
 
 /// Work for stable storage: the chunks to stage and the writes to make durable for one batch of the core.
@@ -41,6 +41,8 @@ pub struct Actions {
     pub soft_state: Option<SoftState>,
     /// For the log.
     pub events: Vec<Event>,
+    /// The node must not take part: stop it, and tell why. Nothing comes after this.
+    pub refusal: Option<Refusal>,
 }
 
 /// A [`Node`] with the messages that wait for its disk.
@@ -119,6 +121,7 @@ impl Driver {
         actions.reads = ready.reads;
         actions.soft_state = ready.soft_state;
         actions.events = ready.events;
+        actions.refusal = ready.refusal;
         Some(actions)
     }
 
@@ -169,6 +172,7 @@ mod tests {
             last_log_index: raft_core::LogIndex::ZERO,
             last_log_term: Term::ZERO,
             leadership_transfer: false,
+            sender: raft_core::Sender::default(),
         };
         Envelope {
             from: NodeId(candidate),

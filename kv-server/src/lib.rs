@@ -87,6 +87,7 @@ mod lease_clock;
 mod limits;
 pub mod logging;
 mod map;
+mod not_taken;
 mod peer_service;
 pub mod pending;
 pub mod replication;

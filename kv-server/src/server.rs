@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Recipient};
-use raft_core::{Configuration, Node, NodeId, Restored, Role, SnapshotMeta, SoftState, Storage, Ticks};
+use raft_core::{
+    Configuration, Incarnation, Node, NodeId, Restored, Role, SnapshotMeta, SoftState, Storage, Ticks,
+};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rpc::client::Member;
@@ -27,6 +29,7 @@ use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_sta
 use crate::driver::Driver;
 use crate::intake::{Door, Intake};
 use crate::lease_clock::LeaseClock;
+use crate::not_taken::RefusalReporter;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
 use crate::shutdown::{Fatal, StopReceiver, StopSender, stop_channel};
@@ -138,6 +141,7 @@ impl Opened {
         let initial = Configuration::of_voters(config.nodes.keys().copied());
         let mut options = storage::Options::default();
         options.cache_bytes = config.storage.cache_bytes;
+        options.join = config.join;
         let disk = disk_space(config);
         options.journal_bytes = disk.journal_bytes(options.journal_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
@@ -169,11 +173,12 @@ fn election_tick(config: &Config) -> Duration {
     (config.raft.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-fn core_config(config: &Config) -> raft_core::Config {
+fn core_config(config: &Config, incarnation: Incarnation) -> raft_core::Config {
     let tick = election_tick(config);
     let ticks =
         |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
     raft_core::Config {
+        incarnation,
         seed: rand::random(),
         election_timeout_min: ticks(config.raft.election_timeout_min),
         election_timeout_max: ticks(config.raft.election_timeout_max),
@@ -230,7 +235,7 @@ impl Server {
             disk,
         } = opened;
         let snapshot = restored.snapshot.clone();
-        let node = Node::new(core_config(config), restored)?;
+        let node = Node::new(core_config(config, storage.incarnation()), restored)?;
         check_members(config, &node)?;
         let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
@@ -260,6 +265,7 @@ impl Server {
                 reads: kv.clone().recipient(),
                 leadership: kv.clone().recipient(),
                 replicators: start_replicators(&parts, ctx, &kv),
+                refusals: RefusalReporter::new(config, parts.stop.clone()),
             };
             started = Some((persister, kv, applier));
             RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock)

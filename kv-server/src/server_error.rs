@@ -62,6 +62,7 @@ impl ServerError {
     #[must_use]
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
+            Self::Fatal(Fatal::Refused(_)) => exit::UNUSABLE,
             Self::Fatal(_) | Self::Signals(_) => exit::FAILED,
             _ => exit::UNUSABLE,
         }

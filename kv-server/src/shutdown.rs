@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::actors::SnapshotError;
+use crate::not_taken::NotTaken;
 use crate::state_machine::StateError;
 
 /// What a server cannot go on after. It stops in order; what it acknowledged is on disk.
@@ -37,6 +38,9 @@ pub(crate) enum Fatal {
     /// A snapshot cannot be written or read.
     #[error("a snapshot failed, so the node stops: {0}")]
     Snapshot(SnapshotError),
+    /// The cluster does not take this node. It has acknowledged nothing that counts.
+    #[error(transparent)]
+    Refused(NotTaken),
     /// The operating system gave no thread.
     #[error("a thread could not be started, so the node stops: {0}")]
     Thread(io::Error),
@@ -76,6 +80,11 @@ impl StopSender {
     /// A snapshot could not be written or read.
     pub(crate) fn snapshot_failed(&self, error: SnapshotError) {
         self.send(Fatal::Snapshot(error));
+    }
+
+    /// The cluster does not take this node.
+    pub(crate) fn refused(&self, reason: NotTaken) {
+        self.send(Fatal::Refused(reason));
     }
 
     /// No thread could be started.

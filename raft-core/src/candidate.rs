@@ -27,13 +27,14 @@ impl Node {
     /// Asks the others whether they would vote for this node (thesis §9.6). No term changes.
     fn start_pre_vote(&mut self) {
         self.reset_election_timer();
+        self.lose_founding_patience();
         self.state = RoleState::PreCandidate {
             granted: BTreeSet::from([self.id()]),
         };
         let term = self.hard_state.current_term.next();
         self.outbox.events.push(Event::PreVoteStarted { term });
-        let request = self.vote_request(term, false);
         for peer in self.voting_peers() {
+            let request = self.vote_request(peer, term, false);
             self.send(peer, Message::PreVote(request));
         }
         self.count_votes();
@@ -48,6 +49,7 @@ impl Node {
         self.hard_state = HardState {
             current_term: term,
             voted_for: Some(self.id()),
+            ..self.hard_state
         };
         self.state = RoleState::Candidate {
             granted: BTreeSet::new(),
@@ -56,19 +58,20 @@ impl Node {
             term,
             leadership_transfer,
         });
-        let request = self.vote_request(term, leadership_transfer);
         for peer in self.voting_peers() {
+            let request = self.vote_request(peer, term, leadership_transfer);
             self.send_after_persist(peer, Message::RequestVote(request));
         }
     }
 
-    fn vote_request(&self, term: Term, leadership_transfer: bool) -> VoteRequest {
+    fn vote_request(&self, to: NodeId, term: Term, leadership_transfer: bool) -> VoteRequest {
         VoteRequest {
             term,
             candidate_id: self.id(),
             last_log_index: self.log.last_index(),
             last_log_term: self.log.last_term(),
             leadership_transfer,
+            sender: self.sender_to(to),
         }
     }
 
@@ -84,6 +87,8 @@ impl Node {
         if !response.vote_granted {
             // A granted pre-vote echoes the term asked about; only a refusal tells a term in force.
             self.observe_term(response.term);
+            // It may be the last one that the founding waited for.
+            self.count_votes();
             return;
         }
         let asked_term = self.hard_state.current_term.next();
@@ -113,11 +118,11 @@ impl Node {
         let id = self.id();
         match &self.state {
             RoleState::PreCandidate { granted } => {
-                if self
+                let has_quorum = self
                     .log
                     .configuration()
-                    .has_quorum(|voter| granted.contains(&voter))
-                {
+                    .has_quorum(|voter| granted.contains(&voter));
+                if has_quorum && self.may_found() {
                     self.start_election(false);
                 }
             }
@@ -141,7 +146,9 @@ impl Node {
 
     /// Answers a pre-vote. Changes nothing here and promises nothing, so it leaves at once.
     pub(crate) fn handle_pre_vote(&mut self, reply_to: ReplyTo, request: VoteRequest) {
-        let refusal = if request.term <= self.hard_state.current_term {
+        let refusal = if !self.hard_state.standing.may_vote() {
+            Some(VoteRefusal::NoStanding)
+        } else if request.term <= self.hard_state.current_term {
             Some(VoteRefusal::OldTerm)
         } else if self.has_live_leader() {
             Some(VoteRefusal::HasLeader)
@@ -159,17 +166,24 @@ impl Node {
         } else {
             self.hard_state.current_term
         };
-        self.reply_now(
-            reply_to,
-            Message::PreVoteResponse(VoteResponse { term, vote_granted }),
-        );
+        let sender = self.sender_to(reply_to.to);
+        let answer = VoteResponse {
+            term,
+            vote_granted,
+            sender,
+        };
+        self.reply_now(reply_to, Message::PreVoteResponse(answer));
     }
 
     pub(crate) fn handle_request_vote(&mut self, reply_to: ReplyTo, request: VoteRequest) {
         let refusal = self.vote_refusal(&request);
         let term = self.hard_state.current_term;
         let vote_granted = refusal.is_none();
-        let answer = Message::RequestVoteResponse(VoteResponse { term, vote_granted });
+        let answer = Message::RequestVoteResponse(VoteResponse {
+            term,
+            vote_granted,
+            sender: self.sender_to(reply_to.to),
+        });
         if let Some(reason) = refusal {
             let candidate = request.candidate_id;
             self.outbox.events.push(Event::VoteRefused {
@@ -202,6 +216,9 @@ impl Node {
             return Some(VoteRefusal::HasLeader);
         }
         self.observe_term(request.term);
+        if !self.hard_state.standing.may_vote() {
+            return Some(VoteRefusal::NoStanding);
+        }
         if self
             .hard_state
             .voted_for

@@ -2,13 +2,16 @@
 
 use thiserror::Error;
 
-use crate::types::{NodeId, Ticks};
+use crate::types::{Incarnation, NodeId, Ticks};
 
 /// The settings of a [`Node`](crate::Node). Start from [`Config::new`] and change what you need.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This server's identity. It must never change for a given storage.
     pub id: NodeId,
+    /// The store that the node runs on, drawn at random when that was created. See
+    /// [`Standing`](crate::Standing).
+    pub incarnation: Incarnation,
     /// Seeds the generator that draws election timeouts. Two nodes of a cluster should differ; the same
     /// seed and inputs replay the same run.
     pub seed: u64,
@@ -55,6 +58,7 @@ impl Config {
     pub fn new(id: NodeId) -> Self {
         Self {
             id,
+            incarnation: Incarnation::ZERO,
             seed: id.get(),
             election_timeout_min: Ticks(30),
             election_timeout_max: Ticks(60),

@@ -1,21 +1,25 @@
 //! Who the members of the cluster are, and what counts as a majority of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{LogIndex, NodeId};
+use crate::types::{Incarnation, LogIndex, NodeId};
 
 /// The members of the cluster (Raft §6), as carried in the log and in snapshots.
 ///
 /// A decision needs a majority of `voters` and, while `outgoing_voters` is not empty (a joint
 /// configuration), also a majority of those. Learners receive the log and decide nothing (thesis §4.2.1).
 /// Today every cluster has fixed voters; the arithmetic is ready for the rest.
+///
+/// It also says by which store each member takes part: the registry. See [`Standing`](crate::Standing).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Configuration {
     voters: BTreeSet<NodeId>,
     outgoing_voters: BTreeSet<NodeId>,
     learners: BTreeSet<NodeId>,
+    /// By which store each member takes part. Empty until the cluster is founded.
+    registry: BTreeMap<NodeId, Incarnation>,
 }
 
 impl Configuration {
@@ -37,7 +41,7 @@ impl Configuration {
         Self {
             voters: incoming.into_iter().collect(),
             outgoing_voters: outgoing.into_iter().collect(),
-            learners: BTreeSet::new(),
+            ..Self::default()
         }
     }
 
@@ -46,6 +50,25 @@ impl Configuration {
     pub fn with_learners(mut self, learners: impl IntoIterator<Item = NodeId>) -> Self {
         self.learners = learners.into_iter().collect();
         self
+    }
+
+    /// The same configuration, in which `id` takes part by the store `incarnation` and by no other.
+    #[must_use]
+    pub fn with_incarnation(mut self, id: NodeId, incarnation: Incarnation) -> Self {
+        self.registry.insert(id, incarnation);
+        self
+    }
+
+    /// The store by which `id` takes part; `None` if it was never heard of.
+    #[must_use]
+    pub fn incarnation_of(&self, id: NodeId) -> Option<Incarnation> {
+        self.registry.get(&id).copied()
+    }
+
+    /// Whether it says by which stores the members take part. Only before the first election it does not.
+    #[must_use]
+    pub fn is_founded(&self) -> bool {
+        !self.registry.is_empty()
     }
 
     /// The voters, in order of their ids.
@@ -97,7 +120,8 @@ impl Configuration {
     }
 
     pub(crate) fn size_bytes(&self) -> usize {
-        (self.voters.len() + self.outgoing_voters.len() + self.learners.len()) * size_of::<NodeId>()
+        let members = self.voters.len() + self.outgoing_voters.len() + self.learners.len();
+        members * size_of::<NodeId>() + self.registry.len() * size_of::<(NodeId, Incarnation)>()
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::types::{LogIndex, NodeId, Term};
+use crate::standing::Refusal;
+use crate::types::{Incarnation, LogIndex, NodeId, Term};
 
 /// Something that happened inside a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +90,27 @@ pub enum Event {
         /// The peer.
         target: NodeId,
     },
+    /// The leader founds the cluster: its log says by which stores the members take part.
+    ClusterFounded {
+        /// How many of the members it knows.
+        known: usize,
+    },
+    /// The leader proposes that a peer takes part by this store.
+    RegistrationProposed {
+        /// The peer.
+        peer: NodeId,
+        /// Its store.
+        incarnation: Incarnation,
+    },
+    /// The cluster was founded without this node, which does not count until it is registered.
+    IsNewcomer,
+    /// This node's registration is committed: from now on it counts.
+    Admitted {
+        /// Its store.
+        incarnation: Incarnation,
+    },
+    /// This node must not take part and does nothing more.
+    Refused(Refusal),
 }
 
 /// Why a node refused its vote.
@@ -102,6 +124,8 @@ pub enum VoteRefusal {
     LogBehind,
     /// This node hears from a leader (thesis §4.2.3).
     HasLeader,
+    /// This node's votes do not count.
+    NoStanding,
 }
 
 /// Why a leader stepped down.
@@ -113,6 +137,8 @@ pub enum StepDownReason {
     LostQuorum,
     /// Its own storage made no progress for an election timeout.
     StorageStalled,
+    /// It must not take part (see [`Refusal`]).
+    NoStanding,
 }
 
 impl fmt::Display for Event {
@@ -163,6 +189,17 @@ impl fmt::Display for Event {
             }
             Self::TransferStarted { target } => write!(f, "hands leadership to {target}"),
             Self::TransferAborted { target } => write!(f, "gives up handing leadership to {target}"),
+            Self::ClusterFounded { known } => write!(f, "founds the cluster with the {known} nodes it knows"),
+            Self::RegistrationProposed { peer, incarnation } => {
+                write!(f, "registers {peer} by its store {incarnation}")
+            }
+            Self::IsNewcomer => {
+                f.write_str("was not there when the cluster was founded, and waits to be registered")
+            }
+            Self::Admitted { incarnation } => {
+                write!(f, "is registered by its store {incarnation} and counts")
+            }
+            Self::Refused(refusal) => write!(f, "must not take part: {refusal}"),
         }
     }
 }
@@ -174,6 +211,7 @@ impl fmt::Display for VoteRefusal {
             Self::VotedForOther => "the vote went to another",
             Self::LogBehind => "the candidate's log is behind",
             Self::HasLeader => "there is a leader",
+            Self::NoStanding => "this node is not registered yet",
         })
     }
 }
@@ -184,6 +222,7 @@ impl fmt::Display for StepDownReason {
             Self::HigherTerm => "there is a higher term",
             Self::LostQuorum => "it does not hear from a majority",
             Self::StorageStalled => "its storage makes no progress",
+            Self::NoStanding => "it must not take part",
         })
     }
 }

@@ -57,41 +57,21 @@ impl Node {
         } else {
             AppendOutcome::Stale
         };
-        let term = self.hard_state.current_term;
+        self.update_standing();
+        let answer = Message::AppendEntriesResponse(AppendEntriesResponse {
+            term: self.hard_state.current_term,
+            outcome,
+            read_round,
+            sender: self.sender_to(reply_to.to),
+        });
         match outcome {
-            AppendOutcome::Matched { match_index } if match_index > self.log.durable_index() => {
-                self.reply_append_after_persist(
-                    reply_to,
-                    AppendEntriesResponse {
-                        term,
-                        outcome,
-                        read_round,
-                    },
-                );
+            AppendOutcome::Matched { match_index }
+                if match_index > self.log.durable_index() || !self.is_hard_state_durable() =>
+            {
+                self.reply_after_persist(reply_to, answer);
             }
-            AppendOutcome::Matched { .. } if !self.is_hard_state_durable() => {
-                self.reply_append_after_persist(
-                    reply_to,
-                    AppendEntriesResponse {
-                        term,
-                        outcome,
-                        read_round,
-                    },
-                );
-            }
-            _ => {
-                let answer = AppendEntriesResponse {
-                    term,
-                    outcome,
-                    read_round,
-                };
-                self.reply_now(reply_to, Message::AppendEntriesResponse(answer));
-            }
+            _ => self.reply_now(reply_to, answer),
         }
-    }
-
-    fn reply_append_after_persist(&mut self, reply_to: ReplyTo, answer: AppendEntriesResponse) {
-        self.reply_after_persist(reply_to, Message::AppendEntriesResponse(answer));
     }
 
     /// Merges the leader's entries (Raft §5.3). The outcome of a match tells how far the logs are equal;
@@ -248,7 +228,7 @@ impl Node {
         });
         if !done {
             // Behind the write, so that a sender is never faster than the disk.
-            let answer = self.snapshot_response(index, SnapshotOutcome::Continue { next_offset });
+            let answer = self.snapshot_response(reply_to, index, SnapshotOutcome::Continue { next_offset });
             self.reply_after_persist(reply_to, answer);
         }
     }
@@ -309,30 +289,38 @@ impl Node {
         self.outbox
             .events
             .push(Event::SnapshotInstalled { last_included_index });
+        self.update_standing();
     }
 
     fn reply_snapshot(&mut self, reply_to: ReplyTo, last_included_index: LogIndex, outcome: SnapshotOutcome) {
-        let answer = self.snapshot_response(last_included_index, outcome);
+        let answer = self.snapshot_response(reply_to, last_included_index, outcome);
         self.reply_now(reply_to, answer);
     }
 
     fn reply_installed(&mut self, reply_to: ReplyTo, last_included_index: LogIndex) {
-        let answer = self.snapshot_response(last_included_index, SnapshotOutcome::Installed);
+        let answer = self.snapshot_response(reply_to, last_included_index, SnapshotOutcome::Installed);
         self.reply_after_persist(reply_to, answer);
     }
 
-    fn snapshot_response(&self, last_included_index: LogIndex, outcome: SnapshotOutcome) -> Message {
+    fn snapshot_response(
+        &self,
+        reply_to: ReplyTo,
+        last_included_index: LogIndex,
+        outcome: SnapshotOutcome,
+    ) -> Message {
         let term = self.hard_state.current_term;
+        let sender = self.sender_to(reply_to.to);
         Message::InstallSnapshotResponse(InstallSnapshotResponse {
             term,
             last_included_index,
             outcome,
+            sender,
         })
     }
 
     /// The leader hands over: stand for election at once (thesis §3.10).
     pub(crate) fn handle_timeout_now(&mut self, reply_to: ReplyTo, request: TimeoutNow) {
-        if self.recognise_leader(request.term, request.leader_id) && self.is_voter() {
+        if self.recognise_leader(request.term, request.leader_id) && self.may_campaign() {
             self.start_election(true);
         }
         let term = self.hard_state.current_term;

@@ -62,10 +62,7 @@ impl Node {
         self.reset_election_timer();
         self.outbox.events.push(Event::BecameLeader { term });
         self.append_as_leader(Payload::Noop);
-        if !self.log.has_logged_configuration() {
-            let configuration = self.log.configuration().clone();
-            self.append_as_leader(Payload::Configuration(configuration));
-        }
+        self.append_configuration();
     }
 
     /// The leader's state, if this node is a leader that takes proposals.
@@ -163,11 +160,11 @@ impl Node {
             .unwrap_or_default()
     }
 
-    fn peer(&self, peer: NodeId) -> Option<&Progress> {
+    pub(crate) fn peer(&self, peer: NodeId) -> Option<&Progress> {
         self.leader().and_then(|leader| leader.peers.get(&peer))
     }
 
-    fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
+    pub(crate) fn peer_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
         self.leader_mut().and_then(|leader| leader.peers.get_mut(&peer))
     }
 
@@ -209,8 +206,26 @@ impl Node {
             entries,
             leader_commit: self.log.commit_index(),
             read_round: self.leader().map_or(0, |leader| leader.reads.round()),
+            acknowledged: self.acknowledged_by(peer),
+            sender: self.sender_to(peer),
         };
         self.send(peer, Message::AppendEntries(request));
+    }
+
+    /// How far the registered store of `peer` has acknowledged the log to this leader.
+    fn acknowledged_by(&self, peer: NodeId) -> LogIndex {
+        let registered = self.log.configuration().incarnation_of(peer);
+        self.peer(peer)
+            .filter(|progress| progress.incarnation == registered)
+            .map_or(LogIndex::ZERO, |progress| progress.match_index)
+    }
+
+    /// Whether the word of `peer` counts, as of its last answer and the registry in force.
+    pub(crate) fn peer_counts(&self, peer: NodeId) -> bool {
+        let registered = self.log.configuration().incarnation_of(peer);
+        self.peer(peer).is_some_and(|progress| {
+            progress.counts && progress.incarnation.is_none_or(|store| registered == Some(store))
+        })
     }
 
     fn send_snapshot(&mut self, to: NodeId) {
@@ -402,7 +417,8 @@ impl Node {
         let own = self.log.durable_index();
         let Some(leader) = self.leader() else { return };
         let reached = |member| match leader.peers.get(&member) {
-            Some(progress) => progress.match_index,
+            Some(progress) if self.peer_counts(member) => progress.match_index,
+            Some(_) => LogIndex::ZERO,
             None if member == id => own,
             None => LogIndex::ZERO,
         };
@@ -435,6 +451,9 @@ impl Node {
     }
 
     fn acknowledge_read_round(&mut self, from: NodeId, round: u64) {
+        if !self.peer_counts(from) {
+            return;
+        }
         if let Some(leader) = self.leader_mut() {
             leader.lease.acknowledged(from, round);
         }
@@ -469,8 +488,11 @@ impl Node {
         let id = self.id();
         let storage_stalled = self.is_storage_stalled();
         let Some(leader) = self.leader() else { return };
-        let active =
-            |member| member == id || leader.peers.get(&member).is_some_and(|peer| peer.recently_active);
+        let active = |member| {
+            member == id
+                || (self.peer_counts(member)
+                    && leader.peers.get(&member).is_some_and(|peer| peer.recently_active))
+        };
         let has_quorum = self.log.configuration().has_quorum(active);
         let alone = leader.peers.is_empty();
         if !has_quorum {
@@ -512,7 +534,7 @@ impl Node {
             .peers
             .iter()
             .filter(|(peer, progress)| configuration.is_voter(**peer) && progress.recently_active)
-            .filter(|(peer, _)| may_take_over(**peer))
+            .filter(|(peer, progress)| progress.counts && may_take_over(**peer))
             .max_by_key(|(_, progress)| progress.match_index)
             .map(|(peer, _)| *peer)?;
         leader.transfer = Some(Transfer {

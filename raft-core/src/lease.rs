@@ -111,10 +111,9 @@ impl Node {
         }
         let (id, now, length) = (self.id(), self.clock, self.config.lease_length());
         // The members of now: those of a later leader's election overlap with them, not with older ones.
-        let holds = self
-            .log
-            .configuration()
-            .has_quorum(|member| member == id || leader.lease.is_bound(member, now, length));
+        let holds = self.log.configuration().has_quorum(|member| {
+            member == id || (self.peer_counts(member) && leader.lease.is_bound(member, now, length))
+        });
         holds.then(|| self.log.commit_index())
     }
 }

@@ -53,6 +53,7 @@
 //! | Leader append-only | `leader.rs` only ever appends; `log.rs` asserts that nothing committed is cut |
 //! | Log matching | the consistency check of `AppendEntries` (`follower.rs`), gapless logs (`log.rs`) |
 //! | Leader completeness | the voters' log check (`candidate.rs`), commitment only in the own term (`leader.rs`) |
+//! | A lost disk promises nothing | the registry of stores in the log, and one gate for every message (`standing.rs`) |
 //! | State machine safety | only committed, durable entries are handed out, each once ([`Ready::committed`]) |
 //! | Linearizable reads | rounds numbered within a term, and the wait for the no-op (`read_index.rs`) |
 //!
@@ -129,7 +130,8 @@
 //!
 //! # What it does not do
 //!
-//! - The members of a cluster do not change while it lives. [`Configuration`] travels in the log and in
+//! - The members of a cluster do not change while it lives, only the stores by which they take part
+//!   ([`Standing`]). [`Configuration`] travels in the log and in
 //!   snapshots and its arithmetic knows joint majorities and learners, but no operation changes it yet
 //!   (Raft §6).
 //! - Reads by [lease] (thesis §6.4.1) are off unless asked for: they trust clocks. A follower
@@ -160,6 +162,7 @@ mod node;
 mod progress;
 mod read_index;
 mod ready;
+mod standing;
 mod storage;
 mod types;
 
@@ -174,7 +177,9 @@ pub use node::{Node, ProposeError, Status};
 pub use progress::ProgressState;
 pub use read_index::ReadOutcome;
 pub use ready::{Ready, SnapshotChunk, SnapshotToSend, SoftState};
+pub use standing::{Refusal, Sender, Standing};
 pub use storage::{Restored, Storage, Write};
 pub use types::{
-    CallId, Entry, HardState, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role, SnapshotMeta, Term, Ticks,
+    CallId, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role,
+    SnapshotMeta, Term, Ticks,
 };

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
-use crate::types::{Entry, LogIndex, Payload, SnapshotMeta, Term};
+use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta, Term};
 
 /// The log: a snapshot that stands for its beginning, and the entries behind it in memory.
 ///
@@ -117,6 +117,42 @@ impl Log {
             .keys()
             .next_back()
             .is_some_and(|index| *index > LogIndex::ZERO)
+    }
+
+    /// The members of the cluster as of what is known to be committed.
+    pub(crate) fn committed_configuration(&self) -> &Configuration {
+        self.configuration_at(self.commit_index)
+            .expect("the snapshot is committed and always brings a configuration")
+    }
+
+    /// The index of the entry that brought the configuration in force.
+    pub(crate) fn configuration_index(&self) -> LogIndex {
+        self.configurations
+            .keys()
+            .next_back()
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// Whether `id` takes part by this store beyond doubt: the registry with which the cluster was founded,
+    /// or a committed one, names it.
+    pub(crate) fn is_settled(&self, id: NodeId, incarnation: Incarnation) -> bool {
+        let names = |configuration: &Configuration| configuration.incarnation_of(id) == Some(incarnation);
+        // What a compacted log starts with is committed.
+        let first = self
+            .configurations
+            .values()
+            .find(|configuration| configuration.is_founded());
+        first.is_some_and(names) || names(self.committed_configuration())
+    }
+
+    /// Since which index the log has named this store, as far as it goes back.
+    pub(crate) fn registered_at(&self, id: NodeId, incarnation: Incarnation) -> Option<LogIndex> {
+        let mut naming = self
+            .configurations
+            .iter()
+            .filter(|(_, configuration)| configuration.incarnation_of(id) == Some(incarnation));
+        naming.next().map(|(index, _)| *index)
     }
 
     /// The term of the entry at `index`; `None` if the log does not hold it or has forgotten it.

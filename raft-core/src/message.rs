@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::standing::Sender;
 use crate::types::{CallId, Entry, LogIndex, NodeId, SnapshotMeta, Term};
 
 /// A message with its sender and receiver.
@@ -43,6 +44,22 @@ pub enum Message {
     TimeoutNowResponse(TimeoutNowResponse),
 }
 
+impl Message {
+    /// Which store sent it. The messages on which nothing is counted do not say it: chunks of snapshots and
+    /// the hand-over, which a leader sends beside its `AppendEntries`.
+    #[must_use]
+    pub fn sender(&self) -> Option<Sender> {
+        match self {
+            Self::PreVote(request) | Self::RequestVote(request) => Some(request.sender),
+            Self::PreVoteResponse(response) | Self::RequestVoteResponse(response) => Some(response.sender),
+            Self::AppendEntries(request) => Some(request.sender),
+            Self::AppendEntriesResponse(response) => Some(response.sender),
+            Self::InstallSnapshotResponse(response) => Some(response.sender),
+            Self::InstallSnapshot(_) | Self::TimeoutNow(_) | Self::TimeoutNowResponse(_) => None,
+        }
+    }
+}
+
 /// Arguments of `RequestVote` and `PreVote` (Raft figure 2; thesis §9.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VoteRequest {
@@ -57,6 +74,8 @@ pub struct VoteRequest {
     /// The old leader asked for this election with `TimeoutNow`, so voters need not wait until they
     /// believe it gone (thesis §4.2.3).
     pub leadership_transfer: bool,
+    /// Which store asks.
+    pub sender: Sender,
 }
 
 /// Results of `RequestVote` and `PreVote` (Raft figure 2).
@@ -67,6 +86,8 @@ pub struct VoteResponse {
     pub term: Term,
     /// Whether the candidate received the vote.
     pub vote_granted: bool,
+    /// Which store answers.
+    pub sender: Sender,
 }
 
 /// Arguments of `AppendEntries` (Raft figure 2).
@@ -86,6 +107,11 @@ pub struct AppendEntries {
     pub leader_commit: LogIndex,
     /// The leader's latest round of leadership confirmation (thesis §6.4); echoed in the response.
     pub read_round: u64,
+    /// How far the receiver has acknowledged the log to this leader in this term. A receiver that has less
+    /// has lost it.
+    pub acknowledged: LogIndex,
+    /// Which store leads.
+    pub sender: Sender,
 }
 
 impl AppendEntries {
@@ -111,6 +137,8 @@ pub struct AppendEntriesResponse {
     pub outcome: AppendOutcome,
     /// The request's `read_round`.
     pub read_round: u64,
+    /// Which store answers.
+    pub sender: Sender,
 }
 
 /// Whether the follower's log matched at `prev_log_index`.
@@ -161,6 +189,8 @@ pub struct InstallSnapshotResponse {
     pub last_included_index: LogIndex,
     /// What the responder has of it.
     pub outcome: SnapshotOutcome,
+    /// Which store answers.
+    pub sender: Sender,
 }
 
 /// How far a snapshot transfer is.

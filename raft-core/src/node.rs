@@ -1,6 +1,6 @@
 //! The node: what goes in, what comes out, and the state that all roles share.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
@@ -15,6 +15,7 @@ use crate::leader::Leader;
 use crate::log::Log;
 use crate::message::{Envelope, Message};
 use crate::ready::{Outbox, Ready, ReplyTo, SoftState};
+use crate::standing::Sender;
 use crate::storage::{Restored, Write};
 use crate::types::{
     CallId, Entry, HardState, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role, SnapshotMeta, Term, Ticks,
@@ -49,6 +50,13 @@ pub struct Node {
     /// Ticks since the node was built.
     now: Ticks,
     pub(crate) applied_index: LogIndex,
+    /// What the others have last said of the stores that they run on.
+    pub(crate) heard: BTreeMap<NodeId, Sender>,
+    /// How many more pre-votes that were won a candidate lets pass to found the cluster with all nodes.
+    pub(crate) founding_patience: u32,
+    pub(crate) founding_deferred: bool,
+    /// This node must not take part: it does nothing more.
+    pub(crate) is_refused: bool,
     unapplied: VecDeque<(LogIndex, usize)>,
     unapplied_bytes: usize,
 }
@@ -144,6 +152,10 @@ impl Node {
             ready_number: ReadyNumber::ZERO,
             persisting: VecDeque::new(),
             now: Ticks::ZERO,
+            heard: BTreeMap::new(),
+            founding_patience: 0,
+            founding_deferred: false,
+            is_refused: false,
             unapplied: VecDeque::new(),
             unapplied_bytes: 0,
         };
@@ -214,6 +226,9 @@ impl Node {
 
     /// One tick of the election clock passed (Raft §5.2). Everyone calls this at the same rate.
     pub fn tick_election(&mut self) {
+        if self.is_refused {
+            return;
+        }
         self.now = self.now.next();
         self.election_elapsed = self.election_elapsed.next();
         self.leader_silence = Ticks(self.leader_silence.get().saturating_add(1));
@@ -222,7 +237,7 @@ impl Node {
                 self.election_elapsed = Ticks::ZERO;
                 self.leader_election_timeout();
             }
-        } else if self.election_elapsed >= self.election_timeout && self.is_voter() {
+        } else if self.election_elapsed >= self.election_timeout && self.may_campaign() {
             self.election_timed_out();
         }
     }
@@ -249,6 +264,9 @@ impl Node {
         let Envelope {
             from, call, message, ..
         } = envelope;
+        if !self.admits(from, &message) {
+            return;
+        }
         let reply_to = ReplyTo { to: from, call };
         match message {
             Message::PreVote(request) => self.handle_pre_vote(reply_to, request),
@@ -384,6 +402,7 @@ impl Node {
             restore: self.outbox.restore.take(),
             reads: std::mem::take(&mut self.outbox.reads),
             events: std::mem::take(&mut self.outbox.events),
+            refusal: self.outbox.refusal.take(),
             ..Ready::default()
         };
         ready.committed = self.take_committed(ready.restore.as_ref());
@@ -514,6 +533,7 @@ impl Node {
             self.hard_state = HardState {
                 current_term: term,
                 voted_for: None,
+                ..self.hard_state
             };
         }
         self.state = RoleState::Follower;

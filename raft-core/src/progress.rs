@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use crate::types::LogIndex;
+use crate::types::{Incarnation, LogIndex};
 
 /// How a leader sends to one peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +42,13 @@ pub(crate) struct Progress {
     pub(crate) state: ProgressState,
     /// Whether the peer answered since the last check for a quorum.
     pub(crate) recently_active: bool,
+    /// The store that the peer runs on, once it has answered.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// Whether that store's word counts. Taken for granted until the first answer, by which nothing is
+    /// acknowledged.
+    pub(crate) counts: bool,
+    /// For a store that is to be registered: an entry that was appended after it was first heard of.
+    pub(crate) proof_index: Option<LogIndex>,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
 }
@@ -61,9 +68,22 @@ impl Progress {
                 awaiting_answer: false,
             },
             recently_active: true,
+            incarnation: None,
+            counts: true,
+            proof_index: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
+    }
+
+    /// The peer has answered from this store, whose word counts or does not. What another store of the same
+    /// peer had is forgotten, and where the logs meet is searched anew from `next_index`.
+    pub(crate) fn is_of(&mut self, incarnation: Incarnation, counts: bool, next_index: LogIndex) {
+        if self.incarnation.is_some_and(|before| before != incarnation) {
+            *self = Self::new(next_index);
+        }
+        self.incarnation = Some(incarnation);
+        self.counts = counts;
     }
 
     pub(crate) fn become_probe(&mut self, awaiting_answer: bool) {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::event::Event;
 use crate::message::Envelope;
 use crate::read_index::ReadOutcome;
+use crate::standing::Refusal;
 use crate::storage::Write;
 use crate::types::{CallId, Entry, NodeId, ReadyNumber, Role, SnapshotMeta, Term};
 
@@ -47,6 +48,8 @@ pub struct Ready {
     pub soft_state: Option<SoftState>,
     /// What happened, for the log.
     pub events: Vec<Event>,
+    /// This node must not take part: stop it, and tell its operator why. Nothing comes after this batch.
+    pub refusal: Option<Refusal>,
 }
 
 impl Ready {
@@ -110,6 +113,7 @@ pub(crate) struct Outbox {
     pub(crate) restore: Option<SnapshotMeta>,
     pub(crate) reads: Vec<ReadOutcome>,
     pub(crate) events: Vec<Event>,
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Outbox {
@@ -122,6 +126,7 @@ impl Outbox {
             && self.restore.is_none()
             && self.reads.is_empty()
             && self.events.is_empty()
+            && self.refusal.is_none()
     }
 }
 

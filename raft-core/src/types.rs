@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::configuration::Configuration;
+use crate::standing::Standing;
 
 macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
@@ -84,6 +85,12 @@ number! {
     ReadId
 }
 
+number! {
+    /// Names one store: drawn at random when the store is created, and never changed. A node whose data
+    /// directory was emptied has another one afterwards. See [`Standing`].
+    Incarnation
+}
+
 impl LogIndex {
     /// The index before this one; zero stays zero.
     #[must_use]
@@ -130,14 +137,17 @@ impl Entry {
     }
 }
 
-/// What must be on stable storage before a node answers an RPC that depends on it (Raft figure 2).
-/// One record: a term without its vote, or the other way round, would allow a second vote in a term.
+/// What must be on stable storage before a node answers an RPC that depends on it (Raft figure 2), and what
+/// this store's word is worth. One record: a term without its vote, or the other way round, would allow a
+/// second vote in a term.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HardState {
     /// The latest term that this node has seen.
     pub current_term: Term,
     /// The candidate that received this node's vote in `current_term`, if any.
     pub voted_for: Option<NodeId>,
+    /// Whether this store's votes and acknowledgements may count.
+    pub standing: Standing,
 }
 
 /// Which snapshot this is: where in the log it stands (Raft §7), and exactly which file.

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use common::cluster::Cluster;
 use common::server::Server;
 use common::{ELECTION_TIMEOUT_MAX, config};
-use raft_core::{Config, Envelope, LogIndex, Message, NodeId, Ticks};
+use raft_core::{Config, Envelope, LogIndex, Message, NodeId, Standing, Ticks};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
@@ -59,6 +59,8 @@ struct Faults {
     crash: u32,
     partition: u32,
     transfer: u32,
+    /// A node loses its disk.
+    wipe: u32,
     /// One step in so many does the disks' and the state machines' work.
     disk_slowness: u32,
 }
@@ -85,14 +87,21 @@ impl Run {
             partition: [0, 2, 8][rng.random_range(0..3)],
             transfer: [0, 0, 3][rng.random_range(0..3)],
             disk_slowness: [1, 2, 6][rng.random_range(0..3)],
+            wipe: [0, 0, 4][rng.random_range(0..3)],
         };
+        let is_new = rng.random_ratio(1, 3);
         let template = random_config(&mut rng);
         let configure = |id| Config {
             id: NodeId(id),
             seed: seed * 16 + id,
             ..template.clone()
         };
-        let mut cluster = Cluster::new(count, configure);
+        let mut cluster = if is_new {
+            Cluster::unfounded(count, configure)
+        } else {
+            Cluster::new(count, configure)
+        };
+        (1..=count).for_each(|id| cluster.restart(id));
         cluster.keep_history(false);
         Self {
             seed,
@@ -229,6 +238,57 @@ impl Run {
             let peer = self.some_id().get();
             self.on_some_server(|server| server.peer_unreachable(peer));
         }
+        if self.chance(self.faults.wipe) {
+            self.wipe();
+        }
+        if self.chance(self.faults.wipe * 10) {
+            self.replace_refused();
+        }
+    }
+
+    /// A node loses its disk, and comes back as if it were new, or to join.
+    fn wipe(&mut self) {
+        let id = self.some_id();
+        let standing = [Standing::Founder, Standing::Joining][self.rng.random_range(0..2)];
+        if self.bears_the_loss_of(id) {
+            self.cluster.start_wiped(id.get(), standing);
+        }
+    }
+
+    /// Whether a majority that counts is left without `id`, and too few nodes that hold nothing to found
+    /// another cluster: more than that, and no rule helps.
+    fn bears_the_loss_of(&self, id: NodeId) -> bool {
+        let Some(registry) = self.cluster.invariants.registry() else {
+            return false;
+        };
+        let counting: Vec<_> = registry
+            .members()
+            .into_iter()
+            .filter(|other| *other != id)
+            .map(|other| (other, self.cluster.disk(other)))
+            .filter(|(other, disk)| {
+                let standing = disk.hard_state().standing;
+                registry.incarnation_of(*other) == Some(disk.incarnation())
+                    && matches!(standing, Standing::Founder | Standing::Member)
+            })
+            .collect();
+        let nodes = registry.members().len();
+        let founded = counting.iter().filter(|(_, disk)| disk.is_founded()).count();
+        counting.len() * 2 > nodes && founded > (nodes - 1) / 2
+    }
+
+    /// Whoever was told that it must not take part is made to join, as its operator was told.
+    fn replace_refused(&mut self) {
+        for id in self.cluster.ids() {
+            if self
+                .cluster
+                .servers
+                .get(&id)
+                .is_some_and(|server| server.refusal.is_some())
+            {
+                self.cluster.start_wiped(id.get(), Standing::Joining);
+            }
+        }
     }
 
     fn change_partition(&mut self) {
@@ -265,21 +325,29 @@ impl Run {
         for _ in 0..PROGRESS_LIMIT_TICKS {
             self.cluster.tick_all();
             self.cluster.settle();
+            self.replace_refused();
             if let Some(leader) = self.cluster.leader()
                 && proposed.is_none_or(|index| self.is_lost(index))
             {
                 proposed = self.cluster.propose(leader.get(), "healed");
             }
             self.cluster.settle();
+            let all_count = self
+                .cluster
+                .servers
+                .values()
+                .all(|server| matches!(server.node.standing(), Standing::Founder | Standing::Member));
             let applied_by_all = |index: LogIndex| {
                 self.cluster
                     .servers
                     .values()
                     .all(|server| server.machine.applied >= index)
             };
-            if proposed.is_some_and(|(term, index)| {
-                index > committed_before && !self.is_lost((term, index)) && applied_by_all(index)
-            }) {
+            if all_count
+                && proposed.is_some_and(|(term, index)| {
+                    index > committed_before && !self.is_lost((term, index)) && applied_by_all(index)
+                })
+            {
                 return;
             }
         }

@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use raft_core::{AppendEntries, Entry, LogIndex, NodeId, Payload, Term};
+use raft_core::{AppendEntries, Entry, LogIndex, NodeId, Payload, Sender, Term};
 use rpc::codec::{decode, encode};
 use rpc::framing::WireRequest;
 use rpc::limits::MAX_FRAME_BYTES;
@@ -28,6 +28,8 @@ fn append_entries(entries: u64) -> WireRequest<AppendEntries> {
         entries: (1..=entries).map(entry).collect(),
         leader_commit: LogIndex(1_000_000),
         read_round: 12_345,
+        acknowledged: LogIndex(1_000_000),
+        sender: Sender::default(),
     };
     WireRequest::Request {
         id: 77,

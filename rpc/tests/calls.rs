@@ -293,7 +293,7 @@ async fn server_that_answers(response: WireResponse<KvResponse>) -> String {
             node_id: raft_core::NodeId(1),
         };
         Reply {
-            version: 1,
+            version: rpc::hello::PROTOCOL_VERSION,
             server,
             refusal: None,
         }

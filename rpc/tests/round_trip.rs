@@ -7,8 +7,8 @@ mod common;
 use bytes::Bytes;
 use common::{CLUSTER, MapService, connect, soon, start_kv, start_peer, write_id};
 use raft_core::{
-    AppendEntries, AppendOutcome, Configuration, Entry, InstallSnapshot, LogIndex, NodeId, Payload,
-    SnapshotMeta, SnapshotOutcome, Term, TimeoutNow, VoteRequest,
+    AppendEntries, AppendOutcome, Configuration, Entry, Incarnation, InstallSnapshot, LogIndex, NodeId,
+    Payload, Sender, SnapshotMeta, SnapshotOutcome, Standing, Term, TimeoutNow, VoteRequest,
 };
 use rpc::client::{BusyReason, Consistency, KvError, ScanRequest};
 use rpc::peer::PeerError;
@@ -71,6 +71,14 @@ async fn every_method_of_the_client_service_goes_there_and_back() {
     server.stop().await;
 }
 
+fn sender() -> Sender {
+    Sender {
+        incarnation: Incarnation(70_000),
+        standing: Standing::Joining,
+        knows_receiver_as: Some(Incarnation(300)),
+    }
+}
+
 fn vote() -> VoteRequest {
     VoteRequest {
         term: Term(4),
@@ -78,6 +86,7 @@ fn vote() -> VoteRequest {
         last_log_index: LogIndex(9),
         last_log_term: Term(3),
         leadership_transfer: true,
+        sender: sender(),
     }
 }
 
@@ -100,6 +109,8 @@ fn append_of_every_payload() -> AppendEntries {
         entries: entries.collect(),
         leader_commit: LogIndex(9),
         read_round: 17,
+        acknowledged: LogIndex(69_000),
+        sender: sender(),
     }
 }
 

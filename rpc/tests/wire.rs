@@ -6,7 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
-use raft_core::{AppendEntries, Entry, LogIndex, NodeId, Payload, Term};
+use raft_core::{AppendEntries, Entry, Incarnation, LogIndex, NodeId, Payload, Sender, Standing, Term};
 use rpc::client::{Consistency, GetReply, KvRequest, KvResponse, Sequence, SessionId, WriteId};
 use rpc::codec::{CodecError, decode, encode};
 use rpc::framing::{
@@ -40,6 +40,14 @@ fn put() -> KvRequest {
     }
 }
 
+fn sender() -> Sender {
+    Sender {
+        incarnation: Incarnation(70_000),
+        standing: Standing::Joining,
+        knows_receiver_as: Some(Incarnation(300)),
+    }
+}
+
 fn append_entries() -> PeerRequest {
     let command = Payload::Command(Bytes::from_static(b"cmd"));
     PeerRequest::AppendEntries {
@@ -62,6 +70,8 @@ fn append_entries() -> PeerRequest {
             ],
             leader_commit: LogIndex(69_999),
             read_round: 17,
+            acknowledged: LogIndex(69_000),
+            sender: sender(),
         },
     }
 }
@@ -91,7 +101,8 @@ fn the_bytes_of_requests_stay_what_they_are() {
         message: append_entries(),
     };
     let golden = "00 08 64 02 04 02 fc 70 11 01 00 03 02 04 fc 71 11 01 00 00 \
-                  04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11";
+                  04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11 \
+                  fc 88 0d 01 00 fc 70 11 01 00 02 01 fb 2c 01";
     assert_eq!(hex(&encode(&request, MAX_FRAME_BYTES).unwrap()), golden);
 
     let cancel = WireRequest::<KvRequest>::Cancel { id: 9 };
@@ -259,8 +270,8 @@ proptest! {
         let _ = drain(PeerCaller::default(), &bytes);
         block_on(async {
             let _ = Hello::read(&mut &bytes[..]).await;
-            let _ = Hello::read(&mut &[b"KVRH\x00\x01", &bytes[..]].concat()[..]).await;
-            let _ = Reply::read(&mut &[b"KVRA\x00\x01", &bytes[..]].concat()[..]).await;
+            let _ = Hello::read(&mut &[b"KVRH\x00\x02", &bytes[..]].concat()[..]).await;
+            let _ = Reply::read(&mut &[b"KVRA\x00\x02", &bytes[..]].concat()[..]).await;
         });
     }
 

@@ -15,7 +15,7 @@ use rand_pcg::Pcg64Mcg;
 use rpc::client::Sequence;
 
 use crate::clock::Micros;
-use crate::history::{History, OperationId, Request};
+use crate::history::{History, OperationId, ReadWay, Request};
 use crate::invariants::{Invariants, Violation};
 use crate::planted_bug::PlantedBug;
 use crate::scenario::Scenario;
@@ -268,9 +268,24 @@ impl Client {
         }
     }
 
+    fn asks_anybody(&self) -> bool {
+        let task = self.current.as_ref().map(|current| &current.task);
+        matches!(
+            task,
+            Some(Task::Operation {
+                request: Request::Get {
+                    way: ReadWay::Anywhere,
+                    ..
+                },
+                ..
+            })
+        )
+    }
+
     /// The leader if it is known, else those who were not asked in this round, in turn.
     fn choose_node(&mut self) -> NodeId {
-        let known = self.leader.filter(|leader| !self.asked.contains(leader));
+        let leader = self.leader.filter(|_| !self.asks_anybody());
+        let known = leader.filter(|leader| !self.asked.contains(leader));
         let node = known.unwrap_or_else(|| {
             loop {
                 self.turn = self.turn % self.nodes + 1;
@@ -295,13 +310,13 @@ impl Client {
                 (
                     Request::Get {
                         key,
-                        through_log: true,
+                        way: ReadWay::Log,
                     },
                     _,
                 ) => {
                     return Some(Question::Command(Command::Get { key }.encode()));
                 }
-                (Request::Get { key, .. }, _) => return Some(Question::Get(key)),
+                (Request::Get { key, way }, _) => return Some(Question::Get { key, way }),
                 (Request::Scan { from, to }, _) => return Some(Question::Scan { from, to }),
                 (Request::Put { key, value }, sequence) => (sequence, WriteOperation::Put { key, value }),
                 (Request::Append { key, value }, sequence) => {

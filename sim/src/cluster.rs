@@ -116,6 +116,13 @@ impl Setup {
         self
     }
 
+    /// Leaders serve reads on their lease, if a client asks for that.
+    #[must_use]
+    pub fn lease_reads(mut self) -> Self {
+        self.scenario.lease_reads = true;
+        self
+    }
+
     /// A client gives an operation up after this time.
     #[must_use]
     pub fn operations_take_at_most_ms(mut self, timeout_ms: u64) -> Self {

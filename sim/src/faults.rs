@@ -11,6 +11,7 @@ use raft_core::NodeId;
 
 use crate::clock::{MILLISECOND, SECOND};
 use crate::invariants::Violation;
+use crate::scenario::CLOCK_PERCENT;
 use crate::server::Server;
 use crate::simulation::{Event, Simulation};
 
@@ -142,13 +143,13 @@ impl Simulation<'_> {
             client.never_give_up();
         }
         for node in self.all_nodes() {
-            let percent = self.generator.random_range(95..=105);
+            let (now, percent) = (self.queue.now(), self.generator.random_range(CLOCK_PERCENT));
             if let Some(machine) = self.machines.get_mut(&node) {
                 machine.has_slow_disk = false;
                 machine.applies_slowly = false;
                 machine.write_fault = None;
                 machine.disk_stalls_until = 0;
-                machine.clock_percent = percent;
+                machine.set_clock(now, percent);
             }
             self.resume(node);
             self.restart(node)?;

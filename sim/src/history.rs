@@ -4,6 +4,19 @@ use bytes::Bytes;
 
 use crate::clock::Micros;
 
+/// How a get is served. All ways are linearizable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReadWay {
+    /// By the leader after a round of heartbeats (thesis §6.4).
+    Round,
+    /// By the leader on its lease, if it has one (thesis §6.4.1).
+    Lease,
+    /// By any node, which asks its leader for a read index.
+    Anywhere,
+    /// Through the log.
+    Log,
+}
+
 /// What a client asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
@@ -20,7 +33,7 @@ pub(crate) enum Request {
     },
     Get {
         key: Bytes,
-        through_log: bool,
+        way: ReadWay,
     },
     /// All keys from `from` on and before `to`, as of one point in time.
     Scan {

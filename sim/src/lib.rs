@@ -11,9 +11,10 @@
 //! crash at any time and in the middle of their writes, stand still, and have clocks that run fast or slow. Disks
 //! are slow, stall, fail (the node stops), and flip bits of snapshots (a node that would need one refuses to
 //! start). Appliers are slow, leaders are asked to hand over. Clients put, append, delete, get and scan, retry as
-//! [`clerk`] does, crash and come back with their session, and are cut off. In the second phase, everything works:
-//! within ten election timeouts an operation must be done, and soon after all nodes must have the same state and
-//! every waiter its answer.
+//! [`clerk`] does, crash and come back with their session, and are cut off. They read by a round of heartbeats, at
+//! followers, through the log, and in some runs on the leader's lease, with clocks within what leases allow for. In
+//! the second phase, everything works: within ten election timeouts an operation must be done, and soon after all
+//! nodes must have the same state and every waiter its answer.
 //!
 //! ```
 //! let report = sim::run(7);
@@ -70,6 +71,7 @@ mod messages;
 mod network;
 mod obedience;
 mod planted_bug;
+mod read_indexes;
 mod report;
 mod scenario;
 mod server;

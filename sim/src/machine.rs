@@ -1,6 +1,6 @@
 //! A node's place: its disk, its clock and what ails it outlive the server that runs there.
 
-use raft_core::{NodeId, Restored};
+use raft_core::{NodeId, Restored, Ticks};
 use storage::{MemoryDisk, WriteFault};
 
 use crate::clock::Micros;
@@ -21,7 +21,9 @@ pub(crate) struct Machine {
     pub(crate) server: Option<Server>,
     pub(crate) incarnation: u64,
     /// How long a tick takes by this clock, in hundredths of what it should.
-    pub(crate) clock_percent: u64,
+    clock_percent: u64,
+    /// What the clock read, and when, before it took on its present speed.
+    clock_set: (Micros, Micros),
     pub(crate) has_slow_disk: bool,
     /// Until then the disk does nothing.
     pub(crate) disk_stalls_until: Micros,
@@ -41,6 +43,7 @@ impl Machine {
             server: None,
             incarnation: 0,
             clock_percent,
+            clock_set: (0, 0),
             has_slow_disk: false,
             disk_stalls_until: 0,
             applies_slowly: false,
@@ -53,6 +56,26 @@ impl Machine {
     /// One unit of the election clock.
     pub(crate) fn tick(&self) -> Micros {
         ELECTION_TICK * self.clock_percent / 100
+    }
+
+    /// From `now` on a tick takes this many hundredths of what it should.
+    pub(crate) fn set_clock(&mut self, now: Micros, percent: u64) {
+        self.clock_set = (self.clock(now), now);
+        self.clock_percent = percent;
+    }
+
+    /// What the clock reads.
+    fn clock(&self, now: Micros) -> Micros {
+        let (read, at) = self.clock_set;
+        read + (now - at) * 100 / self.clock_percent
+    }
+
+    /// The node that runs here looks at the clock.
+    pub(crate) fn look_at_clock(&mut self, now: Micros) {
+        let ticks = Ticks(self.clock(now) / ELECTION_TICK);
+        if let Some(server) = &mut self.server {
+            server.clock_reads(ticks);
+        }
     }
 
     /// What is on stable storage, if the node runs.

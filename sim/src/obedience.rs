@@ -93,6 +93,8 @@ impl Simulation<'_> {
                 }
                 Output::AskAgain(tag) => self.queue.schedule(VERIFY_PAUSE, Event::AskAgain(life, tag)),
                 Output::Answer(id, answer) => self.send_answer(life.node, id, &answer),
+                Output::AskIndex { leader, read } => self.ask_index(life, leader, read),
+                Output::IndexAnswer { question, index } => self.answer_index(life.node, question, index),
                 Output::Changed(change) => self.invariants.changed(life.node, &change)?,
                 Output::Happened(event) => self.core_event(life, event)?,
                 Output::Applied(batch) => {

@@ -1,5 +1,7 @@
 //! What a seed decides before the run starts: the cluster, the clients and how bad the world is.
 
+use std::ops::RangeInclusive;
+
 use raft_core::{Config, NodeId, Ticks};
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
@@ -13,6 +15,10 @@ pub(crate) const ELECTION_TICK: Micros = 10 * MILLISECOND;
 pub(crate) const HEARTBEAT_INTERVAL: Micros = 50 * MILLISECOND;
 /// The longest election timeout, with the default configuration.
 pub(crate) const ELECTION_TIMEOUT_MAX: Micros = 60 * ELECTION_TICK;
+
+/// How long a tick of a healthy clock takes, in hundredths of what it should. No two of these drift apart by as
+/// much as leases allow for.
+pub(crate) const CLOCK_PERCENT: RangeInclusive<u64> = 96..=104;
 
 /// The settings of one run.
 #[derive(Clone, Debug)]
@@ -31,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) faults: FaultMix,
     /// By how many hundredths a clock runs fast or slow at most while faults happen.
     pub(crate) clock_skew_percent: u64,
+    /// Whether leaders serve reads on their lease. Clocks then stay within what leases allow for.
+    pub(crate) lease_reads: bool,
     pub(crate) network: NetworkSettings,
     /// The longest that a healthy disk takes for a step of a write.
     pub(crate) disk_delay_max: Micros,
@@ -98,6 +106,8 @@ impl Scenario {
     /// Draws everything from `generator`.
     pub(crate) fn draw(generator: &mut Pcg64Mcg) -> Self {
         let clients = generator.random_range(2..=6);
+        let lease_reads = generator.random_ratio(1, 3);
+        let skew = [4, 20, 60][generator.random_range(0..3_usize)];
         Self {
             nodes: [3, 3, 5, 5, 7][generator.random_range(0..5_usize)],
             clients,
@@ -106,7 +116,8 @@ impl Scenario {
             chaos: generator.random_range(3 * SECOND..=12 * SECOND),
             fault_interval: generator.random_range(80 * MILLISECOND..=SECOND),
             faults: FaultMix::draw(generator),
-            clock_skew_percent: [5, 20, 60][generator.random_range(0..3_usize)],
+            clock_skew_percent: if lease_reads { 4 } else { skew },
+            lease_reads,
             network: NetworkSettings::draw(generator),
             disk_delay_max: generator.random_range(200..=5 * MILLISECOND),
             slow_disk_delay_max: generator.random_range(20 * MILLISECOND..=800 * MILLISECOND),
@@ -133,7 +144,8 @@ impl Scenario {
             chaos: 0,
             fault_interval: SECOND,
             faults: FaultMix::default(),
-            clock_skew_percent: 5,
+            clock_skew_percent: 4,
+            lease_reads: false,
             network: NetworkSettings::HEALTHY,
             disk_delay_max: 500,
             slow_disk_delay_max: 100 * MILLISECOND,
@@ -157,6 +169,8 @@ impl Scenario {
             max_append_bytes: self.max_append_bytes,
             max_inflight_messages: self.max_inflight_messages,
             retained_log_bytes: self.retained_log_bytes,
+            silent_start: true,
+            lease_reads: self.lease_reads,
             ..Config::new(id)
         }
     }

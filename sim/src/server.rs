@@ -7,6 +7,7 @@ mod applier;
 mod disk;
 mod front;
 mod log_change;
+mod reads;
 mod transfers;
 
 use std::cell::RefCell;
@@ -28,11 +29,13 @@ use crate::planted_bug::PlantedBug;
 use crate::scenario::Scenario;
 use applier::Applier;
 use disk::Disk;
+use front::WriteWaiter;
 pub(crate) use front::{Answer, ClientRequest, Question, RequestId};
-use front::{ReadWaiter, WriteWaiter};
 #[cfg(test)]
 pub(crate) use log_change::Appended;
 pub(crate) use log_change::LogChange;
+use reads::{IndexAnswers, ReadWaiter};
+pub(crate) use reads::{IndexMessage, IndexQuestion};
 use transfers::Transfers;
 pub(crate) use transfers::{ChunkTag, TransferTag};
 
@@ -84,6 +87,16 @@ pub(crate) enum Output {
     /// Call [`Server::ask_again`] after a pause.
     AskAgain(TransferTag),
     Answer(RequestId, Answer),
+    /// Ask the leader for a read index.
+    AskIndex {
+        leader: NodeId,
+        read: ReadId,
+    },
+    /// The answer to a follower that asked for one.
+    IndexAnswer {
+        question: IndexQuestion,
+        index: Option<LogIndex>,
+    },
     Changed(Box<LogChange>),
     Happened(Event),
     Applied(AppliedBatch),
@@ -97,6 +110,7 @@ pub(crate) struct Server {
     transfers: Transfers,
     pending: Pending<WriteWaiter, ReadWaiter>,
     answers: Rc<RefCell<Vec<(RequestId, Answer)>>>,
+    index_answers: IndexAnswers,
     soft_state: SoftState,
     last_read: ReadId,
     calls: BTreeMap<CallId, Origin>,
@@ -142,6 +156,7 @@ impl Server {
             transfers: Transfers::new(scenario.snapshot_chunk_bytes),
             disk: Disk::new(storage, snapshots, restored),
             answers: Rc::default(),
+            index_answers: Rc::default(),
             last_read: ReadId::ZERO,
             calls: BTreeMap::new(),
             last_call: CallId::ZERO,
@@ -198,6 +213,8 @@ impl Server {
         let answers = self.answers.borrow_mut().drain(..).collect::<Vec<_>>();
         self.outputs
             .extend(answers.into_iter().map(|(id, answer)| Output::Answer(id, answer)));
+        let index_answers = self.take_index_answers();
+        self.outputs.extend(index_answers);
         std::mem::take(&mut self.outputs)
     }
 

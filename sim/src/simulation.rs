@@ -16,8 +16,8 @@ use crate::messages::PeerAnswer;
 use crate::network::Network;
 use crate::planted_bug::PlantedBug;
 use crate::report::Totals;
-use crate::scenario::{ELECTION_TIMEOUT_MAX, Scenario};
-use crate::server::{Answer, ChunkTag, ClientRequest, Origin, RequestId, Server, TransferTag};
+use crate::scenario::{CLOCK_PERCENT, ELECTION_TIMEOUT_MAX, Scenario};
+use crate::server::{Answer, ChunkTag, ClientRequest, IndexMessage, Origin, RequestId, Server, TransferTag};
 use crate::trace::Trace;
 use crate::traffic::Traffic;
 
@@ -54,6 +54,7 @@ pub(crate) enum Event {
     },
     ClientAsks(NodeId, ClientRequest),
     ClientHears(NodeId, RequestId, Answer),
+    ReadIndex(IndexMessage),
     Fault,
     Restart(NodeId),
     Resume(NodeId),
@@ -76,6 +77,7 @@ impl Event {
             | Self::SnapshotWritten(life)
             | Self::AskAgain(life, _) => Some(life.node),
             Self::Request { to: node, .. } | Self::ClientAsks(node, _) => Some(*node),
+            Self::ReadIndex(message) => Some(message.receiver()),
             _ => None,
         }
     }
@@ -122,7 +124,7 @@ impl<'a> Simulation<'a> {
         bug: Option<PlantedBug>,
         trace: Trace<'a>,
     ) -> Self {
-        let mut machine = |id| (id, Machine::new(generator.random_range(95..=105)));
+        let mut machine = |id| (id, Machine::new(generator.random_range(CLOCK_PERCENT)));
         let mut simulation = Self {
             machines: scenario.node_ids().map(&mut machine).collect(),
             damaged: BTreeSet::new(),
@@ -254,6 +256,7 @@ impl<'a> Simulation<'a> {
                 self.input(life, |server| server.receive_client(request));
             }
             Event::ClientHears(from, id, answer) => self.client_hears(from, id, answer)?,
+            Event::ReadIndex(message) => self.read_index_arrives(message),
             Event::Fault if self.healed_at.is_some() => {}
             Event::Fault => self.fault()?,
             Event::Restart(node) => self.restart(node)?,
@@ -279,7 +282,16 @@ impl<'a> Simulation<'a> {
             .as_mut()
     }
 
+    /// A node looks at its machine's clock before it does anything: leases are measured by it.
+    fn look_at_clock(&mut self, life: Life) {
+        let now = self.queue.now();
+        if let Some(machine) = self.machines.get_mut(&life.node) {
+            machine.look_at_clock(now);
+        }
+    }
+
     pub(crate) fn input(&mut self, life: Life, give: impl FnOnce(&mut Server)) {
+        self.look_at_clock(life);
         if let Some(server) = self.server(life) {
             give(server);
             self.after_input.push(life);
@@ -291,6 +303,7 @@ impl<'a> Simulation<'a> {
         life: Life,
         give: impl FnOnce(&mut Server) -> Result<T, Violation>,
     ) -> Result<T, Violation> {
+        self.look_at_clock(life);
         let Some(server) = self.server(life) else {
             return Ok(T::default());
         };

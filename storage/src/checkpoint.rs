@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::{Identity, ROOT_KEY};
+use crate::hard_state::{Owner, ROOT_KEY};
 use crate::journal::FullFile;
 use crate::overlay::{Overlay, View};
 use crate::panics;
@@ -45,7 +45,7 @@ enum Job {
     /// Carry a layer into sled; answers with the length that the journal file has then.
     Checkpoint(Arc<Overlay>, FullFile, Reply<u64>),
     Get(Vec<u8>, Reply<Option<Vec<u8>>>),
-    Load(Vec<Arc<Overlay>>, Identity, Reply<Loaded>),
+    Load(Vec<Arc<Overlay>>, Owner, Reply<Loaded>),
 }
 
 /// A handle on the thread.
@@ -145,13 +145,9 @@ impl Checkpointer {
     }
 
     /// Reads and verifies sled under `layers`, the oldest first.
-    pub(crate) fn load(
-        &self,
-        layers: Vec<Arc<Overlay>>,
-        identity: &Identity,
-    ) -> Result<Loaded, StorageError> {
+    pub(crate) fn load(&self, layers: Vec<Arc<Overlay>>, store: &Owner) -> Result<Loaded, StorageError> {
         let (reply, answer) = mpsc::channel();
-        self.send(Job::Load(layers, identity.clone(), reply))?;
+        self.send(Job::Load(layers, store.clone(), reply))?;
         self.receive(&answer, LOAD_WAIT)
     }
 
@@ -226,9 +222,9 @@ impl Worker {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
                     let _ = reply.send(value.map(|value| value.map(|value| value.to_vec())));
                 }
-                Job::Load(layers, identity, reply) => {
+                Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
-                    let _ = reply.send(self.caught(|| restore::load(&view, &identity)));
+                    let _ = reply.send(self.caught(|| restore::load(&view, &store)));
                 }
             }
         }

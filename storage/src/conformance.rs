@@ -165,6 +165,7 @@ impl<D: Device> Session<D> {
         let valid = [Write::HardState(HardState {
             current_term: Term(999),
             voted_for: None,
+            ..HardState::default()
         })];
         let Err(second) = self.store().write(&valid) else {
             self.fail(format_args!("went on writing after it had refused {why}"))
@@ -221,5 +222,6 @@ fn vote(term: u64, node: u64) -> Write {
     Write::HardState(HardState {
         current_term: Term(term),
         voted_for: Some(NodeId(node)),
+        ..HardState::default()
     })
 }

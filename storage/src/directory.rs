@@ -22,13 +22,17 @@
 //! 6. The directory is synced. *From here on the marker says that a store was here; if the rest is gone, the
 //!    contents were lost and opening is refused.*
 //!
-//! A directory that was emptied completely, marker included, cannot be told from a fresh one.
+//! A directory that was emptied completely, marker included, cannot be told from a fresh one *here*. But the
+//! marker names the store by a number drawn at random, its incarnation, and the cluster keeps a registry of
+//! those: a node that comes back with another one is found out by its peers (see `raft_core::Standing`), and has
+//! to be created with [`Options::join`](crate::Options) to take the lost one's place.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use raft_core::Incarnation;
 use serde::{Deserialize, Serialize};
 
 use crate::durability::{self, SLED_CONFIG_FILE, SLED_DATA_FILE};
@@ -58,6 +62,26 @@ enum Stage {
 struct Marker {
     stage: Stage,
     identity: Identity,
+    store: StoreId,
+}
+
+/// Which store this is, and how it came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoreId {
+    /// Drawn at random for each creation.
+    pub(crate) incarnation: Incarnation,
+    /// Whether the operator made it to join a cluster, in place of a store that was lost.
+    pub(crate) joins: bool,
+}
+
+impl StoreId {
+    /// For a store that is about to be created.
+    pub(crate) fn draw(joins: bool) -> Self {
+        Self {
+            incarnation: Incarnation(rand::random()),
+            joins,
+        }
+    }
 }
 
 /// What a claimed directory holds.
@@ -66,7 +90,7 @@ pub(crate) enum Contents {
     /// Nothing that was ever used.
     Fresh,
     /// A store of this node, with all its parts.
-    Store,
+    Store(StoreId),
 }
 
 /// A data directory that is ours alone as long as this value lives.
@@ -124,14 +148,14 @@ impl DataDir {
         self.check_identity(identity, &marker.identity)?;
         match marker.stage {
             Stage::Creating => Ok(Contents::Fresh),
-            Stage::Ready => self.require_parts().map(|()| Contents::Store),
+            Stage::Ready => self.require_parts().map(|()| Contents::Store(marker.store)),
         }
     }
 
     /// Announces that a store is about to be created here, and clears what an unfinished creation left.
-    pub(crate) fn begin_creation(&self, identity: &Identity) -> Result<(), StorageError> {
+    pub(crate) fn begin_creation(&self, identity: &Identity, store: StoreId) -> Result<(), StorageError> {
         durability::sync_way_to(&self.path)?;
-        self.write_marker(identity, Stage::Creating)?;
+        self.write_marker(identity, store, Stage::Creating)?;
         for leftover in [self.sled_dir(), self.snapshots_dir(), self.journal_dir()] {
             match fs::remove_dir_all(&leftover) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -144,14 +168,15 @@ impl DataDir {
     }
 
     /// From here on, what is missing was lost.
-    pub(crate) fn finish_creation(&self, identity: &Identity) -> Result<(), StorageError> {
-        self.write_marker(identity, Stage::Ready)
+    pub(crate) fn finish_creation(&self, identity: &Identity, store: StoreId) -> Result<(), StorageError> {
+        self.write_marker(identity, store, Stage::Ready)
     }
 
-    fn write_marker(&self, identity: &Identity, stage: Stage) -> Result<(), StorageError> {
+    fn write_marker(&self, identity: &Identity, store: StoreId, stage: Stage) -> Result<(), StorageError> {
         let marker = Marker {
             stage,
             identity: identity.clone(),
+            store,
         };
         let bytes = sealed::seal(MARKER_FILE.as_bytes(), &marker, SMALL_RECORD_LIMIT_BYTES)
             .map_err(|error| StorageError::invalid_write(format!("the cluster id is too long: {error}")))?;
@@ -224,14 +249,20 @@ fn read_marker(dir: &Path) -> Result<Option<Marker>, StorageError> {
 #[derive(Debug)]
 pub(crate) struct Look {
     pub(crate) identity: Identity,
+    pub(crate) incarnation: Incarnation,
     pub(crate) ready: bool,
 }
 
 /// Reads the marker of a directory that has one.
 pub(crate) fn look(dir: &Path) -> Result<Look, StorageError> {
     match read_marker(dir)? {
-        Some(Marker { stage, identity }) => Ok(Look {
+        Some(Marker {
+            stage,
             identity,
+            store,
+        }) => Ok(Look {
+            identity,
+            incarnation: store.incarnation,
             ready: stage == Stage::Ready,
         }),
         None => Err(not_a_store(dir)),

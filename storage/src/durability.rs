@@ -87,6 +87,7 @@ impl DurableTree {
         let applied = panics::catch(|| self.tree.apply_batch(batch).and_then(|()| self.tree.flush()));
         match applied {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(sled::Error::Io(error))) => Err(StorageError::io("write", &self.path, error)),
             Ok(Err(error)) => Err(self.write_failed(error.to_string())),
             Err(panic) => Err(self.write_failed(panic)),
         }

@@ -33,7 +33,7 @@ pub enum StorageError {
     /// The directory holds something, and it is not a store.
     #[error(
         "{} holds files but no {found_nothing_of}: if it is not a data directory, name an empty one; if it \
-         was one, its contents were lost and the node must be replaced under a new id",
+         was one, its contents were lost: empty it and start the node with --join",
         path.display()
     )]
     NotAStore {
@@ -92,10 +92,20 @@ pub enum StorageError {
         /// The version that this program reads and writes.
         supported: u32,
     },
+    /// A store was to be made to join a cluster, and there is one already that holds something.
+    #[error(
+        "{} already holds the data of this node, and joining is for a node that has lost it. To go on with this \
+         data, start without --join. To give it up, empty the directory first",
+        path.display()
+    )]
+    JoinsWithData {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory was a store once, and parts of it are gone.
     #[error(
         "{} was initialised before, but {missing} is gone: what this node promised is lost, so it must not \
-         vote. Put the lost files back, or replace the node under a new id with an empty data directory",
+         vote. Put the lost files back, or empty the directory and start the node with --join",
         path.display()
     )]
     ContentsLost {
@@ -107,8 +117,8 @@ pub enum StorageError {
     /// The store is whole but older than what it has acknowledged.
     #[error(
         "{} holds batch {found}, but batch {acknowledged} was acknowledged: the files were rolled back or \
-         lost their end, so this node must not vote. Put the newer files back, or replace the node under a \
-         new id with an empty data directory",
+         lost their end, so this node must not vote. Put the newer files back, or empty the \
+         directory and start the node with --join",
         path.display()
     )]
     RolledBack {
@@ -122,8 +132,8 @@ pub enum StorageError {
     /// Something in the store is not what was written.
     #[error(
         "{} is damaged: {what}. What this node promised may be lost, so it must not vote. Check the disk; \
-         put an intact and current copy of the files back, or replace the node under a new id with an empty \
-         data directory",
+         put an intact and current copy of the files back, or empty the directory and start the node \
+         with --join",
         path.display()
     )]
     Damaged {

@@ -2,8 +2,8 @@
 //!
 //! | key | record | written |
 //! |---|---|---|
-//! | `a/hard-state` | term and vote, one record (Raft figure 2) | when either changes |
-//! | `a/identity` | cluster and node | once |
+//! | `a/hard-state` | term, vote and standing, one record (Raft figure 2) | when one changes |
+//! | `a/identity` | cluster, node and incarnation | once |
 //! | `a/root` | which state of the other records belongs together | in every batch |
 //! | `a/snapshot` | the latest snapshot | when one is cut or installed |
 //! | `l` + index + fragment | the log, see [`record`](crate::record) | |
@@ -13,7 +13,7 @@
 //! before it. An old but intact record that turns up again (a write that the disk lost, or an old sector that
 //! it returned) has a good checksum and the wrong serial.
 
-use raft_core::{HardState, LogIndex, NodeId, SnapshotMeta};
+use raft_core::{HardState, Incarnation, LogIndex, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
 /// The key of the hard state.
@@ -35,6 +35,14 @@ pub struct Identity {
     pub cluster_id: String,
     /// The node.
     pub node_id: NodeId,
+}
+
+/// What the database says about whose it is. The marker says the same, so that a database of another store of
+/// the same node is found out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Owner {
+    pub(crate) identity: Identity,
+    pub(crate) incarnation: Incarnation,
 }
 
 /// The hard state with its serial.

@@ -30,7 +30,7 @@ mod workspace;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use raft_core::{Configuration, Entry, HardState, LogIndex, NodeId, SnapshotMeta};
+use raft_core::{Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, SnapshotMeta};
 
 pub use self::workspace::Workspace;
 use crate::directory::{self, Look};
@@ -49,6 +49,8 @@ pub struct Inspection {
     pub path: PathBuf,
     /// Whose it is.
     pub identity: Option<Identity>,
+    /// Which store of its node it is, by the marker.
+    pub incarnation: Option<Incarnation>,
     /// Its creation was never finished: nothing was ever acknowledged, and the next start begins anew.
     pub unfinished: bool,
     /// Term and vote.
@@ -158,8 +160,13 @@ pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageE
     };
     let copy = workspace.copy(dir, &mut found.problems)?;
     match directory::look(&copy) {
-        Ok(Look { identity, ready }) => {
+        Ok(Look {
+            identity,
+            incarnation,
+            ready,
+        }) => {
             found.identity = Some(identity);
+            found.incarnation = Some(incarnation);
             found.unfinished = !ready;
         }
         Err(error) => found.problems.push(error.to_string()),

@@ -51,6 +51,7 @@
 
 mod file;
 mod frame;
+pub(crate) mod fuzzing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -59,7 +60,7 @@ use self::file::{Header, JournalFile, RECORDS_START, damaged};
 use crate::codec;
 use crate::durability;
 use crate::error::StorageError;
-use crate::hard_state::{Identity, SMALL_RECORD_LIMIT_BYTES};
+use crate::hard_state::{Owner, SMALL_RECORD_LIMIT_BYTES};
 use crate::overlay::{Batch, Overlay};
 
 /// The names of the files in the journal's directory.
@@ -123,12 +124,12 @@ impl Journal {
     /// Creates both files, durably but for the directory's own name; the first batch will be `first_batch`.
     pub(crate) fn create(
         dir: &Path,
-        identity: &Identity,
+        store: &Owner,
         first_batch: u64,
         journal_bytes: u64,
     ) -> Result<(), StorageError> {
         durability::create_dir_durably(dir)?;
-        let owner = owner(identity)?;
+        let owner = owner(store)?;
         for (name, generation) in JOURNAL_FILES.iter().zip([2, 1]) {
             let header = Header {
                 owner,
@@ -147,11 +148,11 @@ impl Journal {
     /// on.
     pub(crate) fn open(
         dir: &Path,
-        identity: &Identity,
+        store: &Owner,
         in_sled: u64,
         acknowledged: u64,
     ) -> Result<Opened, StorageError> {
-        let mut opened = Self::read(dir, identity, in_sled, acknowledged)?;
+        let mut opened = Self::read(dir, store, in_sled, acknowledged)?;
         opened.journal.settle()?;
         Ok(opened)
     }
@@ -160,7 +161,7 @@ impl Journal {
     /// `acknowledged` is the last batch known to have been acknowledged.
     pub(crate) fn read(
         dir: &Path,
-        identity: &Identity,
+        store: &Owner,
         in_sled: u64,
         acknowledged: u64,
     ) -> Result<Opened, StorageError> {
@@ -169,7 +170,7 @@ impl Journal {
         if other.header.generation > active.header.generation {
             std::mem::swap(&mut active, &mut other);
         }
-        check_headers(&active, &other, owner(identity)?)?;
+        check_headers(&active, &other, owner(store)?)?;
         let before_active = active.header.first_batch - 1;
         if in_sled > before_active {
             return Err(StorageError::RolledBack {
@@ -329,8 +330,8 @@ pub(crate) fn look(path: &Path) -> Result<FileLook, StorageError> {
     })
 }
 
-fn owner(identity: &Identity) -> Result<u32, StorageError> {
-    let encoded = codec::encode(identity, SMALL_RECORD_LIMIT_BYTES)
+fn owner(store: &Owner) -> Result<u32, StorageError> {
+    let encoded = codec::encode(store, SMALL_RECORD_LIMIT_BYTES)
         .map_err(|error| StorageError::invalid_write(format!("the cluster id is too long: {error}")))?;
     Ok(crc32fast::hash(&encoded))
 }

@@ -11,7 +11,7 @@ use crate::checkpoint::Checkpointer;
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::Identity;
+use crate::hard_state::Owner;
 use crate::journal::{Journal, Opened};
 use crate::overlay::{Batch, Overlay, View};
 use crate::restore::{self, Loaded};
@@ -34,12 +34,12 @@ impl JournaledTree {
     pub(crate) fn open(
         tree: DurableTree,
         dir: &Arc<DataDir>,
-        identity: &Identity,
+        store: &Owner,
         acknowledged: u64,
         options: &Options,
     ) -> Result<(Self, Loaded), StorageError> {
         let in_sled = restore::last_batch(&View::new(&tree, &[]))?;
-        let opened = Journal::open(&dir.journal_dir(), identity, in_sled, acknowledged)?;
+        let opened = Journal::open(&dir.journal_dir(), store, in_sled, acknowledged)?;
         let Opened {
             journal,
             full,
@@ -47,7 +47,7 @@ impl JournaledTree {
         } = opened;
         let active = Arc::new(active);
         let layers: Vec<Arc<Overlay>> = full.iter().chain([&active]).map(Arc::clone).collect();
-        let loaded = restore::load(&View::new(&tree, &layers), identity)?;
+        let loaded = restore::load(&View::new(&tree, &layers), store)?;
         drop(layers);
         let checkpointer = Checkpointer::start(tree, Arc::clone(dir), options.checkpoint_wait)?;
         let mut opened = Self {
@@ -87,10 +87,10 @@ impl JournaledTree {
     }
 
     /// Reads and verifies everything again.
-    pub(crate) fn load(&self, identity: &Identity) -> Result<Loaded, StorageError> {
+    pub(crate) fn load(&self, store: &Owner) -> Result<Loaded, StorageError> {
         let layers = self.full.iter().cloned();
         let layers = layers.chain([Arc::new(self.active.clone())]).collect();
-        self.checkpointer.load(layers, identity)
+        self.checkpointer.load(layers, store)
     }
 
     fn rotate(&mut self) -> Result<(), StorageError> {

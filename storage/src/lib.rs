@@ -32,7 +32,7 @@
 //!     payload: Payload::Command(Bytes::from_static(b"set x 1")),
 //! };
 //! store.write(&[
-//!     Write::HardState(HardState { current_term: Term(1), voted_for: Some(NodeId(1)) }),
+//!     Write::HardState(HardState { current_term: Term(1), voted_for: Some(NodeId(1)), ..HardState::default() }),
 //!     Write::Append(vec![entry(1), entry(2), entry(3)]),
 //! ])?;
 //!
@@ -73,7 +73,8 @@
 //!
 //! - It repairs nothing. Raft's answer to a lost disk is another replica.
 //! - It cannot tell a directory that was emptied completely from a new one: emptying it is the operator's
-//!   word that the node is new, and only safe with a new id.
+//!   word that the node is new. But it gives each store a number of its own, by which a cluster finds out
+//!   (`raft_core::Standing`), and [`Options::join`] makes a store that says of itself that it is to replace one.
 //! - `write` does not run on a thread of its own: it blocks until the disk is done. Group commit is up to the
 //!   caller, who passes everything that has queued as one call.
 //! - It does not know what is in a command or in a snapshot's payload.
@@ -99,6 +100,8 @@ mod deadline;
 mod directory;
 mod durability;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hard_state;
 mod high_water;
 pub mod inspect;

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use raft_core::{Configuration, Entry, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
+use raft_core::{
+    Configuration, Entry, HardState, Incarnation, LogIndex, Restored, SnapshotMeta, Standing, Storage, Write,
+};
 
 use crate::error::StorageError;
 use crate::hard_state::Identity;
@@ -14,6 +16,8 @@ use crate::snapshot_file::{MemorySnapshots, SnapshotStore};
 pub struct MemoryDisk {
     shared: Arc<Mutex<Disk>>,
     snapshots: MemorySnapshots,
+    incarnation: Incarnation,
+    standing: Standing,
 }
 
 /// What the next write does instead of succeeding.
@@ -48,6 +52,23 @@ impl MemoryDisk {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty disk for a store of this incarnation, with this standing at first. The other disks are all of
+    /// incarnation 0 and founders.
+    #[must_use]
+    pub fn of_store(incarnation: Incarnation, standing: Standing) -> Self {
+        Self {
+            incarnation,
+            standing,
+            ..Self::default()
+        }
+    }
+
+    /// Which store is on it, or will be.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     /// Stops the machine: the open store answers [`StorageError::Crashed`] from now on, what it has
@@ -115,7 +136,7 @@ impl MemoryStorage {
             }
             _ if shared.in_use => return Err(StorageError::InUse { path: path() }),
             Some(_) => {}
-            None => shared.format(identity, initial),
+            None => shared.format(identity, initial, disk.standing),
         }
         shared.in_use = true;
         shared.generation += 1;
@@ -204,9 +225,13 @@ impl Drop for MemoryStorage {
 }
 
 impl Disk {
-    fn format(&mut self, identity: &Identity, initial: &Configuration) {
+    fn format(&mut self, identity: &Identity, initial: &Configuration, standing: Standing) {
         self.identity = Some(identity.clone());
         self.contents = Contents {
+            hard_state: HardState {
+                standing,
+                ..HardState::default()
+            },
             snapshot: SnapshotMeta {
                 configuration: initial.clone(),
                 ..SnapshotMeta::default()

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::changes::{Span, State};
 use crate::error::StorageError;
 use crate::hard_state::{
-    HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
+    HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Owner, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
     SNAPSHOT_KEY, SnapshotRecord,
 };
 use crate::overlay::View;
@@ -50,9 +50,9 @@ fn at(index: LogIndex, what: impl Into<String>) -> Fault {
     }
 }
 
-/// Reads the store, which must belong to `identity`.
-pub(crate) fn load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, StorageError> {
-    try_load(tree, identity).map_err(|fault| damaged(tree, fault))
+/// Reads the store, which must belong to `owner`.
+pub(crate) fn load(tree: &View<'_>, owner: &Owner) -> Result<Loaded, StorageError> {
+    try_load(tree, owner).map_err(|fault| damaged(tree, fault))
 }
 
 /// The number of the batch that the root of the store names.
@@ -69,14 +69,20 @@ fn damaged(tree: &View<'_>, fault: Fault) -> StorageError {
     }
 }
 
-fn try_load(tree: &View<'_>, identity: &Identity) -> Result<Loaded, Fault> {
+fn try_load(tree: &View<'_>, owner: &Owner) -> Result<Loaded, Fault> {
     let root: Root = read_small(tree, ROOT_KEY)?;
     check_root(&root)?;
-    let stored_identity: Identity = read_small(tree, IDENTITY_KEY)?;
-    if stored_identity != *identity {
+    let stored: Owner = read_small(tree, IDENTITY_KEY)?;
+    if stored.identity != owner.identity {
         return Err(Fault::from(format!(
             "the database belongs to node {} of cluster {:?} and the directory does not",
-            stored_identity.node_id, stored_identity.cluster_id
+            stored.identity.node_id, stored.identity.cluster_id
+        )));
+    }
+    if stored.incarnation != owner.incarnation {
+        return Err(Fault::from(format!(
+            "the database is of store {} of this node and the directory of store {}",
+            stored.incarnation, owner.incarnation
         )));
     }
     let hard_state: HardStateRecord = read_small(tree, HARD_STATE_KEY)?;

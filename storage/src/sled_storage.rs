@@ -44,16 +44,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use raft_core::{Configuration, HardState, LogIndex, Restored, SnapshotMeta, Storage, Write};
+use raft_core::{
+    Configuration, HardState, Incarnation, LogIndex, Restored, SnapshotMeta, Standing, Storage, Write,
+};
 use tracing::{info, warn};
 
 use crate::changes::{Changes, State};
 use crate::database::open_tree;
 use crate::deadline;
-use crate::directory::{Contents, DataDir};
+use crate::directory::{Contents, DataDir, StoreId};
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::{IDENTITY_KEY, Identity, Root};
+use crate::hard_state::{IDENTITY_KEY, Identity, Owner, Root};
 use crate::high_water::HighWater;
 use crate::journal::Journal;
 use crate::journaled::JournaledTree;
@@ -66,6 +68,10 @@ use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 pub struct Options {
     /// Memory that sled may use for its page cache, in bytes. Default: 32 MiB.
     pub cache_bytes: u64,
+    /// The store is to take the place of one that was lost: it joins a cluster that knows this node by other
+    /// data. Only for a directory that is missing or empty, or whose store never held anything; on one that
+    /// was created with it, it changes nothing. Default: false.
+    pub join: bool,
     /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. What they
     /// hold is also kept in memory until it is in sled. Larger files mean that less of the log is ever written
     /// to sled, and a longer replay when the store is opened. Default: 16 MiB.
@@ -82,6 +88,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             cache_bytes: 32 * 1024 * 1024,
+            join: false,
             journal_bytes: 16 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
         }
@@ -96,7 +103,7 @@ pub struct SledStorage {
     restored: Option<Restored>,
     high_water: HighWater,
     snapshots: Arc<FileSnapshots>,
-    identity: Identity,
+    owner: Owner,
     failure: Option<StorageError>,
     dir: Arc<DataDir>,
 }
@@ -105,7 +112,7 @@ impl fmt::Debug for SledStorage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SledStorage")
             .field("dir", &self.dir.path())
-            .field("identity", &self.identity)
+            .field("owner", &self.owner)
             .field("root", &self.state.root)
             .field("failure", &self.failure)
             .finish_non_exhaustive()
@@ -130,11 +137,44 @@ impl SledStorage {
         options: &Options,
     ) -> Result<Self, StorageError> {
         let dir = Arc::new(DataDir::claim(dir)?);
-        if dir.contents(identity)? == Contents::Fresh {
-            create(&dir, identity, initial, options)?;
-            info!(path = %dir.path().display(), "created a fresh store");
+        let Contents::Store(store) = dir.contents(identity)? else {
+            return Self::create(dir, identity, initial, options);
+        };
+        let opened = Self::open_existing(dir, identity, store, options)?;
+        if !options.join || store.joins {
+            return Ok(opened);
         }
-        Self::open_existing(dir, identity, options)
+        if !opened.is_unused() {
+            let path = opened.dir.path().to_path_buf();
+            return Err(StorageError::JoinsWithData { path });
+        }
+        // It was started without being told to join, and nothing came of it. The new store is another one.
+        let dir = Arc::clone(&opened.dir);
+        drop(opened);
+        Self::create(dir, identity, initial, options)
+    }
+
+    fn create(
+        dir: Arc<DataDir>,
+        identity: &Identity,
+        initial: &Configuration,
+        options: &Options,
+    ) -> Result<Self, StorageError> {
+        let store = create(&dir, identity, initial, options)?;
+        info!(path = %dir.path().display(), incarnation = store.incarnation.get(), "created a fresh store");
+        Self::open_existing(dir, identity, store, options)
+    }
+
+    /// Which store this is: a number that was drawn at random when it was created. To be handed to
+    /// `raft_core::Config`.
+    #[must_use]
+    pub fn incarnation(&self) -> Incarnation {
+        self.owner.incarnation
+    }
+
+    /// Whether its log never held an entry.
+    fn is_unused(&self) -> bool {
+        self.state.root.last_index == LogIndex::ZERO
     }
 
     /// The snapshot files of this store.
@@ -161,16 +201,21 @@ impl SledStorage {
     fn open_existing(
         dir: Arc<DataDir>,
         identity: &Identity,
+        store: StoreId,
         options: &Options,
     ) -> Result<Self, StorageError> {
+        let owner = Owner {
+            identity: identity.clone(),
+            incarnation: store.incarnation,
+        };
         let tree = open_within_bounds(&dir, options)?;
-        Self::open_over(tree, dir, identity, options)
+        Self::open_over(tree, dir, owner, options)
     }
 
     fn open_over(
         tree: DurableTree,
         dir: Arc<DataDir>,
-        identity: &Identity,
+        owner: Owner,
         options: &Options,
     ) -> Result<Self, StorageError> {
         if tree.is_empty() {
@@ -181,7 +226,7 @@ impl SledStorage {
             });
         }
         let (high_water, acknowledged) = HighWater::open(dir.path())?;
-        let (tree, loaded) = JournaledTree::open(tree, &dir, identity, acknowledged, options)?;
+        let (tree, loaded) = JournaledTree::open(tree, &dir, &owner, acknowledged, options)?;
         let Loaded { state, restored } = loaded;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
         check_snapshot_file(&snapshots, &state.snapshot)?;
@@ -199,7 +244,7 @@ impl SledStorage {
             restored: Some(restored),
             high_water,
             snapshots,
-            identity: identity.clone(),
+            owner,
             failure: None,
             dir,
         })
@@ -241,7 +286,7 @@ impl Storage for SledStorage {
         if let Some(restored) = self.restored.take() {
             return Ok(restored);
         }
-        Ok(self.tree.load(&self.identity)?.restored)
+        Ok(self.tree.load(&self.owner)?.restored)
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
@@ -278,23 +323,35 @@ fn create(
     identity: &Identity,
     initial: &Configuration,
     options: &Options,
-) -> Result<(), StorageError> {
-    dir.begin_creation(identity)?;
+) -> Result<StoreId, StorageError> {
+    let store = StoreId::draw(options.join);
+    dir.begin_creation(identity, store)?;
     let tree = open_within_bounds(dir, options)?;
-    let (its_identity, its_initial) = (identity.clone(), initial.clone());
+    let owner = Owner {
+        identity: identity.clone(),
+        incarnation: store.incarnation,
+    };
+    let standing = if store.joins {
+        Standing::Joining
+    } else {
+        Standing::Founder
+    };
+    let (its_owner, its_initial) = (owner.clone(), initial.clone());
     let batch = deadline::run(&dir.sled_dir(), options.checkpoint_wait, move || {
-        write_first_batch(&tree, &its_identity, &its_initial)
+        write_first_batch(&tree, &its_owner, &its_initial, standing)
     })?;
-    Journal::create(&dir.journal_dir(), identity, batch + 1, options.journal_bytes)?;
+    Journal::create(&dir.journal_dir(), &owner, batch + 1, options.journal_bytes)?;
     HighWater::create(dir.path(), batch)?;
-    dir.finish_creation(identity)
+    dir.finish_creation(identity, store)?;
+    Ok(store)
 }
 
 /// Puts the records of a fresh store straight into sled; yields the number of the batch.
 fn write_first_batch(
     tree: &DurableTree,
-    identity: &Identity,
+    owner: &Owner,
     initial: &Configuration,
+    standing: Standing,
 ) -> Result<u64, StorageError> {
     let root = Root {
         first_index: LogIndex(1),
@@ -305,8 +362,11 @@ fn write_first_batch(
         ..State::default()
     };
     let mut changes = Changes::new(tree, &mut state);
-    changes.put_small(IDENTITY_KEY, identity)?;
-    changes.set_hard_state(HardState::default())?;
+    changes.put_small(IDENTITY_KEY, owner)?;
+    changes.set_hard_state(HardState {
+        standing,
+        ..HardState::default()
+    })?;
     changes.set_snapshot(&SnapshotMeta {
         configuration: initial.clone(),
         ..SnapshotMeta::default()
@@ -366,6 +426,7 @@ mod tests {
         Write::HardState(HardState {
             current_term: Term(term),
             voted_for: None,
+            ..HardState::default()
         })
     }
 
@@ -433,11 +494,11 @@ mod tests {
     /// Opens the store in `dir`, with `hook` called before each batch that goes into sled, and appends until
     /// that fails. Yields the failed store, the failure, and the last index that was acknowledged.
     fn append_until_failure(dir: &Path, options: &Options, hook: Hook) -> (SledStorage, StorageError, u64) {
-        drop(open_small(dir).unwrap());
+        let owner = open_small(dir).unwrap().owner.clone();
         let claimed = Arc::new(DataDir::claim(dir).unwrap());
         let mut tree = open_within_bounds(&claimed, options).unwrap();
         tree.set_hook(hook);
-        let mut store = SledStorage::open_over(tree, claimed, &identity(), options).unwrap();
+        let mut store = SledStorage::open_over(tree, claimed, owner, options).unwrap();
         for index in 1..10_000 {
             if let Err(failure) = store.write(&[Write::Append(vec![command(1, index, 5000)])]) {
                 return (store, failure, index - 1);

@@ -37,6 +37,7 @@
 
 mod files;
 mod format;
+pub(crate) mod fuzzing;
 mod memory;
 mod reader;
 mod writer;

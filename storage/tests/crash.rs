@@ -36,6 +36,7 @@ fn cases() -> Vec<Case> {
                 let vote = HardState {
                     current_term: Term(9),
                     voted_for: Some(NodeId(3)),
+                    ..HardState::default()
                 };
                 vec![Write::HardState(vote), append(9, 61, 61, 10)]
             },
@@ -79,6 +80,7 @@ fn prepare(dir: &Path) -> SledStorage {
     let vote = HardState {
         current_term: Term(1),
         voted_for: Some(NodeId(1)),
+        ..HardState::default()
     };
     store.write(&[Write::HardState(vote)]).unwrap();
     for first in (1..=60).step_by(5) {

@@ -23,6 +23,7 @@ fn make_store(dir: &Path) -> Restored {
     let vote = HardState {
         current_term: Term(3),
         voted_for: Some(NodeId(2)),
+        ..HardState::default()
     };
     store.write(&[Write::HardState(vote)]).unwrap();
     for record in 0..RECORDS {
@@ -170,6 +171,7 @@ fn an_outdated_hard_state_or_snapshot_is_told() {
             let vote = HardState {
                 current_term: Term(4),
                 voted_for: None,
+                ..HardState::default()
             };
             let snapshot = cut_snapshot(&*store.snapshots(), 3, 1, b"state").unwrap();
             let compact = Write::Compact {
@@ -191,6 +193,7 @@ fn an_outdated_root_is_brought_up_by_the_journal_or_told() {
         Write::HardState(HardState {
             current_term: Term(term),
             voted_for: None,
+            ..HardState::default()
         })
     };
     let dir = tempfile::tempdir().unwrap();

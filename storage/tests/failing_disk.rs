@@ -3,12 +3,13 @@
 //! with all that it acknowledged once the disk is well, also when the power fails in between.
 //!
 //! `STORAGE_FAULT_STRIDE=1 cargo test -p storage --test failing_disk -- --nocapture` has every single operation
-//! fail; without it every fifth of each kind does.
+//! fail; without it every ninth of each kind does.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 mod scripted;
 
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -16,12 +17,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use faulty_disk::{Disk, Failure, Fault, Image, Mount, Operation, Survival};
-use raft_core::{Restored, Storage as _};
+use raft_core::{LogIndex, Restored, Storage as _, Term};
 use scripted::{DEADLINE, Session, a_little_of_everything, append, read_all, vote};
+use storage::StorageError;
+use storage::conformance::initial_configuration;
 
 fn stride() -> usize {
     let asked = std::env::var("STORAGE_FAULT_STRIDE").ok();
-    asked.map_or(5, |text| text.parse().expect("STORAGE_FAULT_STRIDE is a number"))
+    asked.map_or(9, |text| text.parse().expect("STORAGE_FAULT_STRIDE is a number"))
 }
 
 /// What became of a workload on a disk that failed.
@@ -131,15 +134,16 @@ fn assert_told(message: &str, failure: Failure, top: &Path, what: &str) {
     assert!(message.contains(path), "{what}: the path is not told: {message}");
 }
 
-fn assert_image_opens(image: &Image, candidates: &[Restored], what: &str) {
+/// Opens what a power loss left. Something else than a candidate is a failure, a refusal is returned.
+fn open_image(image: &Image, candidates: &[Restored], what: &str) -> Result<(), StorageError> {
     let dir = tempfile::tempdir().unwrap();
     image.write_to(dir.path()).unwrap();
-    let (_, found) = read_all(&dir.path().join("node"))
-        .unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
+    let (_, found) = read_all(&dir.path().join("node"))?;
     assert!(
         candidates.contains(&found),
-        "{what}: a state that never was acknowledged"
+        "{what}, then a power loss: a state that never was acknowledged"
     );
+    Ok(())
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +154,8 @@ struct Tally {
     tolerated: usize,
     /// This run of the workload made fewer operations.
     not_reached: usize,
+    /// After a failed sync, a restart of the store without one of the machine, and a power loss, the store refused.
+    refused_later: usize,
 }
 
 fn try_fault(disk: &Disk, mount: &Mount, fault: Fault, tally: &mut Tally) {
@@ -176,19 +182,30 @@ fn try_fault(disk: &Disk, mount: &Mount, fault: Fault, tally: &mut Tally) {
     }
     for survival in [Survival::Nothing, Survival::Scattered { seed: fault.after }] {
         let image = disk.after_power_loss(survival);
-        assert_image_opens(
-            &image,
-            outcome.candidates(),
-            &format!("{what}, then {survival:?}"),
-        );
+        open_image(&image, outcome.candidates(), &what)
+            .unwrap_or_else(|error| panic!("{what}, then {survival:?}: does not open again: {error}"));
     }
-    restart_and_lose_power(disk, &node, outcome.candidates(), &what);
+    let restarted = restart_and_lose_power(disk, &node, outcome.candidates(), &what);
+    if let Err(refusal) = restarted {
+        // The database cannot know that the system forgot to write what it says it holds. That is told.
+        let sync_failed = fault.operation == Some(Operation::Sync) && fault.failure == Failure::Io;
+        assert!(
+            sync_failed && refusal.to_string().contains("must not vote"),
+            "{what}, then a restart, then a power loss: {refusal}"
+        );
+        tally.refused_later += 1;
+    }
 }
 
 /// The disk is well again, and the system still remembers what it could not write; a restarted store takes that for
 /// what is on the disk. From then on all of it has to survive, and what is acknowledged after it too, also when the
-/// journal is carried into the database and used anew.
-fn restart_and_lose_power(disk: &Disk, node: &Path, candidates: &[Restored], what: &str) {
+/// journal is carried into the database and used anew. `Err` with a refusal after a power loss.
+fn restart_and_lose_power(
+    disk: &Disk,
+    node: &Path,
+    candidates: &[Restored],
+    what: &str,
+) -> Result<(), StorageError> {
     let (store, found) =
         read_all(node).unwrap_or_else(|error| panic!("{what}: does not open again: {error}"));
     assert!(
@@ -197,30 +214,22 @@ fn restart_and_lose_power(disk: &Disk, node: &Path, candidates: &[Restored], wha
     );
     drop(store);
     let lost = disk.after_power_loss(Survival::Nothing);
-    assert_image_opens(
-        &lost,
-        std::slice::from_ref(&found),
-        &format!("{what}, then a restart, then a power loss"),
-    );
+    let what = format!("{what}, then a restart");
+    open_image(&lost, std::slice::from_ref(&found), &what)?;
     let mut session = Session::continuing(node, Box::new(|| 0), &found);
     session.open("restart").unwrap();
-    let next = found
-        .entries
-        .last()
+    let last = found.entries.last();
+    let next = last
         .map_or(found.snapshot.last_included_index, |entry| entry.index)
-        .get()
-        + 1;
+        .next()
+        .get();
     for index in next..next + 6 {
         session
             .write("append", &[append(60, index, index, 40_000)])
             .unwrap();
     }
     let lost = disk.after_power_loss(Survival::Nothing);
-    assert_image_opens(
-        &lost,
-        &session.candidates(),
-        &format!("{what}, then a restart and appends, then a power loss"),
-    );
+    open_image(&lost, &session.candidates(), &format!("{what} and appends"))
 }
 
 /// How many operations of each kind the workload makes; `None` where there is no FUSE.
@@ -282,4 +291,34 @@ fn a_short_write_is_completed() {
     try_each(Failure::ShortWrite, false, |operation| {
         operation == Operation::Write
     });
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_written_names_its_file() {
+    let disk = Disk::new();
+    let mount = match disk.mount() {
+        Ok(mount) => mount,
+        Err(unavailable) => return println!("{unavailable}"),
+    };
+    let store = common::open(&mount.path().join("node")).unwrap();
+    let mut writer = store
+        .snapshots()
+        .create(LogIndex(1), Term(1), &initial_configuration())
+        .unwrap();
+    disk.arm(Fault {
+        operation: Some(Operation::Write),
+        after: 0,
+        failure: Failure::NoSpace,
+        lasting: true,
+    });
+    let error = writer.write_all(&vec![7; 4 << 20]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert_told(
+        &error.to_string(),
+        Failure::NoSpace,
+        &mount.path().join("node/snapshots"),
+        "a snapshot",
+    );
+    drop(writer);
+    disk.disarm();
 }

@@ -23,6 +23,7 @@ fn fill(dir: &Path) -> storage::SledStorage {
     let vote = HardState {
         current_term: Term(3),
         voted_for: Some(NodeId(2)),
+        ..HardState::default()
     };
     store.write(&[Write::HardState(vote)]).unwrap();
     for first in (1..=26).step_by(5) {

@@ -19,6 +19,7 @@ fn vote(term: u64) -> Write {
     Write::HardState(HardState {
         current_term: Term(term),
         voted_for: Some(NodeId(1)),
+        ..HardState::default()
     })
 }
 

@@ -61,6 +61,7 @@ fn grant(wish: &Wish, model: &Model, files: &dyn SnapshotStore) -> Option<Write>
         Wish::Vote { term, node } => Some(Write::HardState(HardState {
             current_term: Term(*term),
             voted_for: node.map(NodeId),
+            ..HardState::default()
         })),
         Wish::Append { overwrite, lengths } => {
             let lowest = snapshot_index.max(model.first_index().previous()).next();

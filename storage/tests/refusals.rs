@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 use common::{copy_dir, identity, open};
-use raft_core::{HardState, NodeId, Storage as _, Term, Write};
+use raft_core::{HardState, NodeId, Standing, Storage as _, Term, Write};
 use storage::conformance::{command, cut_snapshot, initial_configuration};
 use storage::{Identity, Options, SledStorage, StorageError};
 
@@ -16,6 +16,7 @@ fn vote(term: u64) -> Write {
     Write::HardState(HardState {
         current_term: Term(term),
         voted_for: Some(NodeId(1)),
+        ..HardState::default()
     })
 }
 
@@ -167,10 +168,7 @@ fn a_store_without_its_marker_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
     fs::remove_file(dir.path().join("raft-storage")).unwrap();
-    assert_tells(
-        &refusal(dir.path()),
-        &["raft-storage", "lost", "replaced under a new id"],
-    );
+    assert_tells(&refusal(dir.path()), &["raft-storage", "lost", "--join"]);
 }
 
 #[test]
@@ -195,7 +193,7 @@ fn every_lost_part_is_named() {
                 matches!(error, StorageError::ContentsLost { .. }),
                 "{part}: {error:?}"
             );
-            assert_tells(&error, &[part, "must not vote", "new id"]);
+            assert_tells(&error, &[part, "must not vote", "--join"]);
         }
     }
 }
@@ -322,13 +320,13 @@ fn a_marker_of_another_format_version_is_refused() {
             error,
             StorageError::UnsupportedVersion {
                 found: 9,
-                supported: 1,
+                supported: 2,
                 ..
             }
         ),
         "{error:?}"
     );
-    assert_tells(&error, &["version 9", "version 1"]);
+    assert_tells(&error, &["version 9", "version 2"]);
 }
 
 #[test]
@@ -375,4 +373,74 @@ fn an_existing_store_keeps_its_configuration() {
         store.restore().unwrap().snapshot.configuration,
         initial_configuration()
     );
+}
+
+fn open_to_join(dir: &Path) -> Result<SledStorage, StorageError> {
+    let mut options = Options::default();
+    options.join = true;
+    SledStorage::open(dir, &identity(), &initial_configuration(), &options)
+}
+
+fn standing(store: &mut SledStorage) -> Standing {
+    store.restore().unwrap().hard_state.standing
+}
+
+#[test]
+fn a_store_made_to_join_stays_one_until_a_write_says_otherwise_with_the_flag_or_without() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_to_join(dir.path()).unwrap();
+    let incarnation = store.incarnation();
+    assert_eq!(standing(&mut store), Standing::Joining);
+    drop(store);
+    let mut store = open(dir.path()).unwrap();
+    assert_eq!(standing(&mut store), Standing::Joining);
+    let member = HardState {
+        standing: Standing::Member,
+        ..HardState::default()
+    };
+    store
+        .write(&[Write::HardState(member), Write::Append(vec![command(1, 1, 10)])])
+        .unwrap();
+    drop(store);
+    let mut store = open_to_join(dir.path()).unwrap();
+    assert_eq!(standing(&mut store), Standing::Member);
+    assert_eq!(store.incarnation(), incarnation);
+}
+
+#[test]
+fn a_store_that_held_nothing_can_be_made_to_join_and_is_another_then() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut founder = open(dir.path()).unwrap();
+    assert_eq!(standing(&mut founder), Standing::Founder);
+    founder.write(&[vote(3)]).unwrap();
+    let incarnation = founder.incarnation();
+    drop(founder);
+    let mut joining = open_to_join(dir.path()).unwrap();
+    assert_eq!(standing(&mut joining), Standing::Joining);
+    assert_ne!(joining.incarnation(), incarnation);
+    assert_eq!(joining.restore().unwrap().hard_state.voted_for, None);
+}
+
+#[test]
+fn a_store_with_data_is_not_made_to_join() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let error = open_to_join(dir.path()).unwrap_err();
+    assert!(matches!(error, StorageError::JoinsWithData { .. }), "{error:?}");
+    assert_tells(&error, &[&dir.path().display().to_string(), "--join", "empty"]);
+    assert!(open(dir.path()).is_ok(), "and nothing happened to it");
+}
+
+#[test]
+fn the_database_of_another_store_of_the_same_node_is_refused() {
+    let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_store(one.path());
+    make_store(two.path());
+    for part in ["sled", "journal"] {
+        let mixed = tempfile::tempdir().unwrap();
+        copy_dir(one.path(), mixed.path());
+        fs::remove_dir_all(mixed.path().join(part)).unwrap();
+        copy_dir(&two.path().join(part), &mixed.path().join(part));
+        assert_tells(&refusal(mixed.path()), &["store"]);
+    }
 }

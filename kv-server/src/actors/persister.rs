@@ -187,6 +187,7 @@ mod tests {
                 writes: vec![Write::HardState(HardState {
                     current_term: Term(1),
                     voted_for: Some(NodeId(1)),
+                    ..HardState::default()
                 })],
             }));
             let reason = reasons.reason().await;

@@ -19,6 +19,7 @@ use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::driver::{Actions, Driver};
 use crate::intake::ReadWay;
 use crate::lease_clock::LeaseClock;
+use crate::not_taken::RefusalReporter;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
@@ -43,6 +44,8 @@ pub(crate) struct Links {
     pub(crate) leadership: Recipient<LeadershipChanged>,
     /// One replicator a peer.
     pub(crate) replicators: BTreeMap<NodeId, Addr<Replicator>>,
+    /// Stops the server when the cluster does not take this node.
+    pub(crate) refusals: RefusalReporter,
 }
 
 /// The actor around the core. Its handlers are synchronous: no transition is ever half done when the next
@@ -219,6 +222,9 @@ impl RaftNode {
             .events
             .iter()
             .for_each(|event| tracing::info!(target: "raft_core", "{event}"));
+        if let Some(refusal) = actions.refusal {
+            self.links.refusals.report(refusal);
+        }
         if let Some(job) = actions.persist {
             self.links.persister.do_send(Persist(job));
         }

@@ -443,6 +443,7 @@ fn a_file_that_is_not_toml_is_refused_with_its_line() {
 
 fn cli(file: &Path) -> Cli {
     Cli {
+        join: false,
         config: file.to_owned(),
         id: 1,
         check: false,

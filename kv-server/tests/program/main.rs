@@ -7,6 +7,7 @@
 
 mod full_disk;
 mod inspect;
+mod lost_disk;
 mod refusals;
 mod serving;
 mod support;

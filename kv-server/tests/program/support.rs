@@ -140,6 +140,11 @@ impl Server {
 
     pub(crate) fn terminate(&mut self) -> ExitStatus {
         self.signal("-TERM");
+        self.wait_for_end()
+    }
+
+    /// Waits until the server ends, as it was told or by itself.
+    pub(crate) fn wait_for_end(&mut self) -> ExitStatus {
         wait_until("the server has ended", || self.child.try_wait().unwrap())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use raft_core::{Config, Envelope, LogIndex, NodeId, ReadId, Role, Status, Term};
+use raft_core::{Config, Envelope, LogIndex, NodeId, ReadId, Refusal, Role, Standing, Status, Term};
 
 use super::disk::Disk;
 use super::invariants::Invariants;
@@ -17,6 +17,8 @@ const MAX_ROUNDS: u32 = 2_000;
 pub(crate) struct Cluster {
     pub(crate) servers: BTreeMap<NodeId, Server>,
     pub(crate) crashed: BTreeMap<NodeId, Disk>,
+    /// Disks that were thrown away. What they promised was true when they did.
+    lost: BTreeMap<NodeId, Vec<Disk>>,
     pub(crate) network: VecDeque<Envelope>,
     pub(crate) invariants: Invariants,
     /// What happened, told in words.
@@ -27,6 +29,7 @@ pub(crate) struct Cluster {
     cut: BTreeSet<(NodeId, NodeId)>,
     slow_disks: BTreeSet<NodeId>,
     reads: u64,
+    incarnations: u64,
     keeps_history: bool,
 }
 
@@ -37,12 +40,23 @@ impl Cluster {
         Self::from_disks(disks, configure)
     }
 
+    /// Servers on new disks, of which none has heard of another: the first start of a cluster. None is up.
+    pub(crate) fn unfounded(count: u64, configure: impl Fn(u64) -> Config) -> Self {
+        let disks = (1..=count)
+            .map(|id| (id, Disk::fresh(count, id, Standing::Founder)))
+            .collect();
+        let mut cluster = Self::from_disks(disks, configure);
+        (1..=count).for_each(|id| cluster.crash(id));
+        cluster
+    }
+
     /// Servers that start from what is on their disks.
     pub(crate) fn from_disks(disks: BTreeMap<u64, Disk>, configure: impl Fn(u64) -> Config) -> Self {
         let configs = disks.keys().map(|id| (NodeId(*id), configure(*id))).collect();
         let mut cluster = Self {
             servers: BTreeMap::new(),
             crashed: disks.into_iter().map(|(id, disk)| (NodeId(id), disk)).collect(),
+            lost: BTreeMap::new(),
             network: VecDeque::new(),
             invariants: Invariants::default(),
             story: Vec::new(),
@@ -51,6 +65,7 @@ impl Cluster {
             cut: BTreeSet::new(),
             slow_disks: BTreeSet::new(),
             reads: 0,
+            incarnations: 0,
             keeps_history: true,
         };
         for id in cluster.ids() {
@@ -122,9 +137,13 @@ impl Cluster {
 
     fn note(&mut self, id: NodeId, happening: Happening) {
         let running = self.servers.iter().map(|(id, server)| (*id, &server.disk));
-        let disks = running
-            .chain(self.crashed.iter().map(|(id, disk)| (*id, disk)))
-            .collect();
+        let mut disks: BTreeMap<NodeId, Vec<&Disk>> = BTreeMap::new();
+        for (id, disk) in running.chain(self.crashed.iter().map(|(id, disk)| (*id, disk))) {
+            disks.entry(id).or_default().push(disk);
+        }
+        for (id, lost) in &self.lost {
+            disks.entry(*id).or_default().extend(lost);
+        }
         self.invariants.check(&self.servers[&id], &happening, &disks);
         if let Happening::Sends(envelope) = &happening {
             self.network.push_back(envelope.clone());
@@ -274,6 +293,35 @@ impl Cluster {
             self.servers.insert(id, server);
             self.with(id, |_| ());
         }
+    }
+
+    /// This server's disk is replaced by an empty one. It is down until [`Self::restart`].
+    pub(crate) fn wipe(&mut self, id: u64, standing: Standing) {
+        self.crash(id);
+        self.incarnations += 1;
+        let fresh = Disk::fresh(self.configs.len() as u64, 100 + self.incarnations, standing);
+        let lost = self
+            .crashed
+            .insert(NodeId(id), fresh)
+            .expect("it was just crashed");
+        self.lost.entry(NodeId(id)).or_default().push(lost);
+    }
+
+    /// As [`Self::wipe`], and up again.
+    pub(crate) fn start_wiped(&mut self, id: u64, standing: Standing) {
+        self.wipe(id, standing);
+        self.restart(id);
+    }
+
+    /// Why this server must not take part, if it was told so.
+    pub(crate) fn refusal(&self, id: u64) -> Option<Refusal> {
+        self.server(id).refusal
+    }
+
+    pub(crate) fn disk(&self, id: NodeId) -> &Disk {
+        self.servers
+            .get(&id)
+            .map_or_else(|| &self.crashed[&id], |server| &server.disk)
     }
 
     pub(crate) fn cut_snapshot(&mut self, id: u64) {

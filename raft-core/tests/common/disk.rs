@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use raft_core::{
-    Configuration, Entry, HardState, LogIndex, NodeId, Restored, SnapshotChunk, SnapshotMeta, Storage, Term,
-    Write,
+    Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, Restored, SnapshotChunk,
+    SnapshotMeta, Standing, Storage, Term, Write,
 };
 
 /// One server's disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Disk {
+    incarnation: Incarnation,
     hard_state: HardState,
     snapshot: SnapshotMeta,
     entries: Vec<Entry>,
@@ -22,6 +23,7 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn new(configuration: Configuration) -> Self {
         Self {
+            incarnation: Incarnation::ZERO,
             hard_state: HardState::default(),
             snapshot: SnapshotMeta {
                 configuration,
@@ -33,10 +35,28 @@ impl Disk {
         }
     }
 
+    /// A store that nothing was ever written to.
+    pub(crate) fn fresh(servers: u64, incarnation: u64, standing: Standing) -> Self {
+        let mut disk = Self::new(Configuration::of_voters((1..=servers).map(NodeId)));
+        disk.incarnation = Incarnation(incarnation);
+        disk.hard_state.standing = standing;
+        disk
+    }
+
+    /// Whether it holds the registry: what was founded cannot be founded again while this is there.
+    pub(crate) fn is_founded(&self) -> bool {
+        self.snapshot.configuration.is_founded()
+            || self
+                .entries
+                .iter()
+                .any(|entry| matches!(entry.payload, Payload::Configuration(_)))
+    }
+
     pub(crate) fn with_hard_state(mut self, term: u64, voted_for: Option<u64>) -> Self {
         self.hard_state = HardState {
             current_term: Term(term),
             voted_for: voted_for.map(NodeId),
+            standing: Standing::default(),
         };
         self
     }
@@ -50,6 +70,10 @@ impl Disk {
         self.put_file(&snapshot, file);
         self.snapshot = snapshot;
         self
+    }
+
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.incarnation
     }
 
     pub(crate) fn hard_state(&self) -> HardState {

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use raft_core::{
-    AppendOutcome, Entry, Envelope, Event, LogIndex, Message, NodeId, Payload, ReadId, ReadOutcome, Role,
-    SnapshotOutcome, Term, Write,
+    AppendOutcome, Configuration, Entry, Envelope, Event, Incarnation, LogIndex, Message, NodeId, Payload,
+    ReadId, ReadOutcome, Role, SnapshotOutcome, Term, Write,
 };
 
 use super::disk::Disk;
@@ -14,7 +14,7 @@ use super::server::{Happening, Server};
 #[derive(Debug, Default)]
 pub(crate) struct Invariants {
     leaders: BTreeMap<Term, NodeId>,
-    votes: BTreeMap<(Term, NodeId), NodeId>,
+    votes: BTreeMap<(Term, NodeId, Incarnation), NodeId>,
     /// Every entry that was ever written: what it carries, and the term of the one before.
     written: BTreeMap<(LogIndex, Term), (Payload, Option<Term>)>,
     committed: BTreeMap<LogIndex, Term>,
@@ -47,13 +47,30 @@ impl Invariants {
         self.reads.len()
     }
 
+    /// By which stores the members take part, as of the last entry that was applied anywhere.
+    pub(crate) fn registry(&self) -> Option<&Configuration> {
+        self.applied
+            .values()
+            .rev()
+            .find_map(|entry| match &entry.payload {
+                Payload::Configuration(configuration) => Some(configuration),
+                _ => None,
+            })
+    }
+
     /// A crash takes the reads of its server with it.
     pub(crate) fn crashed(&mut self, server: NodeId) {
         self.reads.retain(|_, (by, _)| *by != server);
     }
 
-    /// `server` did this. `disks` are all disks, also of servers that are down.
-    pub(crate) fn check(&mut self, server: &Server, happening: &Happening, disks: &BTreeMap<NodeId, &Disk>) {
+    /// `server` did this. `disks` are all disks, also of servers that are down, and those that
+    /// were lost.
+    pub(crate) fn check(
+        &mut self,
+        server: &Server,
+        happening: &Happening,
+        disks: &BTreeMap<NodeId, Vec<&Disk>>,
+    ) {
         match happening {
             Happening::Event(Event::BecameLeader { term }) => self.check_leader(server, *term, disks),
             Happening::Sends(envelope) => self.check_message(server, envelope),
@@ -67,7 +84,7 @@ impl Invariants {
 
     /// Election safety: at most one leader a term. Leader completeness: it holds all that is committed. And
     /// it was elected by votes that are on disks.
-    fn check_leader(&mut self, server: &Server, term: Term, disks: &BTreeMap<NodeId, &Disk>) {
+    fn check_leader(&mut self, server: &Server, term: Term, disks: &BTreeMap<NodeId, Vec<&Disk>>) {
         let leader = server.id();
         let elected = *self.leaders.entry(term).or_insert(leader);
         assert_eq!(elected, leader, "election safety: two leaders in term {term}");
@@ -80,8 +97,10 @@ impl Invariants {
             );
         }
         let has_voted = |id: NodeId| {
-            let state = disks[&id].hard_state();
-            state.current_term > term || (state.current_term == term && state.voted_for == Some(leader))
+            disks[&id].iter().any(|disk| {
+                let state = disk.hard_state();
+                state.current_term > term || (state.current_term == term && state.voted_for == Some(leader))
+            })
         };
         assert!(
             server.node.status().configuration.has_quorum(has_voted),
@@ -117,7 +136,10 @@ impl Invariants {
     /// One vote a term (Raft §5.2), also across crashes, and on disk before anyone hears of it.
     fn check_vote(&mut self, server: &Server, term: Term, candidate: NodeId) {
         let id = server.id();
-        let voted_for = *self.votes.entry((term, id)).or_insert(candidate);
+        let voted_for = *self
+            .votes
+            .entry((term, id, server.node.incarnation()))
+            .or_insert(candidate);
         assert_eq!(voted_for, candidate, "server {id} votes twice in term {term}");
         let durable = server.disk.hard_state();
         assert!(
@@ -159,7 +181,7 @@ impl Invariants {
     }
 
     /// What is committed is on the disks of a quorum, and stays what it is.
-    fn check_commit(&mut self, server: &Server, index: LogIndex, disks: &BTreeMap<NodeId, &Disk>) {
+    fn check_commit(&mut self, server: &Server, index: LogIndex, disks: &BTreeMap<NodeId, Vec<&Disk>>) {
         let node = &server.node;
         let first = LogIndex(self.committed_index().get() + 1).max(node.status().first_log_index);
         for index in (first.get()..=index.get()).map(LogIndex) {
@@ -167,7 +189,7 @@ impl Invariants {
             assert!(
                 node.status()
                     .configuration
-                    .has_quorum(|id| disks[&id].holds(index, term)),
+                    .has_quorum(|id| disks[&id].iter().any(|disk| disk.holds(index, term))),
                 "server {} commits {index}@{term}, which no quorum has on disk",
                 server.id()
             );

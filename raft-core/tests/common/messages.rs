@@ -2,12 +2,20 @@
 
 use bytes::Bytes;
 use raft_core::{
-    AppendEntries, AppendEntriesResponse, AppendOutcome, Entry, InstallSnapshot, InstallSnapshotResponse,
-    LogIndex, Message, NodeId, SnapshotMeta, SnapshotOutcome, Term, TimeoutNow, VoteRequest, VoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Entry, Incarnation, InstallSnapshot,
+    InstallSnapshotResponse, LogIndex, Message, NodeId, Sender, SnapshotMeta, SnapshotOutcome, Standing,
+    Term, TimeoutNow, VoteRequest, VoteResponse,
 };
 
 use super::disk::checksum;
 use super::voters;
+
+/// Any server of a cluster as [`voters`] makes it.
+pub(crate) const SENDER: Sender = Sender {
+    incarnation: Incarnation::ZERO,
+    standing: Standing::Founder,
+    knows_receiver_as: Some(Incarnation::ZERO),
+};
 
 /// `RequestVote` of `candidate` for `term`, whose log ends at `(last_log_index, last_log_term)`.
 pub(crate) fn vote_request(candidate: u64, term: u64, last_log_index: u64, last_log_term: u64) -> Message {
@@ -17,6 +25,7 @@ pub(crate) fn vote_request(candidate: u64, term: u64, last_log_index: u64, last_
         last_log_index: LogIndex(last_log_index),
         last_log_term: Term(last_log_term),
         leadership_transfer: false,
+        sender: SENDER,
     })
 }
 
@@ -42,6 +51,7 @@ pub(crate) fn vote(term: u64, vote_granted: bool) -> Message {
     Message::RequestVoteResponse(VoteResponse {
         term: Term(term),
         vote_granted,
+        sender: SENDER,
     })
 }
 
@@ -55,6 +65,8 @@ pub(crate) fn append(term: u64, prev: (u64, u64), entries: Vec<Entry>, leader_co
         entries,
         leader_commit: LogIndex(leader_commit),
         read_round: 0,
+        acknowledged: LogIndex::ZERO,
+        sender: SENDER,
     })
 }
 
@@ -70,6 +82,7 @@ pub(crate) fn answer_to_round(term: u64, match_index: u64, read_round: u64) -> M
             match_index: LogIndex(match_index),
         },
         read_round,
+        sender: SENDER,
     })
 }
 
@@ -100,6 +113,7 @@ pub(crate) fn snapshot_answer(term: u64, index: u64, outcome: SnapshotOutcome) -
         term: Term(term),
         last_included_index: LogIndex(index),
         outcome,
+        sender: SENDER,
     })
 }
 

@@ -19,7 +19,7 @@ pub(crate) mod server;
 pub(crate) mod story;
 
 use bytes::Bytes;
-use raft_core::{Config, Configuration, Entry, LogIndex, NodeId, Payload, Term, Ticks};
+use raft_core::{Config, Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Term, Ticks};
 
 /// The shortest election timeout of [`config`].
 pub(crate) const ELECTION_TIMEOUT_MIN: u64 = 10;
@@ -44,8 +44,12 @@ pub(crate) fn plain_raft(id: u64) -> Config {
     }
 }
 
+/// A cluster that was founded: every server takes part by its first store.
 pub(crate) fn voters(count: u64) -> Configuration {
-    Configuration::of_voters((1..=count).map(NodeId))
+    let voters = Configuration::of_voters((1..=count).map(NodeId));
+    (1..=count).fold(voters, |voters, id| {
+        voters.with_incarnation(NodeId(id), Incarnation::ZERO)
+    })
 }
 
 pub(crate) fn command(text: &str) -> Payload {

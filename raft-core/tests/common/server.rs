@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use raft_core::{
     CallId, Config, Entry, Envelope, Event, InstallSnapshot, LogIndex, Message, Node, NodeId, Payload,
-    ReadId, ReadOutcome, Ready, SnapshotMeta, SnapshotOutcome, SnapshotToSend, Storage, Term, Write,
+    ReadId, ReadOutcome, Ready, Refusal, SnapshotMeta, SnapshotOutcome, SnapshotToSend, Storage, Term, Write,
 };
 
 use super::disk::{Disk, checksum};
@@ -43,6 +43,8 @@ pub(crate) struct Server {
     calls: u64,
     happenings: Vec<Happening>,
     commit_index: LogIndex,
+    /// The node must not take part.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 /// The state machine: a list of the commands it was given, one a line.
@@ -71,7 +73,8 @@ struct Transfer {
 
 impl Server {
     /// Starts a server from what its disk holds.
-    pub(crate) fn start(config: Config, mut disk: Disk) -> Self {
+    pub(crate) fn start(mut config: Config, mut disk: Disk) -> Self {
+        config.incarnation = disk.incarnation();
         let restored = disk.restore().unwrap();
         let mut machine = Machine::default();
         machine.restore(&restored.snapshot, disk.file(&restored.snapshot));
@@ -88,6 +91,7 @@ impl Server {
             calls: 0,
             happenings: Vec::new(),
             commit_index,
+            refusal: None,
         };
         server.work();
         server
@@ -305,6 +309,7 @@ impl Server {
         for event in std::mem::take(&mut ready.events) {
             self.happenings.push(Happening::Event(event));
         }
+        self.refusal = self.refusal.or(ready.refusal);
         for envelope in std::mem::take(&mut ready.messages) {
             self.send(envelope);
         }

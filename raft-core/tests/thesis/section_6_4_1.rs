@@ -149,6 +149,7 @@ fn who_answered_a_leader_gives_no_vote_even_if_a_higher_term_becomes_known() {
     let refusal = raft_core::VoteResponse {
         term: Term(7),
         vote_granted: false,
+        sender: crate::common::messages::SENDER,
     };
     voter.receive_from(3, Message::PreVoteResponse(refusal));
     assert_eq!(voter.node.soft_state().term, Term(7));

@@ -180,6 +180,7 @@ impl Peer for EchoPeer {
         Ok(VoteResponse {
             term: self.term(),
             vote_granted: request.leadership_transfer,
+            sender: request.sender,
         })
     }
 
@@ -187,6 +188,7 @@ impl Peer for EchoPeer {
         Ok(VoteResponse {
             term: self.term(),
             vote_granted: request.leadership_transfer,
+            sender: request.sender,
         })
     }
 
@@ -204,6 +206,7 @@ impl Peer for EchoPeer {
             term: self.term(),
             outcome,
             read_round: request.read_round,
+            sender: request.sender,
         })
     }
 
@@ -220,6 +223,7 @@ impl Peer for EchoPeer {
             term: self.term(),
             last_included_index,
             outcome,
+            sender: raft_core::Sender::default(),
         })
     }
 

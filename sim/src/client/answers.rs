@@ -12,7 +12,7 @@ use rpc::client::KvError;
 
 use super::{Client, Current, Step, Task, micros};
 use crate::clock::Micros;
-use crate::history::{History, Outcome, Request, Response};
+use crate::history::{History, Outcome, ReadWay, Request, Response};
 use crate::invariants::{Invariants, Violation};
 use crate::server::{Answer, RequestId};
 
@@ -132,7 +132,9 @@ impl Client {
         invariants: &mut Invariants,
         history: &mut History,
     ) -> Result<Step, Violation> {
-        self.leader = Some(from);
+        if !self.asks_anybody() {
+            self.leader = Some(from);
+        }
         let Some(current) = &self.current else {
             return Ok(Step::Ignore);
         };
@@ -215,16 +217,11 @@ fn response_to(request: &Request, answer: Answer) -> Option<Response> {
         }
         (
             Request::Get {
-                through_log: true, ..
+                way: ReadWay::Log, ..
             },
             Answer::Applied(Reply::Read(reply)),
         ) => Response::Value(reply.found.map(|found| found.value)),
-        (
-            Request::Get {
-                through_log: false, ..
-            },
-            Answer::Value(value),
-        ) => Response::Value(value),
+        (Request::Get { .. }, Answer::Value(value)) => Response::Value(value),
         (Request::Scan { .. }, Answer::Items(items)) => Response::Items(items),
         _ => return None,
     })

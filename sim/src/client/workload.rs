@@ -8,7 +8,7 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
-use crate::history::{Request, Response};
+use crate::history::{ReadWay, Request, Response};
 use crate::invariants::exactly_once::Token;
 use crate::invariants::fresh_reads::Floor;
 use crate::invariants::{Invariants, Violation};
@@ -94,7 +94,7 @@ impl Workload {
             3 => Request::Delete { key },
             4 => Request::Get {
                 key,
-                through_log: true,
+                way: ReadWay::Log,
             },
             5 => Request::Scan {
                 from: Bytes::from("mixed-"),
@@ -102,7 +102,7 @@ impl Workload {
             },
             _ => Request::Get {
                 key,
-                through_log: false,
+                way: ReadWay::Anywhere,
             },
         }
     }
@@ -142,8 +142,13 @@ impl Watch {
 
 fn read(key: Bytes, generator: &mut Pcg64Mcg, invariants: &Invariants) -> (Request, Watch) {
     let floor = floor_of(&key, invariants);
-    let through_log = generator.random_ratio(1, 8);
-    (Request::Get { key, through_log }, Watch::Read(floor))
+    let way = match generator.random_range(0..8) {
+        0 => ReadWay::Log,
+        1..3 => ReadWay::Anywhere,
+        3..5 => ReadWay::Lease,
+        _ => ReadWay::Round,
+    };
+    (Request::Get { key, way }, Watch::Read(floor))
 }
 
 fn floor_of(key: &Bytes, invariants: &Invariants) -> Floor {

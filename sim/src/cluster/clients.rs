@@ -5,7 +5,7 @@ use raft_core::NodeId;
 
 use super::Cluster;
 use crate::clock::{Micros, SECOND};
-use crate::history::{Outcome, Request, Response};
+use crate::history::{Outcome, ReadWay, Request, Response};
 
 /// An operation that can be done is done within this time.
 const OPERATION_WITHIN: Micros = 30 * SECOND;
@@ -73,8 +73,20 @@ impl Cluster {
 
     /// `client` begins to get.
     pub fn begin_get(&mut self, client: ClientId, key: &str) -> &mut Self {
-        let (key, through_log) = (bytes(key), false);
-        self.begin(client, Request::Get { key, through_log })
+        let (key, way) = (bytes(key), ReadWay::Round);
+        self.begin(client, Request::Get { key, way })
+    }
+
+    /// `client` begins to get what the leader may serve on its lease.
+    pub fn begin_lease_get(&mut self, client: ClientId, key: &str) -> &mut Self {
+        let (key, way) = (bytes(key), ReadWay::Lease);
+        self.begin(client, Request::Get { key, way })
+    }
+
+    /// `client` begins to get, from a follower as well as from the leader.
+    pub fn begin_get_anywhere(&mut self, client: ClientId, key: &str) -> &mut Self {
+        let (key, way) = (bytes(key), ReadWay::Anywhere);
+        self.begin(client, Request::Get { key, way })
     }
 
     /// How the last operation of `client` stands.
@@ -151,8 +163,8 @@ impl Cluster {
     ///
     /// When it is not done within half a minute.
     pub fn get(&mut self, key: &str) -> Option<String> {
-        let (key, through_log) = (bytes(key), false);
-        self.done(Request::Get { key, through_log })
+        let (key, way) = (bytes(key), ReadWay::Round);
+        self.done(Request::Get { key, way })
     }
 
     /// Gets, and what is there is `value`.

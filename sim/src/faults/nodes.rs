@@ -152,8 +152,9 @@ impl Simulation<'_> {
 
     /// A tick of `node`'s clock takes this many hundredths of what it should.
     pub(crate) fn set_clock(&mut self, node: NodeId, percent: u64) {
+        let now = self.queue.now();
         if let Some(machine) = self.machines.get_mut(&node) {
-            machine.clock_percent = percent;
+            machine.set_clock(now, percent);
         }
         self.tell(format_args!("a tick of node {node} takes {percent} %"));
     }

@@ -116,7 +116,9 @@ fn covers(durable: &Restored, index: LogIndex, term: Term) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{HardState, LogIndex, Message, NodeId, Restored, Term, VoteRequest, VoteResponse};
+    use raft_core::{
+        HardState, LogIndex, Message, NodeId, Restored, Sender, Term, VoteRequest, VoteResponse,
+    };
 
     use super::DurablePromises;
 
@@ -127,10 +129,12 @@ mod tests {
             last_log_index: LogIndex(0),
             last_log_term: Term(0),
             leadership_transfer: false,
+            sender: Sender::default(),
         });
         let response = Message::RequestVoteResponse(VoteResponse {
             term: Term(2),
             vote_granted: true,
+            sender: Sender::default(),
         });
         let durable = Restored {
             hard_state: durable,
@@ -145,6 +149,7 @@ mod tests {
         let state = |term, voted_for: Option<u64>| HardState {
             current_term: Term(term),
             voted_for: voted_for.map(NodeId),
+            ..HardState::default()
         };
         assert!(vote(state(2, Some(1))));
         assert!(vote(state(3, None)));

@@ -71,7 +71,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::check;
-    use crate::history::{History, Outcome, Request, Response};
+    use crate::history::{History, Outcome, ReadWay, Request, Response};
 
     fn history(read: &'static str) -> History {
         let mut history = History::default();
@@ -91,7 +91,7 @@ mod tests {
             3,
             Request::Get {
                 key,
-                through_log: false,
+                way: ReadWay::Round,
             },
         );
         history.end(get, 0, Outcome::Done(Response::Value(Some(Bytes::from(read)))));

@@ -9,12 +9,12 @@ use bytes::Bytes;
 use kv_server::command::Command;
 use kv_server::pending::Waiter;
 use kv_server::state_machine::Reply;
-use kv_server::state_reader::StateReader;
 use raft_core::{LogIndex, ProposeError, ReadOutcome, Role, SoftState, Term};
-use rpc::client::{BusyReason, KvError, Member, ScanRequest};
+use rpc::client::{BusyReason, KvError, Member};
 
 use super::Server;
-use crate::planted_bug::PlantedBug;
+use super::reads::{ReadWaiter, scan};
+use crate::history::ReadWay;
 
 /// Names one request of a client, so that its answer finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,9 +36,9 @@ pub(crate) struct ClientRequest {
 pub(crate) enum Question {
     /// An encoded command for the log.
     Command(Bytes),
-    /// A linearizable read of a key by read index.
-    Get(Bytes),
-    /// The same of a range of keys.
+    /// A linearizable read of a key without a log entry.
+    Get { key: Bytes, way: ReadWay },
+    /// The same of a range of keys, by read index.
     Scan { from: Bytes, to: Bytes },
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for Question {
                 Ok(command) => write!(f, "{command:?}"),
                 Err(error) => write!(f, "{error}"),
             },
-            Self::Get(key) => write!(f, "get {}", String::from_utf8_lossy(key)),
+            Self::Get { key, way } => write!(f, "get {} by {way:?}", String::from_utf8_lossy(key)),
             Self::Scan { from, .. } => write!(f, "scan from {}", String::from_utf8_lossy(from)),
         }
     }
@@ -77,7 +77,7 @@ impl fmt::Display for Answer {
     }
 }
 
-type Answers = Rc<RefCell<Vec<(RequestId, Answer)>>>;
+pub(super) type Answers = Rc<RefCell<Vec<(RequestId, Answer)>>>;
 
 /// Waits for the entry that a command became.
 #[derive(Debug)]
@@ -93,54 +93,24 @@ impl Waiter<Reply> for WriteWaiter {
     }
 }
 
-/// Waits until the state is fresh enough, and reads it then.
-pub(super) struct ReadWaiter {
-    id: RequestId,
-    read: Box<dyn FnOnce() -> Answer>,
-    answers: Answers,
-}
-
-impl Waiter<LogIndex> for ReadWaiter {
-    fn complete(self, result: Result<LogIndex, KvError>) {
-        let answer = match result {
-            Ok(_) => (self.read)(),
-            Err(error) => Answer::Refused(error),
-        };
-        self.answers.borrow_mut().push((self.id, answer));
-    }
-}
-
-/// One page holds all that the simulation ever has.
-fn scan(reader: &StateReader, from: Bytes, to: Bytes) -> Answer {
-    let request = ScanRequest {
-        from,
-        to: Some(to),
-        limit: u32::MAX,
-        ..ScanRequest::default()
-    };
-    let page = reader.scan(&request, Term::ZERO);
-    let items = page.items.into_iter().map(|item| (item.key, item.value));
-    Answer::Items(items.collect())
-}
-
 impl Server {
     /// A client's request arrives.
     pub(crate) fn receive_client(&mut self, ClientRequest { id, question }: ClientRequest) {
         let answers = Rc::clone(&self.answers);
         match question {
             Question::Command(command) => self.submit(command, WriteWaiter { id, answers }),
-            Question::Get(key) => {
+            Question::Get { key, way } => {
                 let reader = self.applier.state.reader();
                 let read = Box::new(move || {
                     let found = reader.get(&key, Term::ZERO).found;
                     Answer::Value(found.map(|found| found.value))
                 });
-                self.read(ReadWaiter { id, read, answers });
+                self.read(ReadWaiter::Client { id, read, answers }, way);
             }
             Question::Scan { from, to } => {
                 let reader = self.applier.state.reader();
                 let read = Box::new(move || scan(&reader, from, to));
-                self.read(ReadWaiter { id, read, answers });
+                self.read(ReadWaiter::Client { id, read, answers }, ReadWay::Round);
             }
         }
         self.flush();
@@ -154,7 +124,7 @@ impl Server {
     }
 
     fn submit(&mut self, command: Bytes, waiter: WriteWaiter) {
-        if let Err(error) = self.admit() {
+        if let Err(error) = self.admit(false) {
             return waiter.complete(Err(error));
         }
         match self.driver.node_mut().propose(command) {
@@ -163,23 +133,10 @@ impl Server {
         }
     }
 
-    fn read(&mut self, waiter: ReadWaiter) {
-        if self.bug == Some(PlantedBug::ReadWithoutReadIndex) {
-            return waiter.complete(Ok(self.applier.state.last_applied()));
-        }
-        if let Err(error) = self.admit() {
-            return waiter.complete(Err(error));
-        }
-        self.last_read = self.last_read.next();
-        self.pending.register_read(self.last_read, waiter);
-        if self.driver.node_mut().read_index(self.last_read).is_err() {
-            self.pending.dropped(self.last_read);
-        }
-    }
-
-    fn admit(&self) -> Result<(), KvError> {
+    /// With `follows`, the request is one that a follower serves, too, and this node knows its leader.
+    pub(super) fn admit(&self, follows: bool) -> Result<(), KvError> {
         self.pending.admission()?;
-        if self.soft_state.role == Role::Leader {
+        if self.soft_state.role == Role::Leader || follows {
             Ok(())
         } else {
             Err(self.not_leader())

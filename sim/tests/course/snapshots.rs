@@ -14,7 +14,7 @@ fn rounds(
 ) -> Cluster {
     let mut cluster = setup.snapshots_every(SNAPSHOTS_EVERY).start();
     cluster.expect_leader();
-    cluster.agree(3);
+    cluster.agree(2);
     for round in 0..6 {
         let leader = cluster.expect_leader();
         let victim = if round % 3 == 1 {
@@ -31,7 +31,8 @@ fn rounds(
         }
         cluster.agree(2);
         back(&mut cluster);
-        cluster.agree(3);
+        // A piece of a snapshot that got lost without a sign holds its transfer up for a while.
+        cluster.expect_agreement();
     }
     cluster.network_heals().restart_all().expect_agreement();
     assert!(cluster.totals().snapshots_cut > 5);

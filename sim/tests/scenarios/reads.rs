@@ -85,3 +85,56 @@ fn s09_clocks_that_run_apart_make_no_read_stale() {
     }
     cluster.expect_agreement().expect_linearizable();
 }
+
+/// Case 9, with leases: a leader serves on its lease although it reaches nobody any more, for as long as the lease
+/// lasts. After that, and after it stood still, it serves nothing.
+#[test]
+fn s09_a_lease_ends_before_another_leader_can_be_elected() {
+    for paused in [false, true] {
+        let mut cluster = cluster(3).lease_reads().start();
+        let old = cluster.expect_leader();
+        cluster.put("k", "old").run_ms(200);
+        let reader = cluster.client_of(old);
+        // It learns whom to ask.
+        cluster.begin_get(reader, "k");
+        cluster.await_ending(reader);
+        cluster.cut_off(old).begin_lease_get(reader, "k").run_ms(20);
+        assert_eq!(cluster.ending(reader), Ending::Done(Some("old".to_owned())));
+        if paused {
+            cluster.pause(old);
+        }
+        cluster.begin_lease_get(reader, "k");
+        if !paused {
+            cluster.await_ending(reader);
+        }
+        let new = cluster.expect_new_leader(old);
+        cluster.put("k", "new");
+        if !paused {
+            cluster.begin_lease_get(reader, "k");
+        }
+        cluster.resume(old).run_ms(2_000);
+        assert_eq!(cluster.ending(reader), Ending::Open, "paused: {paused}");
+        assert_eq!(cluster.leader(), Some(new));
+        cluster.reconnect_all().await_leadership_of(old);
+        assert_eq!(cluster.await_ending(reader), Ending::Done(Some("new".to_owned())));
+        cluster.expect_linearizable();
+    }
+}
+
+/// Case 9, at followers: one serves linearizable reads by its leader's read index, and none when it is cut off.
+#[test]
+fn s09_a_follower_that_is_cut_off_serves_no_linearizable_read() {
+    let mut cluster = cluster(3).start();
+    let leader = cluster.expect_leader();
+    cluster.put("k", "old");
+    let follower = cluster.others(&[leader])[0];
+    let reader = cluster.client_of(follower);
+    cluster.begin_get_anywhere(reader, "k");
+    assert_eq!(cluster.await_ending(reader), Ending::Done(Some("old".to_owned())));
+    cluster.cut_off(follower).put("k", "new");
+    cluster.begin_get_anywhere(reader, "k").run_ms(3_000);
+    assert_eq!(cluster.ending(reader), Ending::Open);
+    cluster.reconnect_all();
+    assert_eq!(cluster.await_ending(reader), Ending::Done(Some("new".to_owned())));
+    cluster.expect_agreement().expect_linearizable();
+}

@@ -39,6 +39,7 @@ fn hard_state_is_replaced<D: Device>(session: &mut Session<D>) {
     session.write(&[Write::HardState(raft_core::HardState {
         current_term: Term(3),
         voted_for: None,
+        ..raft_core::HardState::default()
     })]);
     session.write(&[vote(u64::MAX, u64::MAX)]);
 }

@@ -12,7 +12,7 @@ use crate::database::open_tree;
 use crate::directory::DataDir;
 use crate::error::StorageError;
 use crate::hard_state::{
-    HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Identity, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
+    HARD_STATE_KEY, HardStateRecord, IDENTITY_KEY, Owner, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES,
     SNAPSHOT_KEY, SnapshotRecord,
 };
 use crate::journal::Journal;
@@ -29,12 +29,16 @@ pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageErro
     let tree = open_tree(&dir, Options::default().cache_bytes)?;
     let database = View::new(&tree, &[]);
     // The database knows whose it is even if the marker is gone.
-    let identity = found
-        .identity
-        .clone()
-        .or_else(|| read_small(&database, IDENTITY_KEY));
+    let marked = found.identity.clone().zip(found.incarnation);
+    let owner = match marked {
+        Some((identity, incarnation)) => Some(Owner {
+            identity,
+            incarnation,
+        }),
+        None => read_small(&database, IDENTITY_KEY),
+    };
     let in_sled: Option<Root> = read_small(&database, ROOT_KEY);
-    let layers = read_journal(found, &dir, identity, in_sled.map(|root| root.batch));
+    let layers = read_journal(found, &dir, owner, in_sled.map(|root| root.batch));
     let view = View::new(&tree, &layers);
     let root: Option<Root> = read_small(&view, ROOT_KEY);
     if let Some(root) = root {
@@ -69,16 +73,16 @@ fn read_small<T: DeserializeOwned + Serialize>(view: &View<'_>, key: &[u8]) -> O
 fn read_journal(
     found: &mut Inspection,
     dir: &DataDir,
-    identity: Option<Identity>,
+    owner: Option<Owner>,
     in_sled: Option<u64>,
 ) -> Vec<Arc<Overlay>> {
-    let (Some(identity), Some(in_sled)) = (identity, in_sled) else {
+    let (Some(owner), Some(in_sled)) = (owner, in_sled) else {
         let problem = "the journal is not read: it is unknown whose it is, or where it goes on";
         found.problems.push(problem.to_owned());
         return Vec::new();
     };
     for acknowledged in [found.high_water.unwrap_or(0), 0] {
-        match Journal::read(&dir.journal_dir(), &identity, in_sled, acknowledged) {
+        match Journal::read(&dir.journal_dir(), &owner, in_sled, acknowledged) {
             Ok(opened) => {
                 let active = Arc::new(opened.active);
                 return opened.full.into_iter().chain([active]).collect();
@@ -165,7 +169,7 @@ impl Records<'_> {
             });
             self.check_serial(record.serial, |root| root.snapshot_serial)
         } else if key == IDENTITY_KEY {
-            let identity: Identity = unseal(key, value)?;
+            let Owner { identity, .. } = unseal(key, value)?;
             match &self.found.identity {
                 Some(owner) if *owner != identity => Err(format!(
                     "it belongs to node {} of cluster {:?} and the directory does not",

@@ -1,20 +1,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use raft_core::NodeId;
+use raft_core::{Incarnation, NodeId};
 
 use super::{Journal, Opened};
 use crate::error::StorageError;
-use crate::hard_state::Identity;
+use crate::hard_state::{Identity, Owner};
 use crate::overlay::{Batch, Change, Overlay};
 
 /// The batch that was in sled from the start, as in a fresh store.
 const IN_SLED: u64 = 1;
 
-fn identity(node: u64) -> Identity {
-    Identity {
+fn identity(node: u64) -> Owner {
+    let identity = Identity {
         cluster_id: "test".to_owned(),
         node_id: NodeId(node),
+    };
+    let incarnation = Incarnation(7);
+    Owner {
+        identity,
+        incarnation,
     }
 }
 

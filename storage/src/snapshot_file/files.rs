@@ -255,13 +255,22 @@ struct FileWriter {
     encoder: Encoder<TemporaryFile>,
 }
 
+impl FileWriter {
+    /// The same error, with the file that it is about.
+    fn naming_the_file(&self, error: &io::Error) -> io::Error {
+        io::Error::new(error.kind(), format!("{}: {error}", self.path.display()))
+    }
+}
+
 impl Write for FileWriter {
     fn write(&mut self, payload: &[u8]) -> io::Result<usize> {
-        self.encoder.write(payload)
+        let written = self.encoder.write(payload);
+        written.map_err(|error| self.naming_the_file(&error))
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.encoder.flush()
+        let flushed = self.encoder.flush();
+        flushed.map_err(|error| self.naming_the_file(&error))
     }
 }
 

@@ -204,6 +204,7 @@ pub(crate) fn vote(term: u64) -> Write {
     Write::HardState(HardState {
         current_term: Term(term),
         voted_for: Some(NodeId(term % 3 + 1)),
+        ..HardState::default()
     })
 }
 

@@ -1,0 +1,78 @@
+//! What is told when the cluster does not take this node, because its data is not what the cluster knows.
+
+use std::path::PathBuf;
+
+use raft_core::{NodeId, Refusal};
+use thiserror::Error;
+
+use crate::config::Config;
+use crate::shutdown::StopSender;
+
+/// Why the cluster does not take this node, and what to do: [`Refusal`] in the words of an operator.
+#[derive(Clone, Debug, Error)]
+#[error("{}", self.message())]
+pub(crate) struct NotTaken {
+    refusal: Refusal,
+    id: NodeId,
+    data_dir: PathBuf,
+    config: PathBuf,
+}
+
+/// Stops the server when the core says that it must not take part.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusalReporter {
+    id: NodeId,
+    data_dir: PathBuf,
+    config: PathBuf,
+    stop: StopSender,
+}
+
+impl RefusalReporter {
+    /// Reports to `stop`, for the node of this configuration.
+    #[must_use]
+    pub(crate) fn new(config: &Config, stop: StopSender) -> Self {
+        Self {
+            id: config.id,
+            data_dir: config.data_dir.clone(),
+            config: config.file.clone(),
+            stop,
+        }
+    }
+
+    /// The core refuses to take part.
+    pub(crate) fn report(&self, refusal: Refusal) {
+        self.stop.refused(NotTaken {
+            refusal,
+            id: self.id,
+            data_dir: self.data_dir.clone(),
+            config: self.config.clone(),
+        });
+    }
+}
+
+impl NotTaken {
+    fn message(&self) -> String {
+        let (id, dir, config) = (self.id, self.data_dir.display(), self.config.display());
+        let join = format!("kv-server --config {config} --id {id} --join");
+        match self.refusal {
+            Refusal::OtherData { by, .. } => format!(
+                "the data directory {dir} was emptied or replaced: node {by} knows node {id} by other data than \
+                 this\nwhat node {id} promised the cluster with its lost data it must not promise anew, so it \
+                 does not take part; it has acknowledged nothing since\nif the data is still somewhere, put it \
+                 back. If it is lost, and a majority of the other nodes runs, let the node join with an empty \
+                 directory:\n  {join}"
+            ),
+            Refusal::OlderCopy {
+                by,
+                acknowledged,
+                last_log_index,
+            } => format!(
+                "the data directory {dir} is an older copy: node {id} has acknowledged the log up to entry \
+                 {acknowledged} to node {by}, and here it ends at entry {last_log_index}\nwhat node {id} promised \
+                 since then it would promise anew, so it does not take part; it has acknowledged nothing since\n\
+                 if the newer data is still somewhere, put it back. If it is lost, empty the directory and let \
+                 the node join:\n  {join}"
+            ),
+        }
+    }
+}

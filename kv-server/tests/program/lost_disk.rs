@@ -1,0 +1,112 @@
+//! Nodes that lost their data: what the cluster makes of them, and how they come back.
+
+use rpc::client::Consistency;
+
+use crate::support::{Caller, Cluster, Server, wait_until};
+
+/// Three servers, of which each has applied a first write.
+fn running() -> (Cluster, Vec<Server>, Caller) {
+    let cluster = Cluster::of(3);
+    let servers: Vec<_> = (1..=3).map(|id| cluster.start(id)).collect();
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "first,");
+    (1..=3).for_each(|id| wait_for_first(&cluster, &caller, id));
+    (cluster, servers, caller)
+}
+
+fn wait_for_first(cluster: &Cluster, caller: &Caller, id: usize) {
+    wait_until("the node has applied the first write", || {
+        let value = caller.get_at(cluster.client_addrs[id - 1], "k", Consistency::Stale)?;
+        value.ok()?.filter(|value| value.starts_with("first,"))
+    });
+}
+
+fn empty(cluster: &Cluster, id: usize) {
+    std::fs::remove_dir_all(cluster.data_dir(id)).unwrap();
+}
+
+/// Starts a server that the cluster does not take; what it says last.
+fn refused(cluster: &Cluster, id: usize) -> String {
+    let mut server = cluster.start(id);
+    let status = server.wait_for_end();
+    let log = server.log();
+    assert_eq!(status.code(), Some(2), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+    log[log.rfind("error: ").unwrap()..].to_owned()
+}
+
+#[test]
+fn an_emptied_follower_is_refused_and_counts_again_when_it_has_joined() {
+    let (cluster, mut servers, mut caller) = running();
+    let leader = caller.leader(&cluster, 3);
+    let (lost, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    servers[lost - 1].kill();
+    empty(&cluster, lost);
+    let message = refused(&cluster, lost);
+    assert!(
+        message.contains(&format!("knows node {lost} by other data")),
+        "{message}"
+    );
+    let command = format!(
+        "kv-server --config {} --id {lost} --join",
+        cluster.file().display()
+    );
+    assert!(message.contains(&command), "{message}");
+
+    // The very command, on the directory that the refused start left behind.
+    servers[lost - 1] = cluster.start_with(lost, &["--join"]);
+    wait_until("the node is registered", || {
+        servers[lost - 1]
+            .log()
+            .contains("is registered by its store")
+            .then_some(())
+    });
+    servers[other - 1].kill();
+    caller.append(&cluster, "k", "second,");
+
+    // With or without the flag: it has joined.
+    for flags in [&["--join"][..], &[]] {
+        servers[lost - 1].kill();
+        servers[lost - 1] = cluster.start_with(lost, flags);
+        caller.append(&cluster, "k", "again,");
+    }
+    assert_eq!(
+        caller.get(&cluster, "k").as_deref(),
+        Some("first,second,again,again,")
+    );
+}
+
+#[test]
+fn an_emptied_node_elects_nobody_while_the_leader_is_down() {
+    let (cluster, mut servers, mut caller) = running();
+    let leader = caller.leader(&cluster, 3);
+    let (lost, other) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    servers[leader - 1].kill();
+    servers[lost - 1].kill();
+    empty(&cluster, lost);
+    let message = refused(&cluster, lost);
+    assert!(
+        message.contains(&format!("node {other} knows node {lost}")),
+        "{message}"
+    );
+    let status = caller.status(cluster.client_addrs[other - 1]).unwrap();
+    assert_eq!(status.leader_id, None);
+    // Made to join, it does not make a majority of one either.
+    servers[lost - 1] = cluster.start_with(lost, &["--join"]);
+    wait_until("it is up", || caller.status(cluster.client_addrs[lost - 1]));
+    servers[leader - 1] = cluster.start(leader);
+    caller.append(&cluster, "k", "second,");
+    assert_eq!(caller.get(&cluster, "k").as_deref(), Some("first,second,"));
+}
+
+#[test]
+fn joining_is_refused_on_a_directory_with_data() {
+    let (cluster, mut servers, _) = running();
+    servers[0].kill();
+    let output = cluster.output(1, &["--join"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("already holds the data of this node"), "{stderr}");
+    servers[0] = cluster.start(1);
+    wait_for_first(&cluster, &Caller::new(), 1);
+}

@@ -1,0 +1,121 @@
+//! Decoders of bytes from outside and from disk, given good bytes with a few things wrong, the same ones each time.
+//!
+//! `sim/fuzz` looks for more with libFuzzer.
+
+mod targets;
+
+use std::alloc::System;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use cap::Cap;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_pcg::Pcg64Mcg;
+
+use targets::{TARGETS, Target};
+
+#[global_allocator]
+static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
+
+/// So many inputs for each decoder.
+const INPUTS: u64 = 3_000;
+/// No decoder may allocate more in all for one input. The inputs have a few kilobytes; a decoder may set room aside for
+/// the largest value there can be, 1 MiB, before it sees that the bytes are not there, and a few buffers.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Numbers that are lengths, tags and limits.
+const INTERESTING: [u64; 12] = [
+    0,
+    1,
+    0x7f,
+    0x80,
+    0xfb,
+    0xff,
+    0xffff,
+    0x0010_0001,
+    0x7fff_ffff,
+    0xffff_ffff,
+    1 << 60,
+    u64::MAX,
+];
+
+/// One test alone, as what is allocated is counted for the whole process.
+#[test]
+fn no_bytes_make_a_decoder_panic_or_allocate_what_they_only_claim() {
+    for target in &TARGETS {
+        let seeds = (target.seeds)();
+        assert!(!seeds.is_empty(), "{} has nothing to start from", target.name);
+        for seed in &seeds {
+            check(target, seed);
+        }
+        for number in 0..INPUTS {
+            check(target, &input(&seeds, number));
+        }
+    }
+}
+
+fn check(target: &Target, input: &[u8]) {
+    let before = ALLOCATOR.total_allocated();
+    let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
+    let allocated = ALLOCATOR.total_allocated() - before;
+    assert!(outcome.is_ok(), "{} panics at {input:?}", target.name);
+    assert!(
+        allocated <= MOST_BYTES,
+        "{} allocates {allocated} bytes at {input:?}",
+        target.name
+    );
+}
+
+/// A seed with a few changes; the same number always gives the same.
+fn input(seeds: &[Vec<u8>], number: u64) -> Vec<u8> {
+    let mut random = Pcg64Mcg::seed_from_u64(number);
+    let mut bytes = seeds[random.random_range(0..seeds.len())].clone();
+    for _ in 0..random.random_range(1..5) {
+        change(&mut random, seeds, &mut bytes);
+    }
+    bytes
+}
+
+fn change(random: &mut Pcg64Mcg, seeds: &[Vec<u8>], bytes: &mut Vec<u8>) {
+    let at = random.random_range(0..=bytes.len());
+    match random.random_range(0..7) {
+        0 if at < bytes.len() => bytes[at] ^= 1 << random.random_range(0..8),
+        1 if at < bytes.len() => bytes[at] = random.random(),
+        2 => bytes.truncate(at),
+        3 => {
+            let number = INTERESTING[random.random_range(0..INTERESTING.len())];
+            let width = [1, 2, 4, 8][random.random_range(0..4)];
+            let little = random.random_bool(0.5);
+            let number = if little {
+                number.to_le_bytes()
+            } else {
+                number.to_be_bytes()
+            };
+            let number = if little {
+                &number[..width]
+            } else {
+                &number[8 - width..]
+            };
+            let end = (at + width).min(bytes.len());
+            bytes.splice(at..end, number.iter().copied());
+        }
+        4 => {
+            let end = random.random_range(at..=bytes.len());
+            let repeated = bytes[at..end].to_vec();
+            bytes.splice(at..at, repeated);
+        }
+        5 => {
+            let other = &seeds[random.random_range(0..seeds.len())];
+            let from = random.random_range(0..=other.len());
+            bytes.truncate(at);
+            bytes.extend_from_slice(&other[from..]);
+        }
+        _ => bytes.insert(at, random.random()),
+    }
+}
+
+#[test]
+fn the_same_number_is_the_same_input() {
+    let seeds = vec![vec![1, 2, 3, 4], vec![5; 20]];
+    assert_eq!(input(&seeds, 9), input(&seeds, 9));
+    assert!((0..20).any(|number| input(&seeds, number) != input(&seeds, number + 1)));
+}
