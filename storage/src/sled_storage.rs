@@ -494,7 +494,7 @@ mod tests {
     /// Opens the store in `dir`, with `hook` called before each batch that goes into sled, and appends until
     /// that fails. Yields the failed store, the failure, and the last index that was acknowledged.
     fn append_until_failure(dir: &Path, options: &Options, hook: Hook) -> (SledStorage, StorageError, u64) {
-        let owner = open_small(dir).unwrap().owner.clone();
+        let owner = open_small(dir).unwrap().owner;
         let claimed = Arc::new(DataDir::claim(dir).unwrap());
         let mut tree = open_within_bounds(&claimed, options).unwrap();
         tree.set_hook(hook);
