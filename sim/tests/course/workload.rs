@@ -53,9 +53,10 @@ impl Workload {
         for _ in 0..2 {
             self.round(&mut cluster);
         }
+        cluster.network_heals().restart_all().expect_leader();
+        cluster.run_ms(1_000);
         let done = cluster.operations();
         assert!(done >= self.clients, "only {done} operations were done");
-        cluster.network_heals().restart_all().expect_leader();
         cluster.expect_agreement().expect_linearizable();
         if self.snapshots {
             assert!(cluster.totals().snapshots_cut > 0);

@@ -56,16 +56,23 @@ fn a_limit_is_kept_and_told() {
     ));
 }
 
+/// Operations on each key: as many as a debug build checks in no time. With a thousand it is a measurement:
+/// `CHECKER_OPERATIONS=1000 cargo test --release -p sim --test linearizability busy -- --nocapture`
+fn operations_per_key() -> usize {
+    let asked = std::env::var("CHECKER_OPERATIONS").ok();
+    asked.map_or(30, |text| text.parse().expect("CHECKER_OPERATIONS is a number"))
+}
+
 /// Eight clients on each key at once: the hardest way to have so many operations.
 #[test]
-#[ignore = "takes a release build: cargo test --release -p sim --test linearizability -- --ignored --nocapture"]
-fn a_hundred_busy_keys_with_a_thousand_operations_each_take_less_than_two_seconds() {
+fn a_hundred_busy_keys_are_decided() {
+    let per_key = operations_per_key();
     let mut operations = Vec::new();
     for number in 0..100 {
         let shape = Shape {
             keys: 1,
             clients: 8,
-            operations: 1_000,
+            operations: per_key,
             unknown_per_mille: 10,
             scans_per_mille: 0,
             different_values: u64::MAX,
@@ -82,10 +89,8 @@ fn a_hundred_busy_keys_with_a_thousand_operations_each_take_less_than_two_second
     let report = check(&history, Limits::default());
     println!("{report:?} in {:?}", started.elapsed());
     assert_eq!(report.verdict, Verdict::Linearizable);
-    assert!(started.elapsed() < Duration::from_secs(2));
     let started = Instant::now();
-    let report = run(100, 100_000, 1, Limits::default());
+    let report = run(100, 100 * per_key, 1, Limits::default());
     println!("with scans: {report:?} in {:?}", started.elapsed());
     assert_eq!(report.verdict, Verdict::Linearizable);
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
