@@ -7,10 +7,12 @@
 //! # A checkpoint, and what a crash after each step leaves
 //!
 //! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
-//!    flushed. *Some of them are in sled. The root is the old one, so the file is replayed from the start.*
-//! 2. `fdatasync` of sled's data file. *As after 1.*
-//! 3. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 4.*
-//! 4. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
+//!    flushed and `fdatasync`ed. *Some of them are in sled. The root is the old one, so the file is replayed from
+//!    the start.* sled takes for written what it has handed to the system, and may soon use the space anew that this
+//!    replaces. So a sync comes after each batch, which is well below the length of a sled segment, and not only
+//!    after all of them.
+//! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
+//! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
 
 use std::fmt;
@@ -244,7 +246,7 @@ impl Worker {
                 if self.closing.load(Ordering::Relaxed) {
                     return Err(self.failed("the store was closed".to_owned()));
                 }
-                self.tree.apply(std::mem::take(&mut batch))?;
+                self.tree.commit(std::mem::take(&mut batch))?;
                 bytes = 0;
             }
         }

@@ -89,6 +89,11 @@ impl StoreId {
 pub(crate) enum Contents {
     /// Nothing that was ever used.
     Fresh,
+    /// What an unfinished creation left: nothing that was ever used, either.
+    Unfinished {
+        /// Whether the store was to join, which stays so.
+        joins: bool,
+    },
     /// A store of this node, with all its parts.
     Store(StoreId),
 }
@@ -147,7 +152,9 @@ impl DataDir {
         };
         self.check_identity(identity, &marker.identity)?;
         match marker.stage {
-            Stage::Creating => Ok(Contents::Fresh),
+            Stage::Creating => Ok(Contents::Unfinished {
+                joins: marker.store.joins,
+            }),
             Stage::Ready => self.require_parts().map(|()| Contents::Store(marker.store)),
         }
     }

@@ -79,7 +79,7 @@ impl DurableTree {
 
     /// Applies `batch` and hands it to the operating system. After a failure the tree must not be written
     /// again.
-    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StorageError> {
+    fn apply(&self, batch: sled::Batch) -> Result<(), StorageError> {
         #[cfg(test)]
         if let Some(hook) = &self.hook {
             hook()?;

@@ -137,8 +137,16 @@ impl SledStorage {
         options: &Options,
     ) -> Result<Self, StorageError> {
         let dir = Arc::new(DataDir::claim(dir)?);
-        let Contents::Store(store) = dir.contents(identity)? else {
-            return Self::create(dir, identity, initial, options);
+        let store = match dir.contents(identity)? {
+            Contents::Fresh => return Self::create(dir, identity, initial, options),
+            Contents::Unfinished { joins } => {
+                let options = Options {
+                    join: options.join || joins,
+                    ..options.clone()
+                };
+                return Self::create(dir, identity, initial, &options);
+            }
+            Contents::Store(store) => store,
         };
         let opened = Self::open_existing(dir, identity, store, options)?;
         if !options.join || store.joins {
@@ -401,11 +409,11 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, Instant};
 
-    use raft_core::{Configuration, HardState, LogIndex, NodeId, Storage as _, Term, Write};
+    use raft_core::{Configuration, HardState, LogIndex, NodeId, Standing, Storage as _, Term, Write};
 
     use super::{Options, SledStorage, open_within_bounds};
     use crate::conformance::command;
-    use crate::directory::DataDir;
+    use crate::directory::{DataDir, StoreId};
     use crate::durability::Hook;
     use crate::error::StorageError;
     use crate::hard_state::Identity;
@@ -484,6 +492,16 @@ mod tests {
             checkpoint_wait: Duration::from_secs(60),
             ..Options::default()
         }
+    }
+
+    #[test]
+    fn a_store_whose_creation_was_cut_short_still_joins() {
+        let dir = tempfile::tempdir().unwrap();
+        let claimed = DataDir::claim(dir.path()).unwrap();
+        claimed.begin_creation(&identity(), StoreId::draw(true)).unwrap();
+        drop(claimed);
+        let restored = open(dir.path()).restore().unwrap();
+        assert_eq!(restored.hard_state.standing, Standing::Joining);
     }
 
     fn open_small(dir: &Path) -> Result<SledStorage, StorageError> {
