@@ -4,6 +4,7 @@
 //! the other one.
 
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rpc::peer::DiskRoom;
+use storage::LOCK_FILE;
 
 use crate::disk_room::DiskSpace;
 use crate::exit;
@@ -79,15 +81,37 @@ impl Watch {
     }
 }
 
+/// Which file a name stands for.
+fn file_at(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = path.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Whether `path` no longer names the file `opened`, which this process holds open. Unknown is no.
+fn is_gone(path: &Path, opened: (u64, u64)) -> bool {
+    match file_at(path) {
+        Ok(found) => found != opened,
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
 /// Keeps `disk` up to date about the file system of `dir`. `low` is called at every look that finds less than
-/// ample room.
+/// ample room. Stops the node when its data directory was removed or replaced: what it writes then is in files
+/// that have no name any more, and gone with the process.
 pub(crate) fn watch_space(
     dir: PathBuf,
     disk: Arc<DiskSpace>,
+    stop: StopSender,
     low: impl Fn() + Send + 'static,
 ) -> io::Result<Watch> {
     let mut failed = false;
+    let lock = dir.join(LOCK_FILE);
+    let mut opened = Some(file_at(&lock)?);
     Watch::start("space-watch", SPACE_INTERVAL, move |_| {
+        if opened.is_some_and(|opened| is_gone(&lock, opened)) {
+            opened = None;
+            stop.storage_removed(dir.clone());
+        }
         match space_of(&dir) {
             Ok(space) => {
                 failed = false;

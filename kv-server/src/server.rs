@@ -437,7 +437,7 @@ fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>
     let (dir, clock) = (config.data_dir.clone(), Arc::clone(&parts.commit_clock));
     let timeout = config.storage.stall_timeout;
     Ok([
-        watch_space(dir.clone(), Arc::clone(&parts.disk), low)?,
+        watch_space(dir.clone(), Arc::clone(&parts.disk), parts.stop.clone(), low)?,
         watch_stalls(dir, clock, timeout, parts.stop.clone())?,
     ])
 }

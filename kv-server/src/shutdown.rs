@@ -32,6 +32,16 @@ pub(crate) enum Fatal {
         /// How long the write has taken so far.
         waited: Duration,
     },
+    /// The data directory is not there any more.
+    #[error(
+        "the data directory {} was removed or replaced while the node ran, so it stops: nothing that it writes \
+         would outlive it. Put the directory back as it was, or start the node on an empty one with --join",
+        path.display()
+    )]
+    Removed {
+        /// The data directory.
+        path: PathBuf,
+    },
     /// The state machine cannot go on.
     #[error("the state machine cannot go on, so the node stops: {0}")]
     State(StateError),
@@ -70,6 +80,11 @@ impl StopSender {
     /// The disk has not finished a write for this long.
     pub(crate) fn storage_stalled(&self, path: PathBuf, waited: Duration) {
         self.send(Fatal::Stalled { path, waited });
+    }
+
+    /// The data directory is not there any more.
+    pub(crate) fn storage_removed(&self, path: PathBuf) {
+        self.send(Fatal::Removed { path });
     }
 
     /// The state machine cannot go on.

@@ -42,7 +42,9 @@ use crate::high_water::HIGH_WATER_FILE;
 use crate::journal::JOURNAL_FILES;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
-const LOCK_FILE: &str = "raft-storage.lock";
+/// The file in a data directory that is locked as long as its store is open. It is never replaced: when another
+/// file stands there, or none, the directory is not the one that was opened any more.
+pub const LOCK_FILE: &str = "raft-storage.lock";
 const MARKER_FILE: &str = "raft-storage";
 const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
 const SLED_DIR: &str = "sled";

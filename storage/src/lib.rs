@@ -118,6 +118,7 @@ mod sealed;
 mod sled_storage;
 mod snapshot_file;
 
+pub use directory::LOCK_FILE;
 pub use error::StorageError;
 pub use hard_state::Identity;
 pub use memory::{MemoryDisk, MemoryStorage, WriteFault};

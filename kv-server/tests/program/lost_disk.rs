@@ -102,6 +102,20 @@ fn an_emptied_node_elects_nobody_while_the_leader_is_down() {
 }
 
 #[test]
+fn a_node_whose_directory_is_removed_while_it_runs_stops() {
+    let (cluster, mut servers, mut caller) = running();
+    empty(&cluster, 3);
+    let status = servers[2].wait_for_end();
+    let log = servers[2].log();
+    assert!(!status.success(), "{log}");
+    assert!(
+        log.contains("was removed or replaced while the node ran"),
+        "{log}"
+    );
+    caller.append(&cluster, "k", "second,");
+}
+
+#[test]
 fn joining_is_refused_on_a_directory_with_data() {
     let (cluster, mut servers, _) = running();
     servers[0].kill();
