@@ -28,6 +28,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
 use crate::invariants::Violation;
+use crate::planted_bug::PlantedBug;
 use crate::report::Totals;
 use crate::scenario::{NetworkSettings, Scenario};
 use crate::simulation::Simulation;
@@ -43,6 +44,7 @@ const PATIENCE: Micros = 6 * SECOND;
 pub struct Setup {
     scenario: Scenario,
     seed: u64,
+    bug: Option<PlantedBug>,
 }
 
 /// A running cluster with its clients. See the [module](self).
@@ -67,6 +69,7 @@ pub fn cluster(nodes: u64) -> Setup {
     Setup {
         scenario: Scenario::calm(nodes),
         seed: nodes,
+        bug: None,
     }
 }
 
@@ -130,6 +133,13 @@ impl Setup {
         self
     }
 
+    /// Something is broken on purpose, to see that it is noticed.
+    #[must_use]
+    pub fn planted(mut self, bug: PlantedBug) -> Self {
+        self.bug = Some(bug);
+        self
+    }
+
     /// All nodes and clients start.
     ///
     /// # Panics
@@ -138,7 +148,7 @@ impl Setup {
     #[must_use]
     pub fn start(self) -> Cluster {
         let generator = Pcg64Mcg::seed_from_u64(self.seed);
-        let simulation = Simulation::of(self.scenario, generator, None, Trace::keeping(KEPT_LINES));
+        let simulation = Simulation::of(self.scenario, generator, self.bug, Trace::keeping(KEPT_LINES));
         let mut cluster = Cluster {
             simulation,
             commands: 0,

@@ -38,15 +38,18 @@ impl Simulation<'_> {
         Ok(())
     }
 
-    /// Whether all nodes that can run have applied everything that anybody applied, and no client waits.
+    /// Whether all nodes that can run have applied everything that anybody applied, and no client waits. Where there
+    /// is an operator, every node runs and counts in the end.
     pub(crate) fn is_agreed(&self) -> bool {
         let target = self.invariants.state_machine_safety.last_applied();
-        let has_all = |server: &Server| server.state().last_applied() == target;
+        let all_run = self.scenario.has_operator;
+        let has_all =
+            |server: &Server| server.state().last_applied() == target && (server.has_standing() || !all_run);
         self.clients.iter().all(Client::is_idle)
             && self
                 .machines
                 .values()
-                .filter(|machine| machine.refused.is_none())
+                .filter(|machine| all_run || machine.refused.is_none())
                 .all(|machine| machine.server.as_ref().is_some_and(has_all))
     }
 

@@ -3,6 +3,7 @@
 mod disks;
 mod kinds;
 mod links;
+mod lost_disks;
 mod nodes;
 
 use rand::RngExt;
@@ -52,6 +53,9 @@ impl Simulation<'_> {
             FaultKind::DiskStalled => self.stall_some_disk(),
             FaultKind::DiskFailed => self.fail_some_disk(),
             FaultKind::BitFlipped => self.flip_some_bit(),
+            FaultKind::RecordFlipped => self.flip_some_record_bit(),
+            FaultKind::DiskLost => self.lose_some_disk(),
+            FaultKind::CopyPutBack => self.put_back_some_copy(),
             FaultKind::ApplierSlow => self.slow_appliers(),
             FaultKind::HandOver => self.hand_over(),
             FaultKind::ClientCrash => self.crash_some_client(),
@@ -152,6 +156,7 @@ impl Simulation<'_> {
                 machine.set_clock(now, percent);
             }
             self.resume(node);
+            self.join(node)?;
             self.restart(node)?;
         }
         Ok(())

@@ -9,8 +9,9 @@
 //! runs differ in kind. Messages are lost, repeated and overtaken. Links are cut in one direction or both, for a
 //! side or so that a chain, a ring or a star is left; connections break, also in the middle of a snapshot. Nodes
 //! crash at any time and in the middle of their writes, stand still, and have clocks that run fast or slow. Disks
-//! are slow, stall, fail (the node stops), and flip bits of snapshots (a node that would need one refuses to
-//! start). Appliers are slow, leaders are asked to hand over. Clients put, append, delete, get and scan, retry as
+//! are slow, stall, fail (the node stops), flip bits (a node that finds one in its log, its hard state or the
+//! snapshot that it needs refuses to start), are lost whole, and are put back as they were earlier. Such nodes do
+//! not count: they are turned away by the others until an operator lets them join anew. Appliers are slow, leaders are asked to hand over. Clients put, append, delete, get and scan, retry as
 //! [`clerk`] does, crash and come back with their session, and are cut off. They read by a round of heartbeats, at
 //! followers, through the log, and in some runs on the leader's lease, with clocks within what leases allow for. In
 //! the second phase, everything works: within ten election timeouts an operation must be done, and soon after all
@@ -32,7 +33,7 @@
 //! | logs with an equal entry are equal up to there | `invariants/log_matching.rs` |
 //! | a leader has all that was committed before its term | `invariants/leader_completeness.rs` |
 //! | the same entries and the same state at the same index, everywhere | `invariants/state_machine_safety.rs` |
-//! | what is committed is on the disks of a majority, and no disk loses it | `invariants/committed_never_lost.rs` |
+//! | what is committed is on the disks of a majority that counts, and no disk loses it | `invariants/committed_never_lost.rs` |
 //! | a snapshot names the members of the log before it | `invariants/configuration_lineage.rs` |
 //! | votes, matched logs and installed snapshots that leave a node are on its disk | `invariants/durable_promises.rs` |
 //! | an append takes effect at most once, an acknowledged one exactly once, in its client's order | `invariants/exactly_once.rs` |
@@ -40,7 +41,8 @@
 //! | at the end: what the clients saw is linearizable | `invariants/linearizable.rs` |
 //! | at the end: the cluster goes on, agrees, and owes nobody an answer | `ending.rs` |
 //!
-//! The assertions of the core and the refusals of the storage count too: a panic or an error ends the run.
+//! The assertions of the core and the refusals of the storage count too: a panic or an error ends the run. So does a
+//! node that refuses to start though its disk is whole, or is turned away though it has what it had.
 //!
 //! # Scenarios
 //!
@@ -50,8 +52,10 @@
 //! # What it does not do
 //!
 //! It does not run the actors, sled or sockets: tests of `kv-server`, `storage` and `deploy` do that. Its disks
-//! keep records and not bytes, so of stored bytes only those of snapshots are damaged: `storage` damages the
-//! others. Disks do not fill. The members never change.
+//! keep records and not bytes. Only to flip a bit of them they are laid out as the bytes that the real storage would
+//! write, and read back by its checks; sled's own files and the journal are damaged by tests of `storage`. Disks do
+//! not fill. More disks than the rules bear are never lost at once: a majority that counts is
+//! always left. The members never change.
 //!
 //! What it found is in `docs/findings.md`.
 #![forbid(unsafe_code)]

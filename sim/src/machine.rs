@@ -1,12 +1,15 @@
 //! A node's place: its disk, its clock and what ails it outlive the server that runs there.
 
-use raft_core::{NodeId, Restored, Ticks};
+use raft_core::{Incarnation, NodeId, Restored, Standing, Ticks};
 use storage::{MemoryDisk, WriteFault};
 
 use crate::clock::Micros;
 use crate::scenario::ELECTION_TICK;
 use crate::server::Server;
 use crate::simulation::Event;
+
+/// The stores of a node are numbered from here on, so that a trace shows whose they are.
+const STORES_PER_NODE: u64 = 1_000;
 
 /// One life of a node, from a start to a crash. What was meant for an earlier one is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +21,14 @@ pub(crate) struct Life {
 /// The machine of one node.
 pub(crate) struct Machine {
     pub(crate) disk: MemoryDisk,
+    /// The last store that was made here.
+    last_store: Incarnation,
+    /// A bit of what is on the disk has flipped.
+    pub(crate) is_damaged: bool,
+    /// The disk was emptied, or a copy was put back: the cluster may find that this is not what it knows.
+    pub(crate) is_foreign: bool,
+    /// What the disk held earlier, or a disk that was lost. It may be put back.
+    pub(crate) old_copy: Option<MemoryDisk>,
     pub(crate) server: Option<Server>,
     pub(crate) incarnation: u64,
     /// How long a tick takes by this clock, in hundredths of what it should.
@@ -32,14 +43,19 @@ pub(crate) struct Machine {
     pub(crate) write_fault: Option<WriteFault>,
     /// What waits until the paused node goes on.
     pub(crate) paused: Option<Vec<Event>>,
-    /// Why the node does not start any more: its disk is damaged, and it said so.
+    /// Why the node is not started any more: its disk is damaged, or the cluster does not take it.
     pub(crate) refused: Option<String>,
 }
 
 impl Machine {
-    pub(crate) fn new(clock_percent: u64) -> Self {
+    pub(crate) fn new(node: NodeId, clock_percent: u64) -> Self {
+        let last_store = Incarnation(node.get() * STORES_PER_NODE);
         Self {
-            disk: MemoryDisk::new(),
+            disk: MemoryDisk::of_store(last_store, Standing::Founder),
+            last_store,
+            is_damaged: false,
+            is_foreign: false,
+            old_copy: None,
             server: None,
             incarnation: 0,
             clock_percent,
@@ -76,6 +92,14 @@ impl Machine {
         if let Some(server) = &mut self.server {
             server.clock_reads(ticks);
         }
+    }
+
+    /// The disk is lost, and the node gets an empty one, for a store of its own.
+    pub(crate) fn empty_disk(&mut self, standing: Standing) -> MemoryDisk {
+        self.last_store = Incarnation(self.last_store.get() + 1);
+        self.is_damaged = false;
+        let empty = MemoryDisk::of_store(self.last_store, standing);
+        std::mem::replace(&mut self.disk, empty)
     }
 
     /// What is on stable storage, if the node runs.

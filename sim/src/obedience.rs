@@ -62,8 +62,9 @@ impl Simulation<'_> {
             }
             Err(error) => return Err(Violation::new("storage", format!("node {node}: {error}"))),
         }
-        if let Some(durable) = self.machines.get(&node).and_then(Machine::durable) {
-            self.invariants.committed.is_on_disk(node, durable)?;
+        let store = machine.disk.incarnation();
+        if let Some(durable) = machine.durable() {
+            self.invariants.committed.is_on_disk(node, store, durable)?;
         }
         Ok(())
     }
@@ -82,7 +83,7 @@ impl Simulation<'_> {
         let outputs = self.server(life).map(Server::take_outputs).unwrap_or_default();
         for output in outputs {
             match output {
-                Output::Request { to, message, chunk } => self.send_request(life, to, message, chunk),
+                Output::Request { to, message, chunk } => self.send_request(life, to, message, chunk)?,
                 Output::Response { origin, message } => self.send_response(life, &origin, &message)?,
                 Output::DiskBusy => self.disk_step(life, Event::DiskWrites(life)),
                 Output::DiskWritten => self.disk_step(life, Event::DiskReports(life)),
@@ -104,6 +105,7 @@ impl Simulation<'_> {
                     ));
                     self.invariants.state_machine_safety.applied(node, &batch)?;
                 }
+                Output::Refused(refusal) => self.turned_away(life.node, refusal)?,
             }
         }
         Ok(())
@@ -154,6 +156,7 @@ impl Simulation<'_> {
                 }
             }
             CoreEvent::SnapshotInstalled { .. } => self.totals.snapshots_installed += 1,
+            CoreEvent::Admitted { .. } => self.totals.admitted += 1,
             _ => {}
         }
         Ok(())

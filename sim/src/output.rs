@@ -114,6 +114,8 @@ impl Printer {
                     "drops": totals.drops,
                     "faults": faults,
                     "refusals": totals.refusals,
+                    "turned_away": totals.turned_away,
+                    "admitted": totals.admitted,
                     "elections": totals.elections,
                     "snapshots_cut": totals.snapshots_cut,
                     "snapshots_installed": totals.snapshots_installed,
@@ -150,7 +152,8 @@ fn summary(totals: &Totals) -> String {
         .collect();
     format!(
         "{:.2} simulated hours, {} messages, {} operations, {} elections, {} snapshots cut, {} installed, \
-         {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk",
+         {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk, \
+         {} were turned away, {} joined anew",
         hours(totals),
         totals.messages,
         totals.operations,
@@ -161,5 +164,7 @@ fn summary(totals: &Totals) -> String {
         faults.join(", "),
         totals.drops,
         totals.refusals,
+        totals.turned_away,
+        totals.admitted,
     )
 }

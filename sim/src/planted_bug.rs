@@ -11,4 +11,6 @@ pub enum PlantedBug {
     ReadWithoutReadIndex,
     /// A node that crashes comes back with an empty disk, and has forgotten its votes and its log.
     LoseDiskInCrash,
+    /// A node whose disk is lost comes back under the number of the lost store, so that it counts as before.
+    LostDiskCounts,
 }

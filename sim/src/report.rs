@@ -40,6 +40,10 @@ pub struct Totals {
     pub faults: FaultCounts,
     /// Nodes that refused to start from a damaged disk.
     pub refusals: u64,
+    /// Nodes that stopped because the cluster knows them by other data than they had.
+    pub turned_away: u64,
+    /// Nodes that were registered by a new store, and counted from then on.
+    pub admitted: u64,
     /// Elections won.
     pub elections: u64,
     /// Snapshots that nodes cut.
@@ -59,6 +63,8 @@ impl AddAssign for Totals {
         self.drops += other.drops;
         self.faults += other.faults;
         self.refusals += other.refusals;
+        self.turned_away += other.turned_away;
+        self.admitted += other.admitted;
         self.elections += other.elections;
         self.snapshots_cut += other.snapshots_cut;
         self.snapshots_installed += other.snapshots_installed;

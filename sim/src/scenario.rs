@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use raft_core::{Config, NodeId, Ticks};
+use raft_core::{Config, Incarnation, NodeId, Ticks};
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
@@ -55,6 +55,8 @@ pub(crate) struct Scenario {
     pub(crate) operation_timeout: Micros,
     /// The longest pause of a client between two operations.
     pub(crate) think_time_max: Micros,
+    /// Whether an operator lets a node join anew that refuses to start or that the cluster does not take.
+    pub(crate) has_operator: bool,
 }
 
 /// How the network treats a message. Chances are in thousandths.
@@ -131,6 +133,7 @@ impl Scenario {
                 [generator.random_range(0..3_usize)],
             operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
             think_time_max: 60 * MILLISECOND,
+            has_operator: true,
         }
     }
 
@@ -157,12 +160,14 @@ impl Scenario {
             session_cap: 100_000,
             operation_timeout: 30 * SECOND,
             think_time_max: 30 * MILLISECOND,
+            has_operator: false,
         }
     }
 
-    /// The settings of the core of node `id`.
-    pub(crate) fn core_config(&self, id: NodeId, seed: u64) -> Config {
+    /// The settings of the core of node `id`, on the store `incarnation`.
+    pub(crate) fn core_config(&self, id: NodeId, incarnation: Incarnation, seed: u64) -> Config {
         Config {
+            incarnation,
             seed,
             election_timeout_min: Ticks(30),
             election_timeout_max: Ticks(ELECTION_TIMEOUT_MAX / ELECTION_TICK),

@@ -18,8 +18,8 @@ use kv_server::driver::{Actions, Driver};
 use kv_server::pending::Pending;
 use kv_server::state_machine::StateMachine;
 use raft_core::{
-    CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, Restored, Role,
-    SnapshotToSend, SoftState, Status, Storage, Term, Write,
+    CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, Refusal, Restored, Role,
+    SnapshotToSend, SoftState, Standing, Status, Storage, Term, Write,
 };
 use storage::{Identity, MemoryDisk, MemoryStorage};
 
@@ -100,6 +100,8 @@ pub(crate) enum Output {
     Changed(Box<LogChange>),
     Happened(Event),
     Applied(AppliedBatch),
+    /// Stop this node: it must not take part. Nothing comes after this.
+    Refused(Refusal),
 }
 
 /// A running node.
@@ -144,7 +146,7 @@ impl Server {
         let restored: Restored = storage.restore().map_err(|error| error.to_string())?;
         let snapshots = storage.snapshots();
         let state = applier::load(snapshots.as_ref(), &restored.snapshot, scenario.session_cap)?;
-        let config = scenario.core_config(id, seed);
+        let config = scenario.core_config(id, disk.incarnation(), seed);
         let node = Node::new(config, restored.clone()).map_err(|error| error.to_string())?;
         let node_commit = node.status().commit_index;
         let mut server = Self {
@@ -177,6 +179,14 @@ impl Server {
 
     pub(crate) fn role(&self) -> Role {
         self.driver.node().role()
+    }
+
+    /// Whether the node counts as a member, as far as it knows.
+    pub(crate) fn has_standing(&self) -> bool {
+        matches!(
+            self.driver.node().standing(),
+            Standing::Founder | Standing::Member
+        )
     }
 
     /// The term of the entry at `index`, if it is in the log.
@@ -310,6 +320,7 @@ impl Server {
         }
         self.queue_entries(actions.apply);
         self.reads_decided(actions.reads);
+        self.outputs.extend(actions.refusal.map(Output::Refused));
     }
 
     /// Tells what became of the log.
@@ -318,8 +329,9 @@ impl Server {
         if writes.is_empty() && status.commit_index == self.told_commit {
             return;
         }
-        let change = LogChange::of(self.driver.node(), &status, self.told_commit, writes);
-        self.told_commit = status.commit_index;
+        let commit_index = status.commit_index;
+        let change = LogChange::of(self.driver.node(), status, self.told_commit, writes);
+        self.told_commit = commit_index;
         self.outputs.push(Output::Changed(Box::new(change)));
     }
 

@@ -1,6 +1,6 @@
 //! The run of one seed: machines, network and clients around one queue of events.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 
 use raft_core::NodeId;
@@ -57,6 +57,8 @@ pub(crate) enum Event {
     ReadIndex(IndexMessage),
     Fault,
     Restart(NodeId),
+    /// An operator lets a node join anew.
+    Join(NodeId),
     Resume(NodeId),
     Heal,
     CheckProgress,
@@ -92,8 +94,6 @@ pub(crate) struct Simulation<'a> {
     pub(crate) network: Network,
     pub(crate) traffic: Traffic,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
-    /// The nodes in whose files a bit flipped.
-    pub(crate) damaged: BTreeSet<NodeId>,
     pub(crate) clients: Vec<Client>,
     /// The wake-up that each client waits for. Earlier ones are void.
     pub(crate) wakes: Vec<u64>,
@@ -124,10 +124,9 @@ impl<'a> Simulation<'a> {
         bug: Option<PlantedBug>,
         trace: Trace<'a>,
     ) -> Self {
-        let mut machine = |id| (id, Machine::new(generator.random_range(CLOCK_PERCENT)));
+        let mut machine = |id| (id, Machine::new(id, generator.random_range(CLOCK_PERCENT)));
         let mut simulation = Self {
             machines: scenario.node_ids().map(&mut machine).collect(),
-            damaged: BTreeSet::new(),
             queue: EventQueue::new(),
             network: Network::new(scenario.network),
             traffic: Traffic::default(),
@@ -260,6 +259,7 @@ impl<'a> Simulation<'a> {
             Event::Fault if self.healed_at.is_some() => {}
             Event::Fault => self.fault()?,
             Event::Restart(node) => self.restart(node)?,
+            Event::Join(node) => self.join(node)?,
             Event::Resume(node) => self.resume(node),
             Event::Heal => self.heal()?,
             Event::CheckProgress => self.check_progress()?,

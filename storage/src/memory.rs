@@ -1,5 +1,7 @@
 //! The in-memory twin: the same rules as on disk, without a disk. For tests and for simulation.
 
+mod image;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use raft_core::{
@@ -7,9 +9,11 @@ use raft_core::{
 };
 
 use crate::error::StorageError;
-use crate::hard_state::Identity;
+use crate::hard_state::{Identity, Owner};
+use crate::restore::Loaded;
 use crate::rules::LogBounds;
 use crate::snapshot_file::{MemorySnapshots, SnapshotStore};
+use image::Image;
 
 /// What survives when a [`MemoryStorage`] is dropped. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +41,8 @@ struct Disk {
     generation: u64,
     in_use: bool,
     fault: Option<WriteFault>,
+    /// The records as bytes, once a bit of them has flipped. The next open reads these.
+    damaged: Option<Image>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -84,6 +90,55 @@ impl MemoryDisk {
         self.disk().fault = Some(fault);
     }
 
+    /// Flips one bit of the records (log, hard state, identity, and what ties them together), as a bad disk would:
+    /// they are laid out as on a real one, and the next open reads them back with the same checks. `bit` is taken
+    /// modulo their length. Returns the name of the record; `None`, and nothing happens, on a disk that was never
+    /// used or whose store is open.
+    #[must_use = "nothing may have been flipped"]
+    pub fn flip_record_bit(&self, bit: u64) -> Option<String> {
+        let mut disk = self.disk();
+        let owner = self.owner(disk.identity.clone()?);
+        if disk.in_use {
+            return None;
+        }
+        if disk.damaged.is_none() {
+            disk.damaged = Some(Image::of(&owner, &disk.contents).ok()?);
+        }
+        disk.damaged.as_mut()?.flip_bit(bit)
+    }
+
+    /// What a restart would find, were nothing damaged; `None` on a disk that was never used.
+    #[must_use]
+    pub fn peek(&self) -> Option<Restored> {
+        let disk = self.disk();
+        disk.identity.as_ref()?;
+        Some(disk.contents.restored())
+    }
+
+    /// Another disk with what is on this one now, as a copy of the data directory would be.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let disk = self.disk();
+        let copy = Disk {
+            identity: disk.identity.clone(),
+            contents: disk.contents.clone(),
+            damaged: disk.damaged.clone(),
+            ..Disk::default()
+        };
+        Self {
+            shared: Arc::new(Mutex::new(copy)),
+            snapshots: self.snapshots.copy(),
+            ..*self
+        }
+    }
+
+    fn owner(&self, identity: Identity) -> Owner {
+        Owner {
+            identity,
+            incarnation: self.incarnation,
+        }
+    }
+
     /// The snapshot files on this disk, to damage them.
     #[must_use]
     pub fn snapshots(&self) -> &MemorySnapshots {
@@ -109,7 +164,7 @@ impl MemoryStorage {
     ///
     /// # Errors
     ///
-    /// When the disk belongs to another cluster or node, or a store on it is still open.
+    /// When the disk belongs to another cluster or node, a store on it is still open, or its records are damaged.
     pub fn open(
         disk: &MemoryDisk,
         identity: &Identity,
@@ -135,7 +190,7 @@ impl MemoryStorage {
                 });
             }
             _ if shared.in_use => return Err(StorageError::InUse { path: path() }),
-            Some(_) => {}
+            Some(_) => shared.read_back(&disk.owner(identity.clone()))?,
             None => shared.format(identity, initial, disk.standing),
         }
         shared.in_use = true;
@@ -193,20 +248,11 @@ impl Storage for MemoryStorage {
     fn restore(&mut self) -> Result<Restored, StorageError> {
         let disk = self.disk.disk();
         self.check_usable(&disk)?;
-        let Contents {
-            hard_state,
-            snapshot,
-            entries,
-            ..
-        } = disk.contents.clone();
-        if snapshot.size_bytes > 0 {
-            drop(self.disk.snapshots.open(&snapshot)?);
+        let restored = disk.contents.restored();
+        if restored.snapshot.size_bytes > 0 {
+            drop(self.disk.snapshots.open(&restored.snapshot)?);
         }
-        Ok(Restored {
-            hard_state,
-            snapshot,
-            entries,
-        })
+        Ok(restored)
     }
 
     fn write(&mut self, writes: &[Write]) -> Result<(), StorageError> {
@@ -225,6 +271,16 @@ impl Drop for MemoryStorage {
 }
 
 impl Disk {
+    /// Goes on from what the bytes of the records say, if they are damaged and that was not noticed.
+    fn read_back(&mut self, owner: &Owner) -> Result<(), StorageError> {
+        let Some(image) = &self.damaged else {
+            return Ok(());
+        };
+        self.contents = Contents::from(image.load(owner)?);
+        self.damaged = None;
+        Ok(())
+    }
+
     fn format(&mut self, identity: &Identity, initial: &Configuration, standing: Standing) {
         self.identity = Some(identity.clone());
         self.contents = Contents {
@@ -242,7 +298,26 @@ impl Disk {
     }
 }
 
+impl From<Loaded> for Contents {
+    fn from(loaded: Loaded) -> Self {
+        Self {
+            hard_state: loaded.restored.hard_state,
+            snapshot: loaded.restored.snapshot,
+            first_index: loaded.state.root.first_index,
+            entries: loaded.restored.entries,
+        }
+    }
+}
+
 impl Contents {
+    fn restored(&self) -> Restored {
+        Restored {
+            hard_state: self.hard_state,
+            snapshot: self.snapshot.clone(),
+            entries: self.entries.clone(),
+        }
+    }
+
     fn bounds(&self) -> LogBounds {
         let last = self
             .entries

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 
 use raft_core::{Entry, LogIndex, Restored};
 use serde::de::DeserializeOwned;
@@ -50,9 +51,38 @@ fn at(index: LogIndex, what: impl Into<String>) -> Fault {
     }
 }
 
+/// Takes a key and its value, or refuses them.
+pub(crate) type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> Result<(), Fault> + 'a;
+
+/// Records that can be read back, wherever they are.
+pub(crate) trait Stored {
+    /// The value under `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
+
+    /// Hands every record to `visit`, in the order of the keys, until one is refused.
+    fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Fault>;
+
+    /// Where they are.
+    fn path(&self) -> &Path;
+}
+
+impl Stored for View<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        View::get(self, key)
+    }
+
+    fn for_each(&self, visit: &mut Visit<'_>) -> Result<(), Fault> {
+        View::for_each(self, visit)
+    }
+
+    fn path(&self) -> &Path {
+        View::path(self)
+    }
+}
+
 /// Reads the store, which must belong to `owner`.
-pub(crate) fn load(tree: &View<'_>, owner: &Owner) -> Result<Loaded, StorageError> {
-    try_load(tree, owner).map_err(|fault| damaged(tree, fault))
+pub(crate) fn load(stored: &dyn Stored, owner: &Owner) -> Result<Loaded, StorageError> {
+    try_load(stored, owner).map_err(|fault| damaged(stored, fault))
 }
 
 /// The number of the batch that the root of the store names.
@@ -61,7 +91,7 @@ pub(crate) fn last_batch(tree: &View<'_>) -> Result<u64, StorageError> {
     root.map_err(|fault| damaged(tree, fault))
 }
 
-fn damaged(tree: &View<'_>, fault: Fault) -> StorageError {
+fn damaged(tree: &dyn Stored, fault: Fault) -> StorageError {
     StorageError::Damaged {
         path: tree.path().to_path_buf(),
         what: fault.what,
@@ -69,7 +99,7 @@ fn damaged(tree: &View<'_>, fault: Fault) -> StorageError {
     }
 }
 
-fn try_load(tree: &View<'_>, owner: &Owner) -> Result<Loaded, Fault> {
+fn try_load(tree: &dyn Stored, owner: &Owner) -> Result<Loaded, Fault> {
     let root: Root = read_small(tree, ROOT_KEY)?;
     check_root(&root)?;
     let stored: Owner = read_small(tree, IDENTITY_KEY)?;
@@ -92,7 +122,7 @@ fn try_load(tree: &View<'_>, owner: &Owner) -> Result<Loaded, Fault> {
     check_snapshot(&root, &snapshot)?;
 
     let mut log = LogReader::new(root);
-    tree.for_each(|key, value| log.visit(key, value))?;
+    tree.for_each(&mut |key, value| log.visit(key, value))?;
     let (entries, spans) = log.finish()?;
     Ok(Loaded {
         state: State {
@@ -112,7 +142,7 @@ fn name_of(key: &[u8]) -> String {
     format!("record {:?}", key.escape_ascii().to_string())
 }
 
-fn read_small<T: DeserializeOwned>(tree: &View<'_>, key: &[u8]) -> Result<T, Fault> {
+fn read_small<T: DeserializeOwned>(tree: &dyn Stored, key: &[u8]) -> Result<T, Fault> {
     let value = tree
         .get(key)?
         .ok_or_else(|| format!("{} is missing", name_of(key)))?;

@@ -213,6 +213,32 @@ impl Cluster {
         self
     }
 
+    /// Within ten election timeouts `node` stops, because the cluster knows it by other data.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn expect_turned_away(&mut self, node: NodeId) -> &mut Self {
+        let is_turned_away = |cluster: &mut Self| cluster.simulation.is_refused(node);
+        if !self.wait(PATIENCE, is_turned_away) {
+            self.fail(&format!("node {node} was not turned away"));
+        }
+        self
+    }
+
+    /// Within ten election timeouts `node` runs and counts.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn expect_member(&mut self, node: NodeId) -> &mut Self {
+        let counts = |cluster: &mut Self| cluster.server(node).is_some_and(Server::has_standing);
+        if !self.wait(PATIENCE, counts) {
+            self.fail(&format!("node {node} does not count"));
+        }
+        self
+    }
+
     /// The random clients stop, everybody who waits gets an answer, all nodes that run apply the same and come to
     /// the same state.
     ///

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use raft_core::NodeId;
+use raft_core::{NodeId, Standing};
 use rand::RngExt;
 use storage::WriteFault;
 
@@ -159,6 +159,51 @@ impl Cluster {
         if !self.simulation.flip_bit(node, bit) {
             self.fail("there is no snapshot to damage");
         }
+        self
+    }
+
+    /// `node` goes down, and a bit flips in its log, its hard state or another record. `bit` is taken modulo their
+    /// length.
+    ///
+    /// # Panics
+    ///
+    /// When it has never run.
+    pub fn flip_record_bit(&mut self, node: NodeId, bit: u64) -> &mut Self {
+        self.simulation.crash(node);
+        if !self.simulation.flip_record_bit(node, bit) {
+            self.fail("there is no record to damage");
+        }
+        self
+    }
+
+    /// `node` goes down and loses its whole disk.
+    pub fn lose_disk(&mut self, node: NodeId) -> &mut Self {
+        self.simulation.lose_disk(node, Standing::Founder);
+        self
+    }
+
+    /// A copy of the disk of `node` is put aside.
+    pub fn copy_disk(&mut self, node: NodeId) -> &mut Self {
+        self.simulation.take_copy(node);
+        self
+    }
+
+    /// `node` goes down, and the copy of its disk that was put aside is put back, or the disk that it lost.
+    ///
+    /// # Panics
+    ///
+    /// When there is neither.
+    pub fn put_back_disk(&mut self, node: NodeId) -> &mut Self {
+        if !self.simulation.put_back_copy(node) {
+            self.fail("there is no copy to put back");
+        }
+        self
+    }
+
+    /// `node`, which refuses to start or was turned away, is started on an empty disk, to join.
+    pub fn join(&mut self, node: NodeId) -> &mut Self {
+        let joined = self.simulation.join(node);
+        self.must(joined);
         self
     }
 

@@ -5,7 +5,6 @@ use rand::RngExt;
 use storage::WriteFault;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
-use crate::invariants::Violation;
 use crate::simulation::Simulation;
 
 /// How long a disk stalls at most.
@@ -88,20 +87,16 @@ impl Simulation<'_> {
         self.tell(format_args!("node {node} has written {written} of its batches"));
     }
 
-    /// A bit of a snapshot file flips. Only so many nodes are damaged that the others are a majority.
+    /// A bit of a snapshot file flips.
     pub(super) fn flip_some_bit(&mut self) -> bool {
-        let damaged = self.damaged.len() as u64;
         let node = self.some_node();
-        if (damaged + 1) * 2 >= self.scenario.nodes && !self.damaged.contains(&node) {
-            return false;
-        }
         let bit = self.generator.random();
-        self.flip_bit(node, bit)
+        self.bears_the_loss_of(node) && self.flip_bit(node, bit)
     }
 
     /// Flips a bit in the snapshot file of `node`, if it has one. `bit` is taken modulo the file's length.
     pub(crate) fn flip_bit(&mut self, node: NodeId, bit: u64) -> bool {
-        let Some(machine) = self.machines.get(&node) else {
+        let Some(machine) = self.machines.get_mut(&node) else {
             return false;
         };
         let Some(snapshot) = machine.durable().map(|durable| durable.snapshot.clone()) else {
@@ -115,28 +110,12 @@ impl Simulation<'_> {
             .snapshots()
             .flip_bit(&snapshot, bit % (snapshot.size_bytes * 8));
         if flipped {
-            self.damaged.insert(node);
+            machine.is_damaged = true;
             self.tell(format_args!(
                 "a bit flips in the snapshot of node {node} at {}",
                 snapshot.last_included_index
             ));
         }
         flipped
-    }
-
-    /// A node refused to start. That is right if its disk is damaged, and wrong if not.
-    pub(super) fn refused(&mut self, node: NodeId, reason: String) -> Result<(), Violation> {
-        if !self.damaged.contains(&node) {
-            return Err(Violation::new(
-                "recovery",
-                format!("node {node} does not start: {reason}"),
-            ));
-        }
-        self.tell(format_args!("node {node} refuses to start: {reason}"));
-        if let Some(machine) = self.machines.get_mut(&node) {
-            machine.refused = Some(reason);
-        }
-        self.totals.refusals += 1;
-        Ok(())
     }
 }

@@ -40,6 +40,12 @@ pub enum FaultKind {
     DiskFailed,
     /// A bit of a snapshot file flips.
     BitFlipped,
+    /// A node crashes, and a bit of its log, its hard state or another record flips.
+    RecordFlipped,
+    /// A node loses its whole disk, and comes back with an empty one.
+    DiskLost,
+    /// A node comes back with an older copy of its disk, or with a disk that was lost.
+    CopyPutBack,
     /// Some nodes apply slowly from now on.
     ApplierSlow,
     /// The leader is asked to hand over.
@@ -55,7 +61,7 @@ impl FaultKind {
     const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::MessageLost,
         Self::MessageDuplicated,
         Self::MessageDelayed,
@@ -72,6 +78,9 @@ impl FaultKind {
         Self::DiskStalled,
         Self::DiskFailed,
         Self::BitFlipped,
+        Self::RecordFlipped,
+        Self::DiskLost,
+        Self::CopyPutBack,
         Self::ApplierSlow,
         Self::HandOver,
         Self::ClientCrash,
@@ -80,7 +89,7 @@ impl FaultKind {
 
     /// The kinds that are drawn one at a time, with how often at most, against the others. What the network
     /// does to single messages is not among them.
-    const DRAWN: [(Self, u32); 17] = [
+    const DRAWN: [(Self, u32); 20] = [
         (Self::Partition, 6),
         (Self::OneWayCut, 3),
         (Self::PartialCut, 4),
@@ -94,6 +103,9 @@ impl FaultKind {
         (Self::DiskStalled, 2),
         (Self::DiskFailed, 2),
         (Self::BitFlipped, 2),
+        (Self::RecordFlipped, 2),
+        (Self::DiskLost, 3),
+        (Self::CopyPutBack, 3),
         (Self::ApplierSlow, 2),
         (Self::HandOver, 2),
         (Self::ClientCrash, 3),
@@ -119,7 +131,10 @@ impl FaultKind {
             Self::DiskSlow => "slow disks",
             Self::DiskStalled => "stalled disks",
             Self::DiskFailed => "failed disks",
-            Self::BitFlipped => "flipped bits",
+            Self::BitFlipped => "flipped bits in snapshots",
+            Self::RecordFlipped => "flipped bits in records",
+            Self::DiskLost => "lost disks",
+            Self::CopyPutBack => "old disks put back",
             Self::ApplierSlow => "slow appliers",
             Self::HandOver => "hand-overs",
             Self::ClientCrash => "client crashes",

@@ -1,7 +1,8 @@
 //! Nodes that crash, stand still or have a wrong clock.
 
-use raft_core::{NodeId, Role};
+use raft_core::{NodeId, Role, Standing};
 use rand::RngExt;
+use storage::MemoryDisk;
 
 use crate::clock::{MILLISECOND, SECOND};
 use crate::invariants::Violation;
@@ -61,7 +62,8 @@ impl Simulation<'_> {
         };
         machine.disk.crash();
         if loses_disk {
-            machine.disk = storage::MemoryDisk::new();
+            // The cluster takes the empty disk for the one that it knows.
+            machine.disk = MemoryDisk::of_store(machine.disk.incarnation(), Standing::Founder);
         }
         let waiting = machine.paused.take().unwrap_or_default();
         self.tell(format_args!("node {node} crashes"));
@@ -93,10 +95,11 @@ impl Simulation<'_> {
             Err(reason) => return self.refused(node, reason),
         };
         let (term, last) = (server.status().soft_state.term, server.status().last_log_index);
-        self.invariants.started(node, server.durable(), last)?;
-        if let Some(machine) = self.machines.get_mut(&node) {
-            machine.server = Some(server);
-        }
+        let store = machine.disk.incarnation();
+        self.invariants.started(node, store, server.durable(), last)?;
+        // All of it was read, so there is no damage, or none any more.
+        machine.is_damaged = false;
+        machine.server = Some(server);
         self.tell(format_args!(
             "node {node} starts in term {term}, its log ends at {last}"
         ));

@@ -43,14 +43,19 @@ impl ConfigurationLineage {
             .try_for_each(|snapshot| self.follows(node, snapshot, committed))
     }
 
+    /// The last configuration before `index` that is committed, or the first of all.
+    pub(super) fn before(&self, index: LogIndex, committed: &Committed) -> &Configuration {
+        let is_committed = |index, term| committed.at(index).is_some_and(|commit| commit.term == term);
+        self.entries
+            .range(..(index, Term::ZERO))
+            .rev()
+            .find(|((index, term), _)| is_committed(*index, *term))
+            .map_or(&self.initial, |(_, configuration)| configuration)
+    }
+
     fn follows(&self, node: NodeId, snapshot: &SnapshotMeta, committed: &Committed) -> Result<(), Violation> {
         let index = snapshot.last_included_index;
-        let expected = self
-            .entries
-            .range(..(index.next(), Term::ZERO))
-            .rev()
-            .find(|((index, term), _)| committed.at(*index).is_some_and(|commit| commit.term == *term))
-            .map_or(&self.initial, |(_, configuration)| configuration);
+        let expected = self.before(index.next(), committed);
         if *expected == snapshot.configuration {
             return Ok(());
         }
@@ -74,7 +79,7 @@ mod tests {
     fn a_snapshot_with_other_members_is_caught() {
         let members = |ids: &[u64]| Configuration::of_voters(ids.iter().copied().map(NodeId));
         let mut invariant = ConfigurationLineage::new(members(&[1, 2, 3]));
-        let committed = Committed::new(3);
+        let committed = Committed::default();
         let mut cut = |ids: &[u64]| {
             let mut change = change(Role::Follower, Term(1), None, &[]);
             change.snapshots.push(SnapshotMeta {

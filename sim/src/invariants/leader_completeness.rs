@@ -35,14 +35,14 @@ impl LeaderCompleteness {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Entry, LogIndex, NodeId, Payload, Restored, Role, Term};
+    use raft_core::{Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Restored, Role, Term};
 
     use super::{Committed, LeaderCompleteness};
     use crate::invariants::tests::change;
 
     #[test]
     fn a_leader_without_an_entry_of_an_earlier_term_is_caught() {
-        let mut committed = Committed::new(1);
+        let mut committed = Committed::default();
         let entry = Entry {
             term: Term(1),
             index: LogIndex(1),
@@ -54,7 +54,9 @@ mod tests {
         };
         let mut commits = change(Role::Leader, Term(2), None, &[]);
         commits.committed = vec![(LogIndex(1), Term(1))];
-        committed.is_on_disk(NodeId(1), &disk).unwrap();
+        commits.configuration =
+            Configuration::of_voters([NodeId(1)]).with_incarnation(NodeId(1), Incarnation(7));
+        committed.is_on_disk(NodeId(1), Incarnation(7), &disk).unwrap();
         committed.changed(NodeId(1), &commits).unwrap();
         let elected = |term, held: Option<u64>| {
             let term_at = |_| held.map(Term);

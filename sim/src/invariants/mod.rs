@@ -14,7 +14,7 @@ pub(crate) mod state_machine_safety;
 
 use std::fmt;
 
-use raft_core::{Configuration, LogIndex, NodeId, Restored};
+use raft_core::{Configuration, Incarnation, LogIndex, NodeId, Restored};
 
 use crate::scenario::Scenario;
 use crate::server::LogChange;
@@ -77,7 +77,7 @@ impl Invariants {
             log_matching: LogMatching::default(),
             leader_completeness: LeaderCompleteness,
             state_machine_safety: StateMachineSafety::default(),
-            committed: Committed::new(scenario.nodes),
+            committed: Committed::default(),
             configuration_lineage: ConfigurationLineage::new(Configuration::of_voters(scenario.node_ids())),
             durable_promises: DurablePromises::default(),
             exactly_once: ExactlyOnce::default(),
@@ -85,15 +85,24 @@ impl Invariants {
         }
     }
 
-    /// `node` starts with what its disk holds, and its log ends at `last`.
+    /// `node` starts with what its disk holds, by the store `store`, and its log ends at `last`.
     pub(crate) fn started(
         &mut self,
         node: NodeId,
+        store: Incarnation,
         durable: &Restored,
         last: LogIndex,
     ) -> Result<(), Violation> {
         self.leader_append_only.started(node, last);
-        self.committed.is_on_disk(node, durable)
+        self.committed.is_on_disk(node, store, durable)
+    }
+
+    /// The stores by which the members take part, as of the last committed configuration that says so.
+    pub(crate) fn registry(&self) -> Option<&Configuration> {
+        let latest = self
+            .configuration_lineage
+            .before(LogIndex(u64::MAX), &self.committed);
+        Some(latest).filter(|configuration| configuration.is_founded())
     }
 
     /// The log of `node` has changed, or what it knows to be committed.
@@ -107,7 +116,7 @@ impl Invariants {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use raft_core::{Entry, LogIndex, Payload, Role, Term};
+    use raft_core::{Configuration, Entry, LogIndex, Payload, Role, Term};
 
     use crate::server::{Appended, LogChange};
 
@@ -135,6 +144,7 @@ pub(crate) mod tests {
             snapshots: Vec::new(),
             has_installed: false,
             committed: Vec::new(),
+            configuration: Configuration::default(),
         }
     }
 }

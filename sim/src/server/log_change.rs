@@ -1,6 +1,6 @@
 //! What one batch of the core did to its log, for those who watch.
 
-use raft_core::{Entry, LogIndex, Node, Role, SnapshotMeta, Status, Term, Write};
+use raft_core::{Configuration, Entry, LogIndex, Node, Role, SnapshotMeta, Status, Term, Write};
 
 /// Entries that the core put into its log, and the term of the one before them, if that is still there.
 #[derive(Clone, Debug)]
@@ -22,10 +22,12 @@ pub(crate) struct LogChange {
     pub(crate) has_installed: bool,
     /// What is newly known to be committed.
     pub(crate) committed: Vec<(LogIndex, Term)>,
+    /// The members as of the end of the log, and the stores by which they count here.
+    pub(crate) configuration: Configuration,
 }
 
 impl LogChange {
-    pub(super) fn of(node: &Node, status: &Status, told_commit: LogIndex, writes: &[Write]) -> Self {
+    pub(super) fn of(node: &Node, status: Status, told_commit: LogIndex, writes: &[Write]) -> Self {
         let mut change = Self {
             role: status.soft_state.role,
             term: status.soft_state.term,
@@ -34,6 +36,7 @@ impl LogChange {
             snapshots: Vec::new(),
             has_installed: false,
             committed: Vec::new(),
+            configuration: status.configuration,
         };
         for write in writes {
             match write {

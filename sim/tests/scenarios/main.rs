@@ -7,9 +7,11 @@
 //! | 8 a new leader's reads; 9 a deposed leader's reads | `reads` |
 //! | 10 retries; 11 writes that timed out; 12 equal states | `writes` |
 //! | 13 one-way links; 14 partial links; 15 a node that comes back; 16 progress after the faults | `liveness` |
+//! | nodes that lose their disk, or find it damaged or older than it was | `lost_disks` |
 
 mod liveness;
 mod logs;
+mod lost_disks;
 mod promises;
 mod reads;
 mod writes;

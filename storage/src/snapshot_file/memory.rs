@@ -22,7 +22,7 @@ pub struct MemorySnapshots {
     shared: Arc<Mutex<Files>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Files {
     finished: BTreeMap<FileKey, Bytes>,
     staged: Option<(SnapshotMeta, Vec<u8>)>,
@@ -50,6 +50,13 @@ impl MemorySnapshots {
             });
         *file = Bytes::from(bytes);
         flipped.is_some()
+    }
+
+    /// The same files once more, apart from these.
+    pub(crate) fn copy(&self) -> Self {
+        Self {
+            shared: Arc::new(Mutex::new(self.files().clone())),
+        }
     }
 
     /// Forgets what is unfinished, and every file but `keep`: what opening a directory does.
