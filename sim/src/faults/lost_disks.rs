@@ -162,6 +162,7 @@ impl Simulation<'_> {
         registry.incarnation_of(node) == Some(store)
             && matches!(held.hard_state.standing, Standing::Founder | Standing::Member)
             && is_founded(&held)
+            && !self.invariants.configuration_lineage.is_given_up(node, store)
             && self.invariants.committed.is_complete(node, store, &held)
     }
 
