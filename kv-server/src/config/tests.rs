@@ -280,6 +280,20 @@ fn one_address_used_twice_is_refused() {
 }
 
 #[test]
+fn one_loopback_port_under_two_names_is_used_twice() {
+    let fix = "fix: give each raft_addr and each client_addr a port of its own";
+    assert_eq!(
+        refusal("127.0.0.1:7121", "localhost:7101"),
+        format!(
+            "cluster.toml, line 21: localhost:7101 is used twice, first on line 11 as 127.0.0.1:7101\n{fix}"
+        )
+    );
+    // What is said of 127.0.0.1 is not said of other addresses of the loopback.
+    assert!(parse(&FILE.replacen("127.0.0.1:7121", "127.0.0.2:7101", 1)).is_ok());
+    assert!(parse(&FILE.replacen("127.0.0.1:7121", "[::1]:7101", 1)).is_ok());
+}
+
+#[test]
 fn an_id_that_is_not_in_the_file_is_refused() {
     let error = Config::parse(FILE, Path::new("cluster.toml"), 4, &Overrides::default()).unwrap_err();
     assert_eq!(
