@@ -131,6 +131,6 @@ impl Checker<'_> {
 fn on_line(first: Place) -> String {
     match first {
         Place::Line(line) => format!(", first on line {line}"),
-        Place::Flag(_) | Place::File => String::new(),
+        Place::Flag(_) | Place::Variable(_) | Place::File => String::new(),
     }
 }

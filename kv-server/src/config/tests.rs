@@ -111,6 +111,7 @@ fn flags_beat_the_file() {
     let overrides = Overrides {
         data_dir: Some("elsewhere/{id}/{id}".into()),
         heartbeat_interval_ms: Some(10),
+        from_environment: ["heartbeat_interval_ms".to_owned()].into(),
         election_timeout_ms: Some([20, 30]),
         snapshot_log_bytes: Some(40),
         max_uncommitted_bytes: Some(50),
@@ -247,6 +248,41 @@ fn zero_is_refused_for_every_number() {
     assert_eq!(
         refusal_of_overrides(&overrides),
         "--max-inflight-bytes: max_inflight_bytes is 0\nfix: set it above 0, or leave it out for the default, 8388608"
+    );
+}
+
+#[test]
+fn a_bad_value_from_the_environment_is_told_by_its_variable() {
+    let overrides = |setting: &str| Overrides {
+        from_environment: [setting.to_owned()].into(),
+        heartbeat_interval_ms: Some(0),
+        ..Overrides::default()
+    };
+    let by_variable = refusal_of_overrides(&overrides("heartbeat_interval_ms"));
+    assert!(
+        by_variable.starts_with("KV_SERVER_HEARTBEAT_INTERVAL_MS: heartbeat_interval_ms is 0\nfix: "),
+        "{by_variable}"
+    );
+    let by_flag = refusal_of_overrides(&overrides("election_timeout_ms"));
+    assert!(by_flag.starts_with("--heartbeat-interval-ms: "), "{by_flag}");
+    let message = refusal_of_overrides(&Overrides {
+        data_dir: Some(String::new()),
+        ..overrides("data_dir")
+    });
+    assert!(
+        message.starts_with("KV_SERVER_DATA_DIR: data_dir is empty"),
+        "{message}"
+    );
+    let of_id = Overrides {
+        from_environment: ["id".to_owned()].into(),
+        ..Overrides::default()
+    };
+    let message = Config::parse(FILE, Path::new("cluster.toml"), 4, &of_id)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("KV_SERVER_ID: cluster.toml has no node 4"),
+        "{message}"
     );
 }
 
