@@ -70,7 +70,7 @@ pub struct RaftConfig {
     pub heartbeat_interval: Duration,
     /// The shortest election timeout. Default 300 ms.
     pub election_timeout_min: Duration,
-    /// The longest election timeout; not below the shortest. Default 600 ms.
+    /// The longest election timeout; above the shortest. Default 600 ms.
     pub election_timeout_max: Duration,
     /// A snapshot is cut when the log since the last one has grown past this many bytes. Default 64 MiB.
     pub snapshot_log_bytes: u64,

@@ -59,6 +59,12 @@ impl Setting<'_, [u64; 2]> {
             format!("{} starts at 0", self.name)
         } else if min > max {
             format!("{} goes from {min} to {max}, which is backwards", self.name)
+        } else if min == max {
+            format!(
+                "{} is always {min}: nodes that miss their leader together would all stand for election at \
+                 once, and split the votes again and again",
+                self.name
+            )
         } else if max > MAX_TIMEOUT_MS {
             format!("{} goes up to {max}: the limit is {MAX_TIMEOUT_MS}", self.name)
         } else {

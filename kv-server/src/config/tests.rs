@@ -198,6 +198,13 @@ fn a_range_of_election_timeouts_that_cannot_be_is_refused() {
         refusal("[300, 600]", "[300, 600001]"),
         format!("cluster.toml, line 6: election_timeout_ms goes up to 600001: the limit is 600000\n{fix}")
     );
+    assert_eq!(
+        refusal("[300, 600]", "[300, 300]"),
+        format!(
+            "cluster.toml, line 6: election_timeout_ms is always 300: nodes that miss their leader together \
+             would all stand for election at once, and split the votes again and again\n{fix}"
+        )
+    );
     let overrides = Overrides {
         election_timeout_ms: Some([2, 1]),
         ..Overrides::default()

@@ -60,6 +60,11 @@ fn a_bad_value_from_the_environment_is_refused_by_the_name_of_its_variable() {
             "often",
         ),
         ("KV_SERVER_ELECTION_TIMEOUT_MS", "--election-timeout-ms", "300"),
+        (
+            "KV_SERVER_ELECTION_TIMEOUT_MS",
+            "--election-timeout-ms",
+            "300,300",
+        ),
         ("KV_SERVER_LOG_FORMAT", "--log-format", "prose"),
         ("KV_SERVER_LEASE_READS", "--lease-reads", "perhaps"),
     ] {
