@@ -32,6 +32,9 @@ pub(crate) struct Arguments {
     /// Replay one seed with its trace
     #[arg(long, value_name = "S")]
     pub(crate) seed: Option<u64>,
+    /// Begin no other seed once one has failed; the lowest that fails is then among those told
+    #[arg(long, conflicts_with = "seed")]
+    pub(crate) fail_fast: bool,
     /// How to print: text, or JSON with one object a line
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub(crate) output: Format,

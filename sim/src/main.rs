@@ -7,7 +7,7 @@ mod output;
 
 use std::num::NonZero;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let mut printer = Printer::new(arguments.output);
     let passed = match (arguments.seed, arguments.seeds) {
         (Some(seed), _) => replay(seed, &mut printer),
-        (None, seeds) => run_all(arguments.first_seed, seeds.unwrap_or(0), &mut printer),
+        (None, seeds) => run_all(&arguments, seeds.unwrap_or(0), &mut printer),
     };
     if passed {
         ExitCode::SUCCESS
@@ -43,18 +43,20 @@ fn replay(seed: u64, printer: &mut Printer) -> bool {
     report.verdict == sim::Verdict::Passed
 }
 
-/// Runs `seeds` seeds from `first` on, on all processors, and prints totals. Whether all passed.
-fn run_all(first: u64, seeds: u64, printer: &mut Printer) -> bool {
+/// Runs `seeds` seeds, on all processors, and prints totals. Whether all passed.
+fn run_all(arguments: &Arguments, seeds: u64, printer: &mut Printer) -> bool {
+    let first = arguments.first_seed;
     let mut totals = sim::Totals::default();
-    let mut failed = 0;
-    let next = AtomicU64::new(0);
+    let (mut ran, mut failed) = (0, 0);
+    let (next, is_over) = (AtomicU64::new(0), AtomicBool::new(false));
     let (sender, reports) = mpsc::channel();
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, NonZero::get) {
-            let (sender, next) = (sender.clone(), &next);
+            let (sender, next, is_over) = (sender.clone(), &next, &is_over);
             scope.spawn(move || {
                 // Nobody listens any more only if this process is going down.
-                while let Some(number) = take(next, seeds)
+                while !is_over.load(Ordering::Relaxed)
+                    && let Some(number) = take(next, seeds)
                     && sender.send(sim::run(first.wrapping_add(number))).is_ok()
                 {}
             });
@@ -62,14 +64,16 @@ fn run_all(first: u64, seeds: u64, printer: &mut Printer) -> bool {
         drop(sender);
         for (done, report) in (1..).zip(reports) {
             totals += report.totals;
+            ran = done;
             if report.verdict != sim::Verdict::Passed {
                 failed += 1;
+                is_over.fetch_or(arguments.fail_fast, Ordering::Relaxed);
                 printer.failed(&report);
             }
             printer.progress(done, seeds, failed);
         }
     });
-    printer.totals(first, seeds, failed, &totals);
+    printer.totals(first, ran, failed, &totals);
     failed == 0
 }
 

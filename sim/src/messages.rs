@@ -16,10 +16,25 @@ const CALL_TIMEOUT: Micros = 5 * SECOND;
 const CHUNK_TIMEOUT: Micros = 20 * SECOND;
 
 impl Simulation<'_> {
-    pub(crate) fn send_request(&mut self, from: Life, to: NodeId, request: Message, chunk: Option<ChunkTag>) {
+    pub(crate) fn send_request(
+        &mut self,
+        from: Life,
+        to: NodeId,
+        request: Message,
+        chunk: Option<ChunkTag>,
+    ) -> Result<(), Violation> {
         self.tell(format_args!("{} -> {to} {}", from.node, Described(&request)));
         self.traffic.sent(from.node, to, &request);
         self.totals.messages += 1;
+        if let Some(durable) = self
+            .machines
+            .get(&from.node)
+            .and_then(|machine| machine.durable())
+        {
+            self.invariants
+                .durable_promises
+                .asks(from.node, durable, &request)?;
+        }
         let deliveries = self.deliveries();
         if deliveries.is_empty() {
             self.lose(from, to, chunk);
@@ -35,6 +50,7 @@ impl Simulation<'_> {
             let origin = Box::new(origin.clone());
             self.queue.schedule(delay, Event::Request { to, origin });
         }
+        Ok(())
     }
 
     pub(crate) fn request_arrives(&mut self, to: NodeId, origin: Origin) {

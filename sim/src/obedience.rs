@@ -83,7 +83,7 @@ impl Simulation<'_> {
         let outputs = self.server(life).map(Server::take_outputs).unwrap_or_default();
         for output in outputs {
             match output {
-                Output::Request { to, message, chunk } => self.send_request(life, to, message, chunk),
+                Output::Request { to, message, chunk } => self.send_request(life, to, message, chunk)?,
                 Output::Response { origin, message } => self.send_response(life, &origin, &message)?,
                 Output::DiskBusy => self.disk_step(life, Event::DiskWrites(life)),
                 Output::DiskWritten => self.disk_step(life, Event::DiskReports(life)),

@@ -50,6 +50,7 @@ fn wrong_usage_is_told_on_stderr_with_status_2() {
         &["--seeds", "0"],
         &["--seed", "1", "--seeds", "2"],
         &["--seed", "1", "--first-seed", "2"],
+        &["--seed", "1", "--fail-fast"],
         &["--seed", "x"],
     ] {
         let output = sim(arguments);

@@ -50,6 +50,20 @@ fn a_heartbeat_that_a_majority_answered_gives_a_lease_from_when_it_was_sent() {
 }
 
 #[test]
+fn a_late_answer_gives_a_lease_from_when_its_own_heartbeat_was_sent_and_not_a_later_one() {
+    let mut cluster = led_by_1_with_leases(3);
+    cluster.heartbeat(1);
+    cluster.deliver_round();
+    assert_eq!(lease_at(&mut cluster, 1, 3), None, "the answers are on their way");
+    cluster.heartbeat(1);
+    let lost = cluster.lose(|envelope| matches!(envelope.message, Message::AppendEntries(_)));
+    assert_eq!(lost, 2, "nobody gets the second heartbeat");
+    cluster.settle();
+    assert!(lease_at(&mut cluster, 1, LEASE - 1).is_some());
+    assert_eq!(lease_at(&mut cluster, 1, LEASE), None);
+}
+
+#[test]
 fn a_round_for_a_read_renews_the_lease_too() {
     let mut cluster = led_by_1_with_leases(3);
     cluster.read(1);

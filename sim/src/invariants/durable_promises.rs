@@ -1,5 +1,5 @@
 //! A promise that leaves a node is on its disk (Raft figure 2: "respond to RPCs after updating stable
-//! storage"). Promises are granted votes, matched logs and installed snapshots.
+//! storage"). Promises are granted votes, a candidate's own among them, matched logs and installed snapshots.
 //!
 //! A promise of a term that the disk has left behind is not looked at closely: a vote of an older term cannot
 //! be given again, and entries that a later leader replaced were never committed.
@@ -41,10 +41,28 @@ impl DurablePromises {
             _ => return Ok(()),
         };
         self.checked += 1;
-        missing.map_or(Ok(()), |what| {
-            Err(Violation::new("durable promises", format!("node {node} {what}")))
-        })
+        kept(node, missing)
     }
+
+    /// `node`, whose disk holds `durable`, sends `request`. A candidate that asks for votes has given its own.
+    pub(crate) fn asks(
+        &mut self,
+        node: NodeId,
+        durable: &Restored,
+        request: &Message,
+    ) -> Result<(), Violation> {
+        let Message::RequestVote(asked) = request else {
+            return Ok(());
+        };
+        self.checked += 1;
+        kept(node, missing_vote(durable, asked.candidate_id, asked.term))
+    }
+}
+
+fn kept(node: NodeId, missing: Option<String>) -> Result<(), Violation> {
+    missing.map_or(Ok(()), |what| {
+        Err(Violation::new("durable promises", format!("node {node} {what}")))
+    })
 }
 
 fn missing_vote(durable: &Restored, candidate: NodeId, term: Term) -> Option<String> {
@@ -122,15 +140,19 @@ mod tests {
 
     use super::DurablePromises;
 
-    fn vote(durable: HardState) -> bool {
-        let request = Message::RequestVote(VoteRequest {
+    /// A request of node 1 in term 2.
+    fn request() -> Message {
+        Message::RequestVote(VoteRequest {
             term: Term(2),
             candidate_id: NodeId(1),
             last_log_index: LogIndex(0),
             last_log_term: Term(0),
             leadership_transfer: false,
             sender: Sender::default(),
-        });
+        })
+    }
+
+    fn vote(durable: HardState) -> bool {
         let response = Message::RequestVoteResponse(VoteResponse {
             term: Term(2),
             vote_granted: true,
@@ -141,7 +163,9 @@ mod tests {
             ..Restored::default()
         };
         let mut invariant = DurablePromises::default();
-        invariant.leaves(NodeId(3), &durable, &request, &response).is_ok()
+        invariant
+            .leaves(NodeId(3), &durable, &request(), &response)
+            .is_ok()
     }
 
     #[test]
@@ -156,5 +180,26 @@ mod tests {
         assert!(!vote(state(2, Some(2))));
         assert!(!vote(state(2, None)));
         assert!(!vote(state(1, Some(1))));
+    }
+
+    #[test]
+    fn a_candidate_that_asks_has_its_own_vote_on_disk() {
+        let asks = |voted_for| {
+            let hard_state = HardState {
+                current_term: Term(2),
+                voted_for,
+                ..HardState::default()
+            };
+            let durable = Restored {
+                hard_state,
+                ..Restored::default()
+            };
+            DurablePromises::default()
+                .asks(NodeId(1), &durable, &request())
+                .is_ok()
+        };
+        assert!(asks(Some(NodeId(1))));
+        assert!(!asks(None));
+        assert!(!asks(Some(NodeId(2))));
     }
 }
