@@ -542,6 +542,19 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn import_tells_of_no_lines_before_the_first() {
+    let cluster = Cluster::start(1).await;
+    let first = feed(&cluster, ["import", "-"], b"not json\n".to_vec()).await;
+    first.fails(2, "error: line 1: ");
+    assert!(!first.stderr().contains("before"), "{}", first.stderr());
+
+    let lines = b"{\"key\": \"k\", \"value\": \"v\"}\nnot json\n".to_vec();
+    let second = feed(&cluster, ["import", "-"], lines).await;
+    second.fails(2, "error: line 2: ");
+    assert!(second.stderr().contains("line 1 is in"), "{}", second.stderr());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn import_that_the_cluster_does_not_take_says_how_far_it_got() {
     let cluster = Cluster::start(3).await;
     cluster.lead(None);
