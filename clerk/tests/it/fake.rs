@@ -525,10 +525,15 @@ async fn listen_again(world: &Mutex<World>, id: u64) -> TcpListener {
             .client_addr
             .clone()
     };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         match TcpListener::bind(&address).await {
             Ok(listener) => return listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => assert!(
+                tokio::time::Instant::now() < deadline,
+                "node {id} cannot listen on {address} again: {error}"
+            ),
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
