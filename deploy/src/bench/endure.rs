@@ -49,7 +49,10 @@ struct Part {
 
 impl Part {
     fn cells(&self) -> Vec<String> {
-        #[expect(clippy::cast_precision_loss, reason = "bytes and microseconds stay far below 2^52")]
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bytes and microseconds stay far below 2^52"
+        )]
         let float = |number: u64| number as f64;
         vec![
             self.seconds.to_string(),

@@ -193,7 +193,11 @@ impl Axes {
             let _ = writeln!(svg, "<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"#ddd\"/>");
             text(svg, (left - 6.0, y + 4.0), "end", &short(value), "black");
         }
-        for clients in self.clients.iter().step_by(self.clients.len().div_ceil(MOST_LABELS)) {
+        for clients in self
+            .clients
+            .iter()
+            .step_by(self.clients.len().div_ceil(MOST_LABELS))
+        {
             text(
                 svg,
                 (self.x(*clients), self.bottom + 18.0),
