@@ -185,6 +185,9 @@ impl Cluster {
                 },
             };
             tracing::debug!(?failure, "attempt failed");
+            if let Some(error) = self.end_if_hopeless(running, &failure) {
+                return Err(Stop::Failed(error));
+            }
             let another_left = lock(&self.directory).another_left(&asked, self.origin.elapsed());
             match running.call.after(running.elapsed(), failure, another_left) {
                 Next::TryAnother => {}
@@ -198,6 +201,19 @@ impl Cluster {
                 }
                 Next::GiveUp(error) => return Err(Stop::Failed(error)),
             }
+        }
+    }
+
+    /// How the call ends if nothing that answers is a server that this clerk can use. Nobody becomes one by
+    /// being asked again.
+    fn end_if_hopeless(&self, running: &Running, failure: &Failure) -> Option<Error> {
+        match failure {
+            Failure::NotSent(reason @ Reason::WrongServer { .. })
+                if lock(&self.directory).all_are_wrong() =>
+            {
+                Some(running.give_up(reason.clone()))
+            }
+            _ => None,
         }
     }
 

@@ -77,7 +77,7 @@ impl Connections {
     ///
     /// # Errors
     ///
-    /// What the last candidate met, when none could be reached.
+    /// What the last candidate met, when none could be reached; before that, what says more.
     pub(crate) async fn first_of(
         self: &Arc<Self>,
         candidates: &[Address],
@@ -100,7 +100,8 @@ impl Connections {
             tokio::select! {
                 dialed = dials.next() => match dialed {
                     Some(Ok(reached)) => return Ok(reached),
-                    Some(Err(reason)) => last = reason,
+                    Some(Err(reason)) if reason.weight() >= last.weight() => last = reason,
+                    Some(Err(_)) => {}
                     None => return Err(last),
                 },
                 () = sleep(HEAD_START), if waiting.len() > 0 => {}
@@ -166,8 +167,12 @@ impl Connections {
                 format!("{address} did not answer within {limit:?}"),
             )),
         };
-        if outcome.is_err() {
-            lock(&self.directory).unreachable(&address, began.elapsed(), self.origin.elapsed());
+        if let Err(reason) = &outcome {
+            let mut directory = lock(&self.directory);
+            directory.unreachable(&address, began.elapsed(), self.origin.elapsed());
+            if matches!(reason, Reason::WrongServer { .. }) {
+                directory.wrong_server(&address);
+            }
         }
         tracing::debug!(endpoint = %address, error = outcome.as_ref().err().map(tracing::field::display), "dialed");
         outcome
@@ -183,7 +188,7 @@ impl Connections {
         };
         let connection = rpc::connect_kv(address, &options)
             .await
-            .map_err(|error| unreachable(address, error.to_string()))?;
+            .map_err(|error| not_connected(address, &error))?;
         let server = connection.server();
         self.check_cluster(address, &server.cluster_id)?;
         lock(&self.directory).connected(address, server.node_id);
@@ -220,6 +225,15 @@ fn open_link(dial: &Dial) -> Option<Arc<Link>> {
         Some(Ok(link)) if !link.connection.is_closed() => Some(Arc::clone(link)),
         _ => None,
     }
+}
+
+fn not_connected(address: &Address, error: &rpc::ConnectError) -> Reason {
+    let problem = error.to_string();
+    if error.is_wrong_server() {
+        let endpoint = address.to_string();
+        return Reason::WrongServer { endpoint, problem };
+    }
+    unreachable(address, problem)
 }
 
 fn unreachable(address: &Address, problem: String) -> Reason {

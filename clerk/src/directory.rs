@@ -68,6 +68,8 @@ struct Endpoint {
     /// Given by the user, so never dropped.
     given: bool,
     cooling_until: Duration,
+    /// What answered there last was no server that this clerk can use.
+    wrong: bool,
 }
 
 /// The servers, in the order in which they are asked.
@@ -151,6 +153,7 @@ impl Directory {
         let Some(at) = self.position(address) else { return };
         self.endpoints[at].id = Some(id);
         self.endpoints[at].cooling_until = Duration::ZERO;
+        self.endpoints[at].wrong = false;
         if self.endpoints[at].given {
             // The address that the user gave is known to lead there; the advertised one may not.
             self.retain(|endpoint| endpoint.given || endpoint.id != Some(id));
@@ -164,7 +167,20 @@ impl Directory {
         if let Some(at) = self.position(address) {
             let cooling = waited.saturating_mul(2).clamp(SHORTEST_COOLING, LONGEST_COOLING);
             self.endpoints[at].cooling_until = now + cooling;
+            self.endpoints[at].wrong = false;
         }
+    }
+
+    /// What answered at `address` is no server that this clerk can use.
+    pub(crate) fn wrong_server(&mut self, address: &str) {
+        if let Some(at) = self.position(address) {
+            self.endpoints[at].wrong = true;
+        }
+    }
+
+    /// Whether what answered last at every address is no server that this clerk can use.
+    pub(crate) fn all_are_wrong(&self) -> bool {
+        self.endpoints.iter().all(|endpoint| endpoint.wrong)
     }
 
     /// `address` answered as only a leader does.
@@ -271,6 +287,7 @@ impl Endpoint {
             id,
             given,
             cooling_until: Duration::ZERO,
+            wrong: false,
         }
     }
 
@@ -447,6 +464,20 @@ mod tests {
             names(&directory.candidates(Want::Leader, &[], NOW)),
             ["b:1", "a:1"]
         );
+    }
+
+    #[test]
+    fn all_are_wrong_only_while_every_last_answer_was() {
+        let mut directory = directory(&["a:1", "b:1"]);
+        directory.wrong_server("a:1");
+        assert!(!directory.all_are_wrong());
+        directory.wrong_server("b:1");
+        assert!(directory.all_are_wrong());
+        directory.unreachable("b:1", Duration::ZERO, NOW);
+        assert!(!directory.all_are_wrong(), "it may come back as a server");
+        directory.wrong_server("b:1");
+        directory.connected("b:1", NodeId(2));
+        assert!(!directory.all_are_wrong());
     }
 
     #[test]

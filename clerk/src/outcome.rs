@@ -126,6 +126,16 @@ pub enum Reason {
         /// What the connection attempt met; names the server.
         problem: String,
     },
+    /// What answers there is no server that this clerk can use: it speaks another protocol version, it serves
+    /// something else at this port, or it is another program. Nothing was sent. A call that meets this at all
+    /// its endpoints ends at once.
+    #[error("{problem}")]
+    WrongServer {
+        /// Whom the attempt wanted.
+        endpoint: String,
+        /// What it is instead; names the server.
+        problem: String,
+    },
     /// The call's time was up before there was a connection: nothing was sent.
     #[error("no connection to {endpoint} before the time was up")]
     NotConnectedInTime {
@@ -180,7 +190,8 @@ impl Reason {
             Self::NoTime => 0,
             Self::NotConnectedInTime { .. } => 1,
             Self::Unreachable { .. } => 2,
-            _ => 3,
+            Self::WrongServer { .. } => 3,
+            _ => 4,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 pub(crate) mod arguments;
 mod compare;
+mod endure;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod failover;
@@ -65,6 +66,9 @@ async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(
     }
     if arguments.memory {
         return memory::run(arguments, &systems, reporter).await;
+    }
+    if arguments.endure {
+        return endure::run(arguments, reporter).await;
     }
     let results = compare::run(arguments, &systems, reporter).await?;
     if let Some(dir) = &arguments.plots {

@@ -1,8 +1,12 @@
 //! The command line of the `kv-server` program.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::parser::ValueSource;
+use clap::{Args, Command, CommandFactory as _, FromArgMatches as _, Parser, ValueEnum};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,9 +56,64 @@ pub struct Cli {
     pub log: LogOptions,
 }
 
+impl Cli {
+    /// Reads the command line and the environment, and remembers which of them said what.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them; a value of the environment is told by the name of its variable.
+    pub fn read(args: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command
+            .try_get_matches_from_mut(args)
+            .map_err(|error| blame(error, &command, args))?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.overrides.from_environment = matches
+            .ids()
+            .map(|id| id.as_str())
+            .filter(|id| matches.value_source(id) == Some(ValueSource::EnvVariable))
+            .map(str::to_owned)
+            .collect();
+        Ok(cli)
+    }
+}
+
+/// Puts the name of the environment variable in the place of the flag's, where the value came from there: the
+/// flag is not among `args`.
+fn blame(mut error: clap::Error, command: &Command, args: &[OsString]) -> clap::Error {
+    let Some(ContextValue::String(told)) = error.get(ContextKind::InvalidArg) else {
+        return error;
+    };
+    let argument = command
+        .get_arguments()
+        .find(|argument| argument.to_string() == *told);
+    let variable = argument.and_then(|argument| {
+        let flag = format!("--{}", argument.get_long()?);
+        let is_the_flag = |word: &OsString| {
+            let word = word.to_string_lossy();
+            word.split('=').next() == Some(flag.as_str())
+        };
+        let variable = argument.get_env()?.to_str()?;
+        (std::env::var_os(variable).is_some() && !args.iter().any(is_the_flag)).then(|| variable.to_owned())
+    });
+    if let Some(variable) = variable {
+        error.insert(ContextKind::InvalidArg, ContextValue::String(variable));
+    }
+    error
+}
+
+/// The environment variable of a setting, which is named as in the cluster file.
+pub(crate) fn variable_of(setting: &str) -> String {
+    format!("KV_SERVER_{}", setting.to_ascii_uppercase())
+}
+
 /// Settings that beat the cluster file. Each means what its namesake in the file means.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Overrides {
+    /// Which settings, named as in the cluster file (and `id`), the environment gave and not a flag. It is only
+    /// used in errors, to say where a bad value came from.
+    #[arg(skip)]
+    pub from_environment: BTreeSet<String>,
     /// Where the node keeps its data; {id} is replaced
     #[arg(long, env = "KV_SERVER_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<String>,
@@ -135,7 +194,6 @@ fn parse_range(text: &str) -> Result<[u64; 2], String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
     use clap::error::ErrorKind;
 
     use super::*;
@@ -198,6 +256,17 @@ mod tests {
             .map(|argument| argument.get_id().as_str())
             .collect();
         assert_eq!(without, ["join", "check"]);
+    }
+
+    #[test]
+    fn flags_and_variables_are_named_after_their_settings() {
+        for argument in Cli::command().get_arguments() {
+            let setting = argument.get_id().as_str();
+            if let Some(variable) = argument.get_env() {
+                assert_eq!(variable.to_str(), Some(variable_of(setting).as_str()));
+                assert_eq!(argument.get_long(), Some(setting.replace('_', "-").as_str()));
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The configuration of one node: flags, environment, cluster file and defaults, made one and checked.
 //!
 //! A [`Config`] that exists is valid. Whatever cannot work is refused with the place where it was said
-//! (file and line, or flag), what is wrong, and what to do; see [`ConfigError`].
+//! (file and line, flag, or environment variable), what is wrong, and what to do; see [`ConfigError`].
 
 mod address;
 mod error;
@@ -70,7 +70,7 @@ pub struct RaftConfig {
     pub heartbeat_interval: Duration,
     /// The shortest election timeout. Default 300 ms.
     pub election_timeout_min: Duration,
-    /// The longest election timeout; not below the shortest. Default 600 ms.
+    /// The longest election timeout; above the shortest. Default 600 ms.
     pub election_timeout_max: Duration,
     /// A snapshot is cut when the log since the last one has grown past this many bytes. Default 64 MiB.
     pub snapshot_log_bytes: u64,
@@ -146,7 +146,7 @@ impl Config {
         if !nodes.contains_key(&id) {
             let known: Vec<_> = nodes.keys().map(NodeId::to_string).collect();
             return Err(source.error(
-                Place::Flag("--id"),
+                Place::outside("id", overrides),
                 format!("{} has no node {id}", file.display()),
                 format!(
                     "use the id of one of its [[node]] sections ({}), or add one",
@@ -185,10 +185,9 @@ impl Config {
 
 impl RaftConfig {
     fn new(source: &Source<'_>, section: RaftSection, overrides: &Overrides) -> Result<Self, ConfigError> {
-        let setting = |name, flag, value, in_file| Setting::new(source, name, Some((flag, value)), in_file);
+        let setting = |name, value, in_file| Setting::new(source, name, Some((overrides, value)), in_file);
         let heartbeat = setting(
             "heartbeat_interval_ms",
-            "--heartbeat-interval-ms",
             overrides.heartbeat_interval_ms,
             section.heartbeat_interval_ms,
         );
@@ -196,41 +195,36 @@ impl RaftConfig {
         let election = Setting::new(
             source,
             "election_timeout_ms",
-            Some(("--election-timeout-ms", overrides.election_timeout_ms)),
+            Some((overrides, overrides.election_timeout_ms)),
             section.election_timeout_ms,
         );
         let [min_ms, max_ms] = election.range([300, 600])?;
         setting::check_heartbeat(&heartbeat, heartbeat_ms, &election, min_ms)?;
-        let size =
-            |name, flag, value, in_file, default| setting(name, flag, value, in_file).above_zero(default);
+        let size = |name, value, in_file, default| setting(name, value, in_file).above_zero(default);
         Ok(Self {
             heartbeat_interval: Duration::from_millis(heartbeat_ms),
             election_timeout_min: Duration::from_millis(min_ms),
             election_timeout_max: Duration::from_millis(max_ms),
             snapshot_log_bytes: size(
                 "snapshot_log_bytes",
-                "--snapshot-log-bytes",
                 overrides.snapshot_log_bytes,
                 section.snapshot_log_bytes,
                 64 << 20,
             )?,
             max_uncommitted_bytes: to_usize(size(
                 "max_uncommitted_bytes",
-                "--max-uncommitted-bytes",
                 overrides.max_uncommitted_bytes,
                 section.max_uncommitted_bytes,
                 64 << 20,
             )?),
             max_inflight_bytes: to_usize(size(
                 "max_inflight_bytes",
-                "--max-inflight-bytes",
                 overrides.max_inflight_bytes,
                 section.max_inflight_bytes,
                 8 << 20,
             )?),
             max_inflight_messages: to_usize(size(
                 "max_inflight_messages",
-                "--max-inflight-messages",
                 overrides.max_inflight_messages,
                 section.max_inflight_messages,
                 256,
@@ -238,7 +232,7 @@ impl RaftConfig {
             lease_reads: Setting::new(
                 source,
                 "lease_reads",
-                Some(("--lease-reads", overrides.lease_reads)),
+                Some((overrides, overrides.lease_reads)),
                 section.lease_reads,
             )
             .value_or(false),
@@ -272,7 +266,7 @@ impl StorageConfig {
         let stall = Setting::new(
             source,
             "stall_timeout_ms",
-            Some(("--stall-timeout-ms", overrides.stall_timeout_ms)),
+            Some((overrides, overrides.stall_timeout_ms)),
             section.stall_timeout_ms,
         );
         let min_free = section.min_free_bytes.map(toml::Spanned::into_inner);
@@ -310,7 +304,7 @@ fn data_dir(
 ) -> Result<PathBuf, ConfigError> {
     let fix = "say where the node keeps its data, such as data_dir = \"data/node-{id}\"";
     let (place, directory) = match (&overrides.data_dir, in_file) {
-        (Some(directory), _) => (Place::Flag("--data-dir"), directory.clone()),
+        (Some(directory), _) => (Place::outside("data_dir", overrides), directory.clone()),
         (None, Some(directory)) => (source.place_of(&directory), directory.into_inner()),
         (None, None) => return Err(source.error(Place::File, "data_dir is missing", fix)),
     };

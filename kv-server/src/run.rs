@@ -5,8 +5,6 @@ use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::cli::Cli;
 use crate::config::Config;
 use crate::{exit, inspect, logging, server};
@@ -21,7 +19,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.get(1).is_some_and(|first| first == inspect::COMMAND) {
         return inspect::run(&args);
     }
-    let cli = match Cli::try_parse_from(args) {
+    let cli = match Cli::read(&args) {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };

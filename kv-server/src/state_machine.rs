@@ -12,7 +12,7 @@ use rpc::client::{GetReply, KvError, SessionId};
 use thiserror::Error;
 
 use crate::command::{Command, CommandError, Operation, validate_value_len};
-use crate::map::{Batch, SharedMap, Versioned};
+use crate::map::{Batch, SharedMap, Value, Versioned, key_of};
 use crate::sessions::{Answer, DEFAULT_SESSION_CAP, Outcome, SessionTable};
 use crate::state_reader::{Progress, StateReader};
 use crate::state_snapshot::StateSnapshot;
@@ -270,7 +270,7 @@ fn apply(list: &mut Batch<'_>, sessions: &mut SessionTable, entry: &Entry, comma
             Reply::Written(sessions.execute_once(entry.index, &id, || execute(list, entry.index, op)))
         }
         Command::Get { key } => {
-            let found = list.get(&key).map(Versioned::to_found);
+            let found = list.get(&key[..]).map(Versioned::to_found);
             Reply::Read(GetReply {
                 found,
                 applied_index: entry.index,
@@ -285,19 +285,19 @@ fn execute(list: &mut Batch<'_>, index: LogIndex, op: Operation) -> Answer {
     let (key, value) = match op {
         Operation::Put { key, value } => (key, value),
         Operation::Append { key, value } => {
-            let value = appended(list.get(&key).map(|held| &held.value), value)?;
+            let value = appended(list.get(&key[..]).map(|held| &held.value), value)?;
             (key, value)
         }
         Operation::Delete { key } => {
             return Ok(Outcome::Deleted {
-                existed: list.remove(&key).is_some(),
+                existed: list.remove(&key[..]).is_some(),
             });
         }
     };
     list.insert(
-        key,
+        key_of(key),
         Versioned {
-            value,
+            value: value.into(),
             version: index,
         },
     );
@@ -305,7 +305,7 @@ fn execute(list: &mut Batch<'_>, index: LogIndex, op: Operation) -> Answer {
 }
 
 /// The two values in one. Costs a copy of both, since readers may hold the old one.
-fn appended(held: Option<&Bytes>, suffix: Bytes) -> Result<Bytes, rpc::client::InvalidArgument> {
+fn appended(held: Option<&Value>, suffix: Bytes) -> Result<Bytes, rpc::client::InvalidArgument> {
     let Some(held) = held.filter(|held| !held.is_empty()) else {
         return Ok(suffix);
     };

@@ -268,9 +268,9 @@ fn filled(count: u64, value_len: usize) -> StateMachine {
     let machine = StateMachine::new();
     machine.map.write(|list| {
         for number in 0..count {
-            let value = vec![b'v'; value_len].into();
+            let value = Bytes::from(vec![b'v'; value_len]).into();
             list.insert(
-                format!("{number:05}").into(),
+                format!("{number:05}").into_bytes().into(),
                 Versioned {
                     value,
                     version: LogIndex(number),

@@ -142,14 +142,14 @@ fn page(list: &List, request: &ScanRequest) -> (Vec<ScanItem>, bool) {
         let value = if request.keys_only {
             Bytes::new()
         } else {
-            held.value.clone()
+            held.value.to_bytes()
         };
         bytes += key.len() + value.len();
         if !items.is_empty() && (items.len() == limit || bytes > MAX_SCAN_BYTES) {
             return (items, true);
         }
         items.push(ScanItem {
-            key: key.clone(),
+            key: Bytes::copy_from_slice(key),
             value,
             version: held.version,
         });

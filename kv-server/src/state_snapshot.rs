@@ -35,7 +35,7 @@ use raft_core::{LogIndex, Term};
 use rpc::client::{InvalidArgument, Sequence};
 use rpc::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 
-use crate::map::{List, MapSnapshot, SharedMap, Versioned};
+use crate::map::{Key, List, MapSnapshot, SharedMap, Versioned, key_of};
 use crate::sessions::{Answer, FrozenSessions, MAX_SESSION_WINDOW, Outcome, Session, SessionTable};
 use crate::state_machine::{StateError, StateMachine};
 
@@ -238,14 +238,14 @@ fn read_keys(input: &mut dyn Read, last_applied: LogIndex) -> Result<SharedMap, 
     failure.map_or_else(|| Ok(list.into()), Err)
 }
 
-fn read_key(input: &mut dyn Read, last_applied: LogIndex) -> Result<(Bytes, Versioned), StateError> {
+fn read_key(input: &mut dyn Read, last_applied: LogIndex) -> Result<(Key, Versioned), StateError> {
     let key_len = get_len(input, MAX_KEY_BYTES)?;
     let value_len = get_len(input, MAX_VALUE_BYTES)?;
     let version = LogIndex(get_u64(input)?);
     ensure(key_len > 0, "a key is empty")?;
     ensure(version <= last_applied, "a version lies outside the log")?;
-    let key = get_bytes(input, key_len)?;
-    let value = get_bytes(input, value_len)?;
+    let key = key_of(get_bytes(input, key_len)?);
+    let value = get_bytes(input, value_len)?.into();
     Ok((key, Versioned { value, version }))
 }
 

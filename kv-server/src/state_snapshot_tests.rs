@@ -241,7 +241,7 @@ fn every_part_of_the_state_changes_the_hash() {
     machine.map.write(|list| {
         let held = list.get(b"key-1".as_slice()).cloned().unwrap();
         list.insert(
-            "key-1".into(),
+            b"key-1".as_slice().into(),
             Versioned {
                 version: LogIndex(1),
                 ..held

@@ -50,6 +50,9 @@ pub struct Config {
     /// The most bytes of entries kept behind a new snapshot, so that a follower which is a little behind
     /// catches up from the log and needs no snapshot.
     pub retained_log_bytes: usize,
+    /// The most bytes of entries that stay in memory as they came once they were handed out. Older ones are
+    /// packed: copied together, which takes little more memory than their commands have bytes.
+    pub max_unpacked_log_bytes: usize,
 }
 
 impl Config {
@@ -72,6 +75,7 @@ impl Config {
             max_uncommitted_bytes: 64 << 20,
             max_unapplied_bytes: 16 << 20,
             retained_log_bytes: 4 << 20,
+            max_unpacked_log_bytes: 256 << 10,
         }
     }
 

@@ -1,11 +1,20 @@
 //! The replicated log of one node (Raft §5.3) and how far it is committed, durable and handed out.
 
+mod packed;
+
 use std::collections::{BTreeMap, VecDeque};
 
+use self::packed::PackedEntries;
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
 use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+
+/// How many entries are packed into one allocation, at most.
+const ENTRIES_PACKED_TOGETHER: usize = 4_096;
+
+/// Room for so many entries is kept, however few there are.
+const SPARE_ENTRIES: usize = 8_192;
 
 /// The log: a snapshot that stands for its beginning, and the entries behind it in memory.
 ///
@@ -13,6 +22,7 @@ use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta, 
 ///   first_index          snapshot      handed_out   commit_index   durable_index    last_index
 ///       |                    |             |             |              |                |
 ///       [ kept for followers ][   applied   ][ to apply ][          replicating          ]
+///       [         packed           ][                    entries                         ]
 /// ```
 ///
 /// Invariants, asserted where they could break: indexes have no gap, terms never fall, what is committed
@@ -23,7 +33,14 @@ pub(crate) struct Log {
     /// The term of the entry before the first one in memory, where it is known.
     term_before_first: Option<Term>,
     first_index: LogIndex,
+    /// The entries before `unpacked_from`. All of them were handed out.
+    packed: PackedEntries,
+    unpacked_from: LogIndex,
+    /// The entries from `unpacked_from` on.
     entries: VecDeque<Entry>,
+    /// The bytes of those in `entries` that were handed out; at most `max_unpacked_bytes` after each hand-out.
+    handed_out_bytes: usize,
+    max_unpacked_bytes: usize,
     /// The configurations in force, by the index of the entry that brought each (Raft §6).
     configurations: BTreeMap<LogIndex, Configuration>,
     commit_index: LogIndex,
@@ -36,7 +53,9 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn restore(restored: Restored) -> Result<Self, ConfigError> {
+    /// The log that storage holds. Of the entries that were handed out, no more than `max_unpacked_bytes` stay as
+    /// they came; the others are packed.
+    pub(crate) fn restore(restored: Restored, max_unpacked_bytes: usize) -> Result<Self, ConfigError> {
         let Restored {
             snapshot, entries, ..
         } = restored;
@@ -52,7 +71,11 @@ impl Log {
             snapshot,
             term_before_first,
             first_index,
+            packed: PackedEntries::default(),
+            unpacked_from: first_index,
             entries: VecDeque::new(),
+            handed_out_bytes: 0,
+            max_unpacked_bytes,
             commit_index: index,
             durable_index: index,
             handed_out: index,
@@ -61,6 +84,8 @@ impl Log {
         log.extend(entries);
         log.durable_index = log.last_index();
         log.unwritten_from = log.last_index().next();
+        log.handed_out_bytes = log.sum_handed_out();
+        log.pack_if_due();
         Ok(log)
     }
 
@@ -73,13 +98,14 @@ impl Log {
     }
 
     pub(crate) fn last_index(&self) -> LogIndex {
-        LogIndex(self.first_index.previous().get() + self.entries.len() as u64)
+        LogIndex(self.unpacked_from.previous().get() + self.entries.len() as u64)
     }
 
     pub(crate) fn last_term(&self) -> Term {
-        self.entries
-            .back()
-            .map_or(self.snapshot.last_included_term, |entry| entry.term)
+        let unpacked = self.entries.back().map(|entry| entry.term);
+        unpacked
+            .or_else(|| self.packed.last_term())
+            .unwrap_or(self.snapshot.last_included_term)
     }
 
     pub(crate) fn commit_index(&self) -> LogIndex {
@@ -163,7 +189,13 @@ impl Log {
         if index == self.first_index.previous() {
             return self.term_before_first;
         }
-        self.entry(index).map(|entry| entry.term)
+        if index < self.first_index {
+            return None;
+        }
+        match self.unpacked(index) {
+            Some(entry) => Some(entry.term),
+            None => self.packed.term_at(index),
+        }
     }
 
     /// The oldest place in the log whose term is known.
@@ -176,9 +208,17 @@ impl Log {
             .map_or(snapshot, |term| (self.first_index.previous(), term))
     }
 
-    fn entry(&self, index: LogIndex) -> Option<&Entry> {
-        let position = index.get().checked_sub(self.first_index.get())?;
+    fn unpacked(&self, index: LogIndex) -> Option<&Entry> {
+        let position = index.get().checked_sub(self.unpacked_from.get())?;
         self.entries.get(usize::try_from(position).ok()?)
+    }
+
+    fn entry(&self, index: LogIndex) -> Option<Entry> {
+        if index < self.first_index {
+            return None;
+        }
+        let unpacked = self.unpacked(index).cloned();
+        unpacked.or_else(|| self.packed.entry(index))
     }
 
     /// Whether this log holds an entry of `term` at `index`: the log matching check (Raft §5.3).
@@ -197,14 +237,24 @@ impl Log {
         let Some(term) = self.term_at(index) else {
             return index;
         };
-        let position = self.entries.partition_point(|entry| entry.term < term);
-        LogIndex(self.first_index.get() + position as u64).min(index)
+        self.first_of_term_not(|other| other < term).min(index)
     }
 
     /// The last index whose entry has at most this term and lies at or before `limit`.
     pub(crate) fn last_index_of_term_at_most(&self, term: Term, limit: LogIndex) -> LogIndex {
-        let position = self.entries.partition_point(|entry| entry.term <= term);
-        LogIndex(self.first_index.previous().get() + position as u64).min(limit)
+        self.first_of_term_not(|other| other <= term)
+            .previous()
+            .min(limit)
+    }
+
+    /// The first entry of a term for which `is_behind`, which holds up to some term, does not hold; one behind the
+    /// last entry if there is none.
+    fn first_of_term_not(&self, is_behind: impl Fn(Term) -> bool) -> LogIndex {
+        if let Some(index) = self.packed.first_of_term_not(&is_behind) {
+            return index.max(self.first_index);
+        }
+        let position = self.entries.partition_point(|entry| is_behind(entry.term));
+        LogIndex(self.unpacked_from.get() + position as u64)
     }
 
     /// Copies entries from `from` on, up to `max_bytes`, though at least one if there is any.
@@ -227,13 +277,13 @@ impl Log {
             if bytes > max_bytes && !entries.is_empty() {
                 break;
             }
-            entries.push(entry.clone());
+            entries.push(entry);
             index = index.next();
         }
         entries
     }
 
-    /// The bytes of the entries behind `index`.
+    /// The bytes of the entries behind `index`, which is not before the last one handed out.
     pub(crate) fn bytes_after(&self, index: LogIndex) -> usize {
         self.entries
             .iter()
@@ -291,7 +341,7 @@ impl Log {
             from > self.commit_index,
             "entry {from} is committed and must not be replaced (Raft §5.4)"
         );
-        self.entries.truncate(index_distance(self.first_index, from));
+        self.entries.truncate(index_distance(self.unpacked_from, from));
         self.configurations.split_off(&from);
         self.durable_index = self.durable_index.min(from.previous());
         self.unwritten_from = self.unwritten_from.min(from);
@@ -328,7 +378,7 @@ impl Log {
     pub(crate) fn take_unwritten(&mut self) -> Vec<Entry> {
         let entries: Vec<Entry> = self
             .entries
-            .range(index_distance(self.first_index, self.unwritten_from)..)
+            .range(index_distance(self.unpacked_from, self.unwritten_from)..)
             .cloned()
             .collect();
         self.unwritten_from = self.last_index().next();
@@ -349,7 +399,36 @@ impl Log {
         }
         let entries = self.entries_between(self.handed_out.next(), to, max_bytes);
         self.handed_out = entries.last().map_or(self.handed_out, |entry| entry.index);
+        self.handed_out_bytes += entries.iter().map(Entry::size_bytes).sum::<usize>();
+        self.pack_if_due();
         entries
+    }
+
+    /// Packs what was handed out, all at once, if it has become too much.
+    fn pack_if_due(&mut self) {
+        if self.handed_out_bytes <= self.max_unpacked_bytes {
+            return;
+        }
+        let from = self.handed_out.next();
+        let count = index_distance(self.unpacked_from, from);
+        let handed_out: Vec<Entry> = self.entries.drain(..count).collect();
+        for piece in handed_out.chunks(ENTRIES_PACKED_TOGETHER) {
+            self.packed.push(piece);
+        }
+        self.unpacked_from = from;
+        self.handed_out_bytes = 0;
+        // It was long once, after a start or with a disk that stood still.
+        if self.entries.capacity() > SPARE_ENTRIES.max(4 * self.entries.len()) {
+            self.entries.shrink_to(SPARE_ENTRIES.max(2 * self.entries.len()));
+        }
+    }
+
+    fn sum_handed_out(&self) -> usize {
+        self.entries
+            .iter()
+            .take_while(|entry| entry.index <= self.handed_out)
+            .map(Entry::size_bytes)
+            .sum()
     }
 
     /// This node cut `snapshot`: forgets entries that it covers, but for `retained_bytes` of the latest.
@@ -374,6 +453,7 @@ impl Log {
             first_retained = entry.index;
         }
         self.forget_before(first_retained);
+        self.handed_out_bytes = self.sum_handed_out();
         self.move_snapshot(snapshot);
         first_retained
     }
@@ -393,14 +473,17 @@ impl Log {
             // What stood behind the commit index may differ from what the snapshot holds.
             self.durable_index = self.durable_index.min(self.commit_index);
             self.entries.clear();
+            self.packed.clear();
             self.configurations.clear();
             self.first_index = index.next();
+            self.unpacked_from = index.next();
             self.unwritten_from = index.next();
         }
         self.term_before_first = Some(snapshot.last_included_term);
         self.move_snapshot(snapshot);
         self.commit_index = index;
         self.handed_out = index;
+        self.handed_out_bytes = 0;
         keep_suffix
     }
 
@@ -409,8 +492,12 @@ impl Log {
             return;
         }
         self.term_before_first = self.term_at(first_retained.previous());
-        self.entries
-            .drain(..index_distance(self.first_index, first_retained));
+        self.packed.forget_before(first_retained);
+        if first_retained > self.unpacked_from {
+            self.entries
+                .drain(..index_distance(self.unpacked_from, first_retained));
+            self.unpacked_from = first_retained;
+        }
         self.first_index = first_retained;
     }
 

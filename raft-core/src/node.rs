@@ -129,7 +129,7 @@ impl Node {
     pub fn new(config: Config, restored: Restored) -> Result<Self, ConfigError> {
         config.validate()?;
         let hard_state = restored.hard_state;
-        let log = Log::restore(restored)?;
+        let log = Log::restore(restored, config.max_unpacked_log_bytes)?;
         // Who has never seen a term has heard from no leader.
         let may_have_heard = config.silent_start && hard_state.current_term > Term::ZERO;
         let mut node = Self {

@@ -381,7 +381,7 @@ impl Run {
 
 /// Tight limits, so that short runs reach them; pre-vote and check quorum sometimes off.
 fn random_config(rng: &mut Pcg64Mcg) -> Config {
-    Config {
+    let config = Config {
         election_timeout_max: Ticks(ELECTION_TIMEOUT_MAX),
         pre_vote: rng.random_ratio(4, 5),
         check_quorum: rng.random_ratio(4, 5),
@@ -392,6 +392,10 @@ fn random_config(rng: &mut Pcg64Mcg) -> Config {
         max_unapplied_bytes: [1, 200, 10_000][rng.random_range(0..3)],
         retained_log_bytes: [0, 150, 2_000][rng.random_range(0..3)],
         ..config(1)
+    };
+    Config {
+        max_unpacked_log_bytes: config.retained_log_bytes,
+        ..config
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::caller::Caller;
 use crate::client::{KvClient as GeneratedKvClient, KvRequest, KvResponse};
 use crate::framing::CallerFraming;
-use crate::hello::{Hello, HelloError, Refusal, Reply, ServerInfo, check_cluster_id};
+use crate::hello::{Hello, HelloError, PROTOCOL_VERSION, Refusal, Reply, ServerInfo, check_cluster_id};
 use crate::limits::{DEFAULT_REQUESTS_IN_FLIGHT, HANDSHAKE_TIMEOUT, MAX_DEADLINE};
 use crate::peer::{PeerClient as GeneratedPeerClient, PeerRequest, PeerResponse};
 use crate::transport::Transport;
@@ -87,8 +87,8 @@ pub enum ConnectError {
     },
     /// The server refused the hello, and said why.
     #[error(
-        "{addr} (node {node} of cluster \"{cluster}\") refused the connection: {refusal}",
-        node = server.node_id, cluster = server.cluster_id
+        "{addr} (node {node} of cluster \"{cluster}\") refused the connection: {refusal}{versions}",
+        node = server.node_id, cluster = server.cluster_id, versions = versions(*version)
     )]
     HelloRefused {
         /// The address.
@@ -97,6 +97,8 @@ pub enum ConnectError {
         refusal: Refusal,
         /// Who refused.
         server: ServerInfo,
+        /// The protocol version that it speaks.
+        version: u16,
     },
     /// What answers there is not one of our servers.
     #[error("{addr} is not a server of this kind: {detail}")]
@@ -109,6 +111,29 @@ pub enum ConnectError {
     /// The cluster id cannot be sent.
     #[error("invalid cluster id: {0}")]
     InvalidClusterId(String),
+}
+
+impl ConnectError {
+    /// Whether something answered that is not the service that was called, or not in this protocol version: to
+    /// connect again does not help as long as nobody changes the address or the release.
+    #[must_use]
+    pub fn is_wrong_server(&self) -> bool {
+        match self {
+            Self::Protocol { .. } => true,
+            Self::HelloRefused { refusal, .. } => {
+                matches!(refusal, Refusal::WrongVersion | Refusal::WrongService)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Both versions, where they differ.
+fn versions(theirs: u16) -> String {
+    if theirs == PROTOCOL_VERSION {
+        return String::new();
+    }
+    format!(" (protocol version {theirs} there, {PROTOCOL_VERSION} here)")
 }
 
 /// An open connection. It lives as long as this value or any clone of its client does, and until either side
@@ -293,12 +318,17 @@ async fn greet(addr: &str, stream: &mut TcpStream, hello: &Hello) -> Result<Serv
         },
     };
     hello.write(stream).await.map_err(explain)?;
-    let Reply { server, refusal, .. } = Reply::read(stream).await.map_err(explain)?;
+    let Reply {
+        server,
+        refusal,
+        version,
+    } = Reply::read(stream).await.map_err(explain)?;
     match refusal {
         Some(refusal) => Err(ConnectError::HelloRefused {
             addr: addr.to_owned(),
             refusal,
             server,
+            version,
         }),
         None => Ok(server),
     }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::clock::Micros;
+use crate::linearizability::Outcome;
 
 /// How a get is served. All ways are linearizable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,29 +50,6 @@ impl Request {
     }
 }
 
-/// What a client was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Response {
-    /// A put or an append was done.
-    Stored,
-    /// A delete was done; whether the key was there.
-    Deleted { existed: bool },
-    /// What a get found.
-    Value(Option<Bytes>),
-    /// What a scan found, in order of the keys.
-    Items(Vec<(Bytes, Bytes)>),
-}
-
-/// How an operation ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// It has not ended, or nobody can know whether it took effect.
-    Unknown,
-    /// It had no effect and never will.
-    Failed,
-    Done(Response),
-}
-
 /// One operation. `start` and `end` number the moments of the run, so that no two are equal.
 #[derive(Clone, Debug)]
 pub(crate) struct Operation {
@@ -79,6 +57,7 @@ pub(crate) struct Operation {
     pub(crate) request: Request,
     pub(crate) start: u64,
     pub(crate) end: Option<u64>,
+    /// Unknown also as long as it has not ended.
     pub(crate) outcome: Outcome,
     /// When it ended, in virtual time.
     pub(crate) ended_at: Option<Micros>,

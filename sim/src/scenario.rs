@@ -174,6 +174,7 @@ impl Scenario {
             max_append_bytes: self.max_append_bytes,
             max_inflight_messages: self.max_inflight_messages,
             retained_log_bytes: self.retained_log_bytes,
+            max_unpacked_log_bytes: self.retained_log_bytes,
             silent_start: true,
             lease_reads: self.lease_reads,
             ..Config::new(id)

@@ -104,6 +104,9 @@ pub struct JournalContent {
     pub size_bytes: u64,
     /// Its last record is torn, as a crash leaves it. It was never acknowledged, so that is no damage.
     pub torn: bool,
+    /// The database has all that it held, so nothing in it is needed any more. It may have been made shorter for
+    /// its next use.
+    pub spent: bool,
 }
 
 /// The latest snapshot.
@@ -188,13 +191,14 @@ impl Inspection {
             Ok((_, batch)) => self.high_water = Some(batch),
             Err(error) => self.problems.push(error.to_string()),
         }
+        let in_sled = records::read(self, copy).unwrap_or_else(|error| {
+            self.problems.push(error.to_string());
+            None
+        });
         self.journal = JOURNAL_FILES
             .iter()
-            .map(|name| read_journal_file(copy, name))
+            .map(|name| read_journal_file(copy, name, in_sled))
             .collect();
-        if let Err(error) = records::read(self, copy) {
-            self.problems.push(error.to_string());
-        }
         self.read_snapshots(copy);
         // Without a marker it does not come to a comparison of identities.
         let identity = self.identity.clone().unwrap_or(Identity {
@@ -267,8 +271,8 @@ impl Inspection {
     }
 }
 
-fn read_journal_file(copy: &Path, name: &str) -> JournalReport {
-    let looked = journal::look(&directory::journal_dir(copy).join(name));
+fn read_journal_file(copy: &Path, name: &str, in_sled: Option<u64>) -> JournalReport {
+    let looked = journal::look(&directory::journal_dir(copy), name, in_sled);
     let problem = looked.as_ref().err().map(ToString::to_string);
     let content = looked.ok().map(|look| JournalContent {
         generation: look.generation,
@@ -276,6 +280,7 @@ fn read_journal_file(copy: &Path, name: &str) -> JournalReport {
         used_bytes: look.used_bytes,
         size_bytes: look.size_bytes,
         torn: look.torn,
+        spent: look.spent,
     });
     JournalReport {
         name: name.to_owned(),

@@ -305,12 +305,31 @@ pub(crate) struct FileLook {
     pub(crate) size_bytes: u64,
     /// The last record is torn, as a crash leaves it: it was never acknowledged.
     pub(crate) torn: bool,
+    /// sled has all that it held, so nothing in it is needed any more.
+    pub(crate) spent: bool,
 }
 
-/// Reads one file of the journal as it is, and changes nothing. Whether the two fit together is for
-/// [`Journal::read`] to say.
-pub(crate) fn look(path: &Path) -> Result<FileLook, StorageError> {
+/// Which of the two files is spent, given the last batch in sled; `None` if neither is, or the headers do not say.
+fn spent_file(dir: &Path, in_sled: u64) -> Option<PathBuf> {
+    let [one, other] = JOURNAL_FILES.map(|name| JournalFile::open(&dir.join(name)).ok());
+    let (one, other) = (one?, other?);
+    let (active, full) = match one.header.generation > other.header.generation {
+        true => (one, other),
+        false => (other, one),
+    };
+    (active.header.first_batch <= in_sled + 1).then(|| full.path().to_path_buf())
+}
+
+/// Reads one file of the journal as it is, and changes nothing. `in_sled` is the last batch in sled, if that is
+/// known. Whether the two files fit together is for [`Journal::read`] to say.
+pub(crate) fn look(dir: &Path, name: &str, in_sled: Option<u64>) -> Result<FileLook, StorageError> {
+    let path = &dir.join(name);
     let mut file = JournalFile::open(path)?;
+    let spent = in_sled.and_then(|in_sled| spent_file(dir, in_sled)).as_ref() == Some(path);
+    let length = file.length()?;
+    if spent && (RECORDS_START..file.header.bytes).contains(&length) {
+        return look_at_shrunk(file, length);
+    }
     let bytes = file.read_all()?;
     let scanned = file::scan(path, &file.header, &bytes, drop)?;
     let (at, missing) = (scanned.position, scanned.last_batch + 1);
@@ -325,8 +344,26 @@ pub(crate) fn look(path: &Path) -> Result<FileLook, StorageError> {
         first_batch: file.header.first_batch,
         last_batch: scanned.last_batch,
         used_bytes: at,
-        size_bytes: file.length()?,
+        size_bytes: length,
         torn: scanned.flaw.is_some(),
+        spent,
+    })
+}
+
+/// A spent file has the length for its next use already, under the header of its last: what is beyond was cut
+/// off on purpose, wherever that was in a record.
+fn look_at_shrunk(mut file: JournalFile, length: u64) -> Result<FileLook, StorageError> {
+    file.header.bytes = length;
+    let bytes = file.read_all()?;
+    let scanned = file::scan(file.path(), &file.header, &bytes, drop)?;
+    Ok(FileLook {
+        generation: file.header.generation,
+        first_batch: file.header.first_batch,
+        last_batch: scanned.last_batch,
+        used_bytes: scanned.position,
+        size_bytes: length,
+        torn: false,
+        spent: true,
     })
 }
 

@@ -160,6 +160,48 @@ fn a_bad_record_in_the_middle_of_the_journal_and_a_missing_file_are_told() {
 }
 
 #[test]
+fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = common::open_small(dir.path()).unwrap();
+    let entries = (1..=20).map(|index| command(1, index, 30_000)).collect();
+    store.write(&[Write::Append(entries)]).unwrap();
+    store.checkpoint().unwrap();
+    store.write(&[Write::Append(vec![command(1, 21, 30)])]).unwrap();
+    drop(store);
+    let found = inspect(dir.path());
+    assert!(found.is_whole(), "{found:?}");
+    let mut files: Vec<_> = found
+        .journal
+        .iter()
+        .map(|file| (file.content.unwrap(), &file.name))
+        .collect();
+    files.sort_by_key(|(content, _)| content.generation);
+    let [(spent, _), (active, name)] = files[..] else {
+        panic!("{files:?}")
+    };
+    assert!(
+        spent.spent && !spent.torn && !active.spent,
+        "{spent:?}, {active:?}"
+    );
+    assert_eq!(spent.size_bytes, 64 * 1024);
+
+    let path = dir.path().join("journal").join(name);
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(20_000).unwrap();
+    let found = inspect(dir.path());
+    let problems: Vec<_> = found
+        .journal
+        .iter()
+        .filter_map(|file| file.problem.as_ref())
+        .collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("cut short") && problems[0].contains(name.as_str()),
+        "{problems:?}"
+    );
+    assert!(found.refusal.is_some());
+}
+
+#[test]
 fn one_bad_log_record_is_told_and_those_behind_it_are_read() {
     for (index, fragment, bad, lost) in [
         (11, 0, &["log 11"][..], 11..=15),

@@ -362,6 +362,24 @@ pub(crate) fn own_address() -> Ipv4Addr {
     Ipv4Addr::new(127, first, second, third.clamp(2, 254))
 }
 
+/// A server that answers every connection with `answer` and nothing more. Ends with the test's runtime.
+#[cfg(feature = "cli")]
+pub(crate) async fn stranger(answer: &'static [u8]) -> String {
+    let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+                .await
+                .unwrap();
+            // Closed with bytes unread, it would be reset.
+            open.push(stream);
+        }
+    });
+    address
+}
+
 impl Cluster {
     pub(crate) async fn start(nodes: u64) -> Self {
         Self::named("fake", nodes).await
@@ -525,10 +543,15 @@ async fn listen_again(world: &Mutex<World>, id: u64) -> TcpListener {
             .client_addr
             .clone()
     };
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(60);
     loop {
         match TcpListener::bind(&address).await {
             Ok(listener) => return listener,
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            Err(error) => assert!(
+                tokio::time::Instant::now() < deadline,
+                "node {id} cannot listen on {address} again: {error}"
+            ),
         }
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

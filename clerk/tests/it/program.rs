@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use rpc::client::{BusyReason, Consistency, KvError};
 use serde_json::Value;
 
-use crate::fake::{Cluster, Step};
+use crate::fake::{Cluster, Step, stranger};
 
 fn command(endpoints: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_clerk"));
@@ -539,6 +539,76 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
     let cluster = Cluster::start(1).await;
     let stopped = feed(&cluster, ["import", "-"], vec![b' '; 8 << 20]).await;
     stopped.fails(2, "error: line 1: the line has over");
+}
+
+/// Of protocol version 7, whatever its verdict says.
+const OF_VERSION_7: &[u8] = b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+/// As a port for peers answers a client.
+const PEER_PORT: &[u8] = b"KVRA\x00\x02\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+const WEB_SERVER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
+
+async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
+    let mut command = command(endpoints);
+    command.args(arguments);
+    tokio::task::spawn_blocking(move || feed_command(command, Vec::new()))
+        .await
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_what_is_there() {
+    for (answer, told) in [
+        (OF_VERSION_7, "protocol version 7 there, 2 here"),
+        (PEER_PORT, "clients call client_addr"),
+        (WEB_SERVER, "is not a server of this kind"),
+    ] {
+        let endpoints = [stranger(answer).await, stranger(answer).await];
+        for arguments in [
+            ["get", "k", "--timeout", "1h"].as_slice(),
+            &["put", "k", "v", "--timeout", "1h"],
+        ] {
+            let ended = with_endpoints(&endpoints, arguments).await;
+            ended.fails(3, told);
+            assert!(
+                ended.stderr().contains("client ports (client_addr)"),
+                "{}",
+                ended.stderr()
+            );
+            assert!(
+                !ended.stderr().contains("is the cluster running"),
+                "{}",
+                ended.stderr()
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn endpoints_that_are_no_servers_of_this_release_are_passed_over_for_those_that_are() {
+    let cluster = Cluster::start(1).await;
+    let mut endpoints = vec![
+        stranger(OF_VERSION_7).await,
+        stranger(PEER_PORT).await,
+        stranger(WEB_SERVER).await,
+    ];
+    endpoints.extend(cluster.endpoints());
+    with_endpoints(&endpoints, &["put", "k", "v"])
+        .await
+        .prints("OK\n");
+    with_endpoints(&endpoints, &["get", "k"]).await.prints("v\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn import_tells_of_no_lines_before_the_first() {
+    let cluster = Cluster::start(1).await;
+    let first = feed(&cluster, ["import", "-"], b"not json\n".to_vec()).await;
+    first.fails(2, "error: line 1: ");
+    assert!(!first.stderr().contains("before"), "{}", first.stderr());
+
+    let lines = b"{\"key\": \"k\", \"value\": \"v\"}\nnot json\n".to_vec();
+    let second = feed(&cluster, ["import", "-"], lines).await;
+    second.fails(2, "error: line 2: ");
+    assert!(second.stderr().contains("line 1 is in"), "{}", second.stderr());
 }
 
 #[tokio::test(flavor = "multi_thread")]

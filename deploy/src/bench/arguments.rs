@@ -14,6 +14,7 @@ Examples:
   deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
   deploy bench --failover 10 --against etcd
   deploy bench --pause
+  deploy bench --endure --plots plots
   deploy --output json bench --quick | jq 'select(.event == \"result\")'
 
 `--against etcd` needs an `etcd` on PATH, and a `deploy` that was built with `--features etcd`. Where either is \
@@ -74,6 +75,10 @@ pub(crate) struct BenchArguments {
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
     #[arg(long, conflicts_with_all = ["failover", "pause"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
+    /// Overwrite 1,000 keys (or --keys) from 256 clients for ten minutes (or --duration): rate, disk and memory as
+    /// it goes
+    #[arg(long, conflicts_with_all = ["failover", "pause", "memory", "against"], help_heading = INSTEAD)]
+    pub(crate) endure: bool,
 }
 
 /// Another store.

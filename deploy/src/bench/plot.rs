@@ -18,6 +18,8 @@ const BOTTOM: f64 = 45.0;
 /// Above the panels.
 const HEAD: f64 = 40.0;
 const GRID_LINES: u32 = 4;
+/// Under a panel; where there are more points, some have none.
+const MOST_LABELS: usize = 10;
 /// Of ours and of the peer: told apart with any sight, on white and on black.
 const COLOURS: [&str; 2] = ["#0072b2", "#d55e00"];
 
@@ -37,6 +39,30 @@ pub(crate) fn write_all(dir: &Path, rows: &[Row]) -> Result<(), Error> {
             .map_err(Error::system(format!("write {}", path.display())))?;
     }
     Ok(())
+}
+
+/// One number over time.
+pub(crate) struct Curve {
+    pub(crate) title: &'static str,
+    /// In order.
+    pub(crate) points: Vec<(u32, f64)>,
+}
+
+/// One plot with a panel for each curve, two beside each other.
+pub(crate) fn draw_curves(title: &str, curves: &[Curve]) -> String {
+    let mut body = String::new();
+    let mut y = HEAD;
+    for row in curves.chunks(2) {
+        for (x, curve) in [0.0, PANEL_WIDTH].into_iter().zip(row) {
+            let series = Series {
+                system: "",
+                points: curve.points.clone(),
+            };
+            panel(&mut body, (x, y), curve.title, &[series]);
+        }
+        y += PANEL_HEIGHT;
+    }
+    document(2.0 * PANEL_WIDTH, y, title, &body)
 }
 
 /// One number of one system for each number of clients.
@@ -167,7 +193,11 @@ impl Axes {
             let _ = writeln!(svg, "<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"#ddd\"/>");
             text(svg, (left - 6.0, y + 4.0), "end", &short(value), "black");
         }
-        for clients in &self.clients {
+        for clients in self
+            .clients
+            .iter()
+            .step_by(self.clients.len().div_ceil(MOST_LABELS))
+        {
             text(
                 svg,
                 (self.x(*clients), self.bottom + 18.0),
@@ -273,6 +303,17 @@ mod tests {
         assert_eq!(svg.matches("<circle").count(), 8);
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
         assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    }
+
+    #[test]
+    fn each_curve_has_a_panel_and_few_of_many_points_are_labelled() {
+        let curve = |title| Curve {
+            title,
+            points: (1..=20).map(|at| (at, f64::from(at))).collect(),
+        };
+        let svg = draw_curves("three", &[curve("one"), curve("two"), curve("three")]);
+        assert_eq!(svg.matches("<polyline").count(), 3);
+        assert_eq!(svg.matches("text-anchor=\"middle\"").count(), 3 * 10);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Network addresses as people write them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// `host:port`, where the host is a name, an IPv4 address or an IPv6 address in brackets. Names are
@@ -30,6 +30,37 @@ impl Address {
     pub(super) fn is_unspecified(&self) -> bool {
         self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())
     }
+
+    /// Whether two servers that listen on these addresses of one machine would want the same port of it, as
+    /// far as that can be told without asking a resolver: `localhost` is `127.0.0.1` or `[::1]`, but those two
+    /// are ports of their own.
+    pub(super) fn clashes_with(&self, other: &Self) -> bool {
+        self.port == other.port
+            && self
+                .places()
+                .iter()
+                .any(|place| other.places().iter().any(|taken| taken == place))
+    }
+
+    /// What the host may stand for: the IP addresses where they are known, else the name.
+    fn places(&self) -> Vec<HostPlace<'_>> {
+        let name = self.host.trim_end_matches('.');
+        if name == "localhost" {
+            let loopbacks: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return loopbacks.map(HostPlace::Ip).to_vec();
+        }
+        vec![match name.parse::<IpAddr>() {
+            Ok(ip) => HostPlace::Ip(ip.to_canonical()),
+            Err(_) => HostPlace::Name(name),
+        }]
+    }
+}
+
+/// What a host stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HostPlace<'a> {
+    Ip(IpAddr),
+    Name(&'a str),
 }
 
 impl FromStr for Address {
@@ -86,6 +117,32 @@ mod tests {
             ("[0:0:0:0:0:0:0:1]:80", "[::1]:80"),
         ] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn addresses_clash_when_they_are_one_port_of_one_host() {
+        let clash = |left: &str, right: &str| {
+            let [left, right] = [left, right].map(|text| text.parse::<Address>().unwrap());
+            assert_eq!(left.clashes_with(&right), right.clashes_with(&left));
+            left.clashes_with(&right)
+        };
+        for (left, right) in [
+            ("localhost:1", "127.0.0.1:1"),
+            ("LOCALHOST.:1", "[::1]:1"),
+            ("localhost:1", "localhost:1"),
+            ("[::ffff:10.0.0.1]:1", "10.0.0.1:1"),
+            ("kv-1.example.com.:1", "KV-1.example.com:1"),
+        ] {
+            assert!(clash(left, right), "{left} {right}");
+        }
+        for (left, right) in [
+            ("localhost:1", "127.0.0.1:2"),
+            ("localhost:1", "127.0.0.2:1"),
+            ("127.0.0.1:1", "[::1]:1"),
+            ("kv-1:1", "kv-2:1"),
+        ] {
+            assert!(!clash(left, right), "{left} {right}");
         }
     }
 

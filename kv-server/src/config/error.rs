@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use toml::Spanned;
 
+use crate::cli::{Overrides, variable_of};
+
 /// A configuration that cannot work.
 ///
 /// Displayed as two lines: `PLACE: what is wrong` and `fix: what to do`. The place is the file and the
-/// line, or the flag (which may stand for its environment variable).
+/// line, or the flag, or the environment variable.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{place}: {problem}\nfix: {fix}")]
 pub struct ConfigError {
@@ -33,10 +35,23 @@ impl ConfigError {
 pub(super) enum Place {
     /// On a line of the cluster file, counted from 1.
     Line(usize),
-    /// On the command line or in the environment.
+    /// On the command line, about this setting.
     Flag(&'static str),
+    /// In the environment, about this setting.
+    Variable(&'static str),
     /// Nowhere in the cluster file.
     File,
+}
+
+impl Place {
+    /// Where a setting that is not the file's was said.
+    pub(super) fn outside(setting: &'static str, overrides: &Overrides) -> Self {
+        if overrides.from_environment.contains(setting) {
+            Self::Variable(setting)
+        } else {
+            Self::Flag(setting)
+        }
+    }
 }
 
 /// A cluster file's name and text.
@@ -74,7 +89,10 @@ impl<'a> Source<'a> {
         let file: PathBuf = self.file.to_owned();
         match place {
             Place::Line(line) => ConfigError::new(format!("{}, line {line}", file.display()), problem, fix),
-            Place::Flag(flag) => ConfigError::new(flag, problem, fix),
+            Place::Flag(setting) => {
+                ConfigError::new(format!("--{}", setting.replace('_', "-")), problem, fix)
+            }
+            Place::Variable(setting) => ConfigError::new(variable_of(setting), problem, fix),
             Place::File => ConfigError::new(file.display(), problem, fix),
         }
     }

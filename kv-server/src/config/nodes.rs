@@ -23,7 +23,7 @@ pub(super) fn check(
         source,
         count,
         ids: BTreeMap::new(),
-        addresses: BTreeMap::new(),
+        addresses: Vec::new(),
     };
     let mut nodes = BTreeMap::new();
     for (section, nth) in sections.into_iter().zip(1..) {
@@ -43,7 +43,7 @@ struct Checker<'a> {
     source: &'a Source<'a>,
     count: usize,
     ids: BTreeMap<NodeId, Place>,
-    addresses: BTreeMap<Address, Place>,
+    addresses: Vec<(Address, Place)>,
 }
 
 impl Checker<'_> {
@@ -111,20 +111,26 @@ impl Checker<'_> {
                 "use the name or the address that they reach it by",
             ));
         }
-        match self.addresses.insert(address.clone(), place) {
-            None => Ok(address),
-            Some(first) => Err(self.source.error(
-                place,
-                format!("{address} is used twice{}", on_line(first)),
-                "give each raft_addr and each client_addr a port of its own",
-            )),
+        let taken = self
+            .addresses
+            .iter()
+            .find(|(taken, _)| taken.clashes_with(&address));
+        if let Some((taken, first)) = taken {
+            let mut problem = format!("{address} is used twice{}", on_line(*first));
+            if *taken != address {
+                problem.push_str(&format!(" as {taken}"));
+            }
+            let fix = "give each raft_addr and each client_addr a port of its own";
+            return Err(self.source.error(place, problem, fix));
         }
+        self.addresses.push((address.clone(), place));
+        Ok(address)
     }
 }
 
 fn on_line(first: Place) -> String {
     match first {
         Place::Line(line) => format!(", first on line {line}"),
-        Place::Flag(_) | Place::File => String::new(),
+        Place::Flag(_) | Place::Variable(_) | Place::File => String::new(),
     }
 }

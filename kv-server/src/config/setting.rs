@@ -3,11 +3,12 @@
 use toml::Spanned;
 
 use super::error::{ConfigError, Place, Source};
+use crate::cli::Overrides;
 
 /// The longest time that a setting may give, in milliseconds: ten minutes.
 const MAX_TIMEOUT_MS: u64 = 600_000;
 
-/// What was said about a setting: by a flag, else by the file, else nothing.
+/// What was said about a setting: by a flag or the environment, else by the file, else nothing.
 #[derive(Debug)]
 pub(super) struct Setting<'a, T> {
     source: &'a Source<'a>,
@@ -16,15 +17,15 @@ pub(super) struct Setting<'a, T> {
 }
 
 impl<'a, T: Copy> Setting<'a, T> {
-    /// `flag` is the flag's name and its value, if it was given.
+    /// `outside` is what a flag or the environment says, if they do.
     pub(super) fn new(
         source: &'a Source<'a>,
         name: &'static str,
-        flag: Option<(&'static str, Option<T>)>,
+        outside: Option<(&Overrides, Option<T>)>,
         in_file: Option<Spanned<T>>,
     ) -> Self {
-        let by_flag = flag.and_then(|(flag, value)| Some((Place::Flag(flag), value?)));
-        let given = by_flag.or_else(|| in_file.map(|value| (source.place_of(&value), value.into_inner())));
+        let given = outside.and_then(|(overrides, value)| Some((Place::outside(name, overrides), value?)));
+        let given = given.or_else(|| in_file.map(|value| (source.place_of(&value), value.into_inner())));
         Self { source, name, given }
     }
 
@@ -58,6 +59,12 @@ impl Setting<'_, [u64; 2]> {
             format!("{} starts at 0", self.name)
         } else if min > max {
             format!("{} goes from {min} to {max}, which is backwards", self.name)
+        } else if min == max {
+            format!(
+                "{} is always {min}: nodes that miss their leader together would all stand for election at \
+                 once, and split the votes again and again",
+                self.name
+            )
         } else if max > MAX_TIMEOUT_MS {
             format!("{} goes up to {max}: the limit is {MAX_TIMEOUT_MS}", self.name)
         } else {

@@ -111,6 +111,7 @@ fn flags_beat_the_file() {
     let overrides = Overrides {
         data_dir: Some("elsewhere/{id}/{id}".into()),
         heartbeat_interval_ms: Some(10),
+        from_environment: ["heartbeat_interval_ms".to_owned()].into(),
         election_timeout_ms: Some([20, 30]),
         snapshot_log_bytes: Some(40),
         max_uncommitted_bytes: Some(50),
@@ -197,6 +198,13 @@ fn a_range_of_election_timeouts_that_cannot_be_is_refused() {
         refusal("[300, 600]", "[300, 600001]"),
         format!("cluster.toml, line 6: election_timeout_ms goes up to 600001: the limit is 600000\n{fix}")
     );
+    assert_eq!(
+        refusal("[300, 600]", "[300, 300]"),
+        format!(
+            "cluster.toml, line 6: election_timeout_ms is always 300: nodes that miss their leader together \
+             would all stand for election at once, and split the votes again and again\n{fix}"
+        )
+    );
     let overrides = Overrides {
         election_timeout_ms: Some([2, 1]),
         ..Overrides::default()
@@ -251,6 +259,41 @@ fn zero_is_refused_for_every_number() {
 }
 
 #[test]
+fn a_bad_value_from_the_environment_is_told_by_its_variable() {
+    let overrides = |setting: &str| Overrides {
+        from_environment: [setting.to_owned()].into(),
+        heartbeat_interval_ms: Some(0),
+        ..Overrides::default()
+    };
+    let by_variable = refusal_of_overrides(&overrides("heartbeat_interval_ms"));
+    assert!(
+        by_variable.starts_with("KV_SERVER_HEARTBEAT_INTERVAL_MS: heartbeat_interval_ms is 0\nfix: "),
+        "{by_variable}"
+    );
+    let by_flag = refusal_of_overrides(&overrides("election_timeout_ms"));
+    assert!(by_flag.starts_with("--heartbeat-interval-ms: "), "{by_flag}");
+    let message = refusal_of_overrides(&Overrides {
+        data_dir: Some(String::new()),
+        ..overrides("data_dir")
+    });
+    assert!(
+        message.starts_with("KV_SERVER_DATA_DIR: data_dir is empty"),
+        "{message}"
+    );
+    let of_id = Overrides {
+        from_environment: ["id".to_owned()].into(),
+        ..Overrides::default()
+    };
+    let message = Config::parse(FILE, Path::new("cluster.toml"), 4, &of_id)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("KV_SERVER_ID: cluster.toml has no node 4"),
+        "{message}"
+    );
+}
+
+#[test]
 fn two_nodes_with_one_id_are_refused() {
     assert_eq!(
         refusal("id = 2", "id = 1"),
@@ -277,6 +320,20 @@ fn one_address_used_twice_is_refused() {
         refusal("127.0.0.1:7102", "127.0.0.1:7101"),
         format!("cluster.toml, line 12: 127.0.0.1:7101 is used twice, first on line 11\n{fix}")
     );
+}
+
+#[test]
+fn one_loopback_port_under_two_names_is_used_twice() {
+    let fix = "fix: give each raft_addr and each client_addr a port of its own";
+    assert_eq!(
+        refusal("127.0.0.1:7121", "localhost:7101"),
+        format!(
+            "cluster.toml, line 21: localhost:7101 is used twice, first on line 11 as 127.0.0.1:7101\n{fix}"
+        )
+    );
+    // What is said of 127.0.0.1 is not said of other addresses of the loopback.
+    assert!(parse(&FILE.replacen("127.0.0.1:7121", "127.0.0.2:7101", 1)).is_ok());
+    assert!(parse(&FILE.replacen("127.0.0.1:7121", "[::1]:7101", 1)).is_ok());
 }
 
 #[test]

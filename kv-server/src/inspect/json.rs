@@ -67,6 +67,7 @@ fn journal(file: &JournalReport) -> Value {
         "used_bytes": content.map(|content| content.used_bytes),
         "size_bytes": content.map(|content| content.size_bytes),
         "torn": content.map(|content| content.torn),
+        "spent": content.map(|content| content.spent),
         "ok": file.problem.is_none(),
         "problem": file.problem,
     })

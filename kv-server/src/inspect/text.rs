@@ -86,6 +86,9 @@ fn print_journal(out: &mut impl Write, files: &[JournalReport]) -> io::Result<()
             }
             let (used, size) = (content.used_bytes, content.size_bytes);
             write!(out, ", use {}, {used} of {size} bytes: ", content.generation)?;
+            if content.spent && first <= last {
+                write!(out, "spent, the database has all of it; else ")?;
+            }
             if content.torn {
                 write!(out, "a torn record at the end, never acknowledged; else ")?;
             }

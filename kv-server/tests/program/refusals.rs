@@ -46,6 +46,40 @@ fn a_bad_configuration_is_refused_with_its_line_and_the_fix() {
 }
 
 #[test]
+fn a_bad_value_from_the_environment_is_refused_by_the_name_of_its_variable() {
+    let cluster = Cluster::of(1);
+    for (variable, flag, value) in [
+        (
+            "KV_SERVER_HEARTBEAT_INTERVAL_MS",
+            "--heartbeat-interval-ms",
+            "900",
+        ),
+        (
+            "KV_SERVER_HEARTBEAT_INTERVAL_MS",
+            "--heartbeat-interval-ms",
+            "often",
+        ),
+        ("KV_SERVER_ELECTION_TIMEOUT_MS", "--election-timeout-ms", "300"),
+        (
+            "KV_SERVER_ELECTION_TIMEOUT_MS",
+            "--election-timeout-ms",
+            "300,300",
+        ),
+        ("KV_SERVER_LOG_FORMAT", "--log-format", "prose"),
+        ("KV_SERVER_LEASE_READS", "--lease-reads", "perhaps"),
+    ] {
+        let of_variable = cluster.output_in(1, &["--check"], &[(variable, value)]);
+        let of_flag = cluster.output_in(1, &["--check", &format!("{flag}={value}")], &[(variable, value)]);
+        for (output, named, other) in [(of_variable, variable, flag), (of_flag, flag, variable)] {
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{stderr}");
+            assert!(stderr.starts_with("error: "), "{stderr}");
+            assert!(stderr.contains(named) && !stderr.contains(other), "{stderr}");
+        }
+    }
+}
+
+#[test]
 fn an_unknown_flag_is_refused() {
     let message = refusal(&Cluster::of(1), 1, &["--no-such-flag"]);
     assert!(message.contains("--no-such-flag"), "{message}");

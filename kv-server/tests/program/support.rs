@@ -89,8 +89,14 @@ impl Cluster {
 
     /// Runs a server that is expected to end by itself.
     pub(crate) fn output(&self, id: usize, flags: &[&str]) -> Output {
+        self.output_in(id, flags, &[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn output_in(&self, id: usize, flags: &[&str], variables: &[(&str, &str)]) -> Output {
         program(&self.file(), id)
             .args(flags)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
             .unwrap()

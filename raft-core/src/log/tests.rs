@@ -34,11 +34,20 @@ fn snapshot(index: u64, term: u64) -> SnapshotMeta {
 }
 
 fn restore(snapshot: SnapshotMeta, entries: Vec<Entry>) -> Result<Log, ConfigError> {
-    Log::restore(Restored {
+    restore_unpacked(snapshot, entries, usize::MAX)
+}
+
+fn restore_unpacked(
+    snapshot: SnapshotMeta,
+    entries: Vec<Entry>,
+    max_unpacked_bytes: usize,
+) -> Result<Log, ConfigError> {
+    let restored = Restored {
         snapshot,
         entries,
         ..Restored::default()
-    })
+    };
+    Log::restore(restored, max_unpacked_bytes)
 }
 
 fn log(terms: &[u64]) -> Log {
@@ -347,12 +356,15 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_log_is_a_list_of_entries_whatever_happens_to_it(steps in steps()) {
-        let mut log = log(&[]);
+    fn the_log_is_a_list_of_entries_whatever_happens_to_it(steps in steps(), max_unpacked_bytes in 0..200_usize) {
+        let mut log = restore_unpacked(snapshot(0, 0), Vec::new(), max_unpacked_bytes).unwrap();
         let mut model = Model::default();
         for step in steps {
             model.take(&mut log, &step);
             model.check(&log);
+            let unpacked = log.entries.iter().filter(|entry| entry.index <= log.handed_out);
+            prop_assert_eq!(unpacked.map(Entry::size_bytes).sum::<usize>(), log.handed_out_bytes);
+            prop_assert!(log.handed_out_bytes <= max_unpacked_bytes);
         }
     }
 }

@@ -12,8 +12,9 @@ use rpc::client::KvError;
 
 use super::{Client, Current, Step, Task, micros};
 use crate::clock::Micros;
-use crate::history::{History, Outcome, ReadWay, Request, Response};
+use crate::history::{History, ReadWay, Request};
 use crate::invariants::{Invariants, Violation};
+use crate::linearizability::Outcome;
 use crate::server::{Answer, RequestId};
 
 impl Client {
@@ -138,7 +139,7 @@ impl Client {
         let Some(current) = &self.current else {
             return Ok(Step::Ignore);
         };
-        let response = match (&current.task, answer) {
+        let outcome = match (&current.task, answer) {
             (Task::OpenSession, Answer::Applied(Reply::SessionOpened(session))) => {
                 self.book = Some(SessionBook::new(session));
                 self.current = None;
@@ -146,16 +147,16 @@ impl Client {
             }
             (Task::Operation { request, watch, .. }, answer) => {
                 let told = answer.to_string();
-                let response = response_to(request, answer)
+                let outcome = outcome_of(request, answer)
                     .ok_or_else(|| self.violation(&format!("asked for {request:?} and was told {told}")))?;
-                watch.done(request, &response, invariants)?;
-                response
+                watch.done(request, &outcome, invariants)?;
+                outcome
             }
             (Task::OpenSession, answer) => {
                 return Err(self.violation(&format!("asked for a session and was told {answer}")));
             }
         };
-        self.end(now, Outcome::Done(response), history);
+        self.end(now, outcome, history);
         Ok(Step::Ended { is_done: true })
     }
 
@@ -206,23 +207,23 @@ impl Client {
 }
 
 /// What the answer says, if it is an answer to that at all.
-fn response_to(request: &Request, answer: Answer) -> Option<Response> {
+fn outcome_of(request: &Request, answer: Answer) -> Option<Outcome> {
     Some(match (request, answer) {
         (
             Request::Put { .. } | Request::Append { .. },
             Answer::Applied(Reply::Written(Ok(Written::Stored { .. }))),
-        ) => Response::Stored,
+        ) => Outcome::Done,
         (Request::Delete { .. }, Answer::Applied(Reply::Written(Ok(Written::Deleted { existed })))) => {
-            Response::Deleted { existed }
+            Outcome::Deleted { existed }
         }
         (
             Request::Get {
                 way: ReadWay::Log, ..
             },
             Answer::Applied(Reply::Read(reply)),
-        ) => Response::Value(reply.found.map(|found| found.value)),
-        (Request::Get { .. }, Answer::Value(value)) => Response::Value(value),
-        (Request::Scan { .. }, Answer::Items(items)) => Response::Items(items),
+        ) => Outcome::Value(reply.found.map(|found| found.value)),
+        (Request::Get { .. }, Answer::Value(value)) => Outcome::Value(value),
+        (Request::Scan { .. }, Answer::Items(items)) => Outcome::Page { items, more: false },
         _ => return None,
     })
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
-use crate::history::{ReadWay, Request, Response};
+use crate::history::{ReadWay, Request};
 use crate::invariants::exactly_once::Token;
 use crate::invariants::fresh_reads::Floor;
 use crate::invariants::{Invariants, Violation};
+use crate::linearizability::Outcome;
 use crate::scenario::Scenario;
 
 /// The operations of one client.
@@ -116,21 +117,21 @@ impl Watch {
         }
     }
 
-    /// The operation ended with `response`.
+    /// The operation was done, with this outcome.
     pub(super) fn done(
         &self,
         request: &Request,
-        response: &Response,
+        outcome: &Outcome,
         invariants: &mut Invariants,
     ) -> Result<(), Violation> {
-        match (self, request, response) {
+        match (self, request, outcome) {
             (Self::Append(token), Request::Append { key, .. }, _) => {
                 invariants.exactly_once.acknowledged(key.clone(), *token);
             }
             (Self::OwnPut, Request::Put { key, value }, _) => {
                 invariants.fresh_reads.put_acknowledged(key, value);
             }
-            (Self::Read(floor), Request::Get { key, .. }, Response::Value(value)) => {
+            (Self::Read(floor), Request::Get { key, .. }, Outcome::Value(value)) => {
                 let value = value.clone().unwrap_or_default();
                 return check_read(key, floor, &value, invariants);
             }

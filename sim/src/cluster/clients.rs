@@ -5,7 +5,8 @@ use raft_core::NodeId;
 
 use super::Cluster;
 use crate::clock::{Micros, SECOND};
-use crate::history::{Outcome, ReadWay, Request, Response};
+use crate::history::{ReadWay, Request};
+use crate::linearizability::Outcome;
 
 /// An operation that can be done is done within this time.
 const OPERATION_WITHIN: Micros = 30 * SECOND;
@@ -99,7 +100,7 @@ impl Cluster {
         match &self.simulation.history.get(id).outcome {
             Outcome::Unknown => Ending::Unknown,
             Outcome::Failed => Ending::Failed,
-            Outcome::Done(response) => Ending::Done(told(response)),
+            outcome => Ending::Done(told(outcome)),
         }
     }
 
@@ -210,12 +211,12 @@ fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
 }
 
-fn told(response: &Response) -> Option<String> {
-    match response {
-        Response::Stored | Response::Items(_) => None,
-        Response::Deleted { existed } => Some(existed.to_string()),
-        Response::Value(value) => value
+fn told(outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Deleted { existed } => Some(existed.to_string()),
+        Outcome::Value(value) => value
             .as_ref()
             .map(|value| String::from_utf8_lossy(value).into_owned()),
+        _ => None,
     }
 }

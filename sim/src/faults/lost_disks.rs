@@ -84,15 +84,17 @@ impl Simulation<'_> {
         true
     }
 
-    /// Somebody takes a copy of a disk, or puts an older one back.
+    /// Somebody puts back an older copy of a disk, where that harms nobody, or takes copies of all.
     pub(super) fn put_back_some_copy(&mut self) -> bool {
-        let node = self.some_node();
-        if self.bears_the_loss_of(node) && self.bears_the_copy_of(node) {
-            self.restart_later(node);
-            return self.put_back_copy(node);
+        let mut nodes = self.all_nodes();
+        nodes.retain(|node| self.bears_the_copy_of(*node) && self.bears_the_loss_of(*node));
+        if nodes.is_empty() {
+            self.all_nodes().into_iter().for_each(|node| self.take_copy(node));
+            return false;
         }
-        self.take_copy(node);
-        false
+        let node = nodes[self.generator.random_range(0..nodes.len())];
+        self.restart_later(node);
+        self.put_back_copy(node)
     }
 
     /// A copy of the disk of `node` is put aside.
@@ -160,6 +162,7 @@ impl Simulation<'_> {
         registry.incarnation_of(node) == Some(store)
             && matches!(held.hard_state.standing, Standing::Founder | Standing::Member)
             && is_founded(&held)
+            && !self.invariants.configuration_lineage.is_given_up(node, store)
             && self.invariants.committed.is_complete(node, store, &held)
     }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use raft_core::{Configuration, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use raft_core::{Configuration, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta, Term};
 
 use super::Violation;
 use super::committed_never_lost::Committed;
@@ -53,6 +53,16 @@ impl ConfigurationLineage {
             .map_or(&self.initial, |(_, configuration)| configuration)
     }
 
+    /// Whether some log names a later store of `node`, committed or not. Whoever has that entry does not count
+    /// `store`, and nobody counts the later one yet.
+    pub(crate) fn is_given_up(&self, node: NodeId, store: Incarnation) -> bool {
+        let named = self
+            .entries
+            .values()
+            .filter_map(|members| members.incarnation_of(node));
+        named.max().is_some_and(|latest| latest > store)
+    }
+
     fn follows(&self, node: NodeId, snapshot: &SnapshotMeta, committed: &Committed) -> Result<(), Violation> {
         let index = snapshot.last_included_index;
         let expected = self.before(index.next(), committed);
@@ -69,11 +79,36 @@ impl ConfigurationLineage {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Configuration, LogIndex, NodeId, Role, SnapshotMeta, Term};
+    use raft_core::{Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Role, SnapshotMeta, Term};
 
     use super::ConfigurationLineage;
     use crate::invariants::committed_never_lost::Committed;
     use crate::invariants::tests::change;
+    use crate::server::Appended;
+
+    #[test]
+    fn a_store_is_given_up_when_any_log_names_a_later_one() {
+        let node = NodeId(1);
+        let members = Configuration::of_voters([node]);
+        let mut invariant = ConfigurationLineage::new(members.clone());
+        let mut named = |store| {
+            let mut change = change(Role::Leader, Term(1), None, &[]);
+            change.appended.push(Appended {
+                previous_term: None,
+                entries: vec![Entry {
+                    term: Term(1),
+                    index: LogIndex(store),
+                    payload: Payload::Configuration(
+                        members.clone().with_incarnation(node, Incarnation(store)),
+                    ),
+                }],
+            });
+            invariant.changed(node, &change, &Committed::default()).unwrap();
+            invariant.is_given_up(node, Incarnation(7))
+        };
+        assert!(!named(7));
+        assert!(named(8));
+    }
 
     #[test]
     fn a_snapshot_with_other_members_is_caught() {

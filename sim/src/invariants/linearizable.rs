@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Violation;
-use crate::history::{History, Operation, Outcome, Request, Response};
+use crate::history::{History, Operation, Request};
 use crate::linearizability::{self as checker, Action, Limits, Verdict};
 
 const NAME: &str = "linearizability";
@@ -49,20 +49,12 @@ fn translate(operation: &Operation) -> checker::Operation {
         Request::Get { key, .. } => Action::Get { key },
         Request::Scan { from, to } => Action::Scan { from, to: Some(to) },
     };
-    let outcome = match operation.outcome.clone() {
-        Outcome::Unknown => checker::Outcome::Unknown,
-        Outcome::Failed => checker::Outcome::Failed,
-        Outcome::Done(Response::Stored) => checker::Outcome::Done,
-        Outcome::Done(Response::Deleted { existed }) => checker::Outcome::Deleted { existed },
-        Outcome::Done(Response::Value(value)) => checker::Outcome::Value(value),
-        Outcome::Done(Response::Items(items)) => checker::Outcome::Page { items, more: false },
-    };
     checker::Operation {
         client: operation.client,
         action,
         start_us: operation.start,
         end_us: operation.end.unwrap_or(u64::MAX),
-        outcome,
+        outcome: operation.outcome.clone(),
     }
 }
 
@@ -71,7 +63,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::check;
-    use crate::history::{History, Outcome, ReadWay, Request, Response};
+    use crate::history::{History, ReadWay, Request};
+    use crate::linearizability::Outcome;
 
     fn history(read: &'static str) -> History {
         let mut history = History::default();
@@ -82,7 +75,7 @@ mod tests {
         };
         for value in ["1", "2"] {
             let id = history.begin(1, put(value));
-            history.end(id, 0, Outcome::Done(Response::Stored));
+            history.end(id, 0, Outcome::Done);
         }
         // Nobody knows whether this one took effect, or when.
         let unknown = history.begin(2, put("3"));
@@ -94,7 +87,7 @@ mod tests {
                 way: ReadWay::Round,
             },
         );
-        history.end(get, 0, Outcome::Done(Response::Value(Some(Bytes::from(read)))));
+        history.end(get, 0, Outcome::Value(Some(Bytes::from(read))));
         history
     }
 

@@ -23,8 +23,8 @@ use crate::rules::MAX_INDEX;
 use crate::sealed;
 use crate::sled_storage::Options;
 
-/// Reads the database in the copy `dir` into `found`.
-pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageError> {
+/// Reads the database in the copy `dir` into `found`; yields its last batch, without the journal.
+pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<Option<u64>, StorageError> {
     let dir = DataDir::of_copy(dir)?;
     let tree = open_tree(&dir, Options::default().cache_bytes)?;
     let database = View::new(&tree, &[]);
@@ -61,7 +61,7 @@ pub(super) fn read(found: &mut Inspection, dir: &Path) -> Result<(), StorageErro
             .push(format!("the records behind that cannot be read: {problem}"));
     }
     records.finish();
-    Ok(())
+    Ok(in_sled.map(|root| root.batch))
 }
 
 fn read_small<T: DeserializeOwned + Serialize>(view: &View<'_>, key: &[u8]) -> Option<T> {

@@ -131,6 +131,10 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
             Reason::Unreachable { .. } | Reason::NotConnectedInTime { .. } => {
                 "is the cluster running? --endpoints or CLERK_ENDPOINTS name its servers"
             }
+            Reason::WrongServer { .. } => {
+                "--endpoints or CLERK_ENDPOINTS must name the client ports (client_addr) of servers of this \
+                 release"
+            }
             Reason::Refused {
                 error: KvError::NotLeader { .. },
                 ..

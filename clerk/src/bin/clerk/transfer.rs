@@ -313,12 +313,20 @@ impl Importer {
         }
         match self.failed.take() {
             None => Ok(()),
-            Some((number, failure)) => {
-                let hint =
-                    format!("the lines before line {number} are in; importing them again does no harm");
-                Err(failure.at(&format!("line {number}")).with_hint(hint))
-            }
+            Some((number, failure)) => Err(failure
+                .at(&format!("line {number}"))
+                .with_hint(how_far_it_got(number))),
         }
+    }
+}
+
+/// What is in when the import stopped at line `failed`, the first that is not in for certain.
+fn how_far_it_got(failed: u64) -> String {
+    match failed {
+        // 0: it cannot be told which line it was.
+        0 | 1 => "importing the lines again does no harm".to_owned(),
+        2 => "line 1 is in; importing it again does no harm".to_owned(),
+        _ => format!("the lines before line {failed} are in; importing them again does no harm"),
     }
 }
 

@@ -1,0 +1,249 @@
+//! Whether a cluster ends as fast and as small as it began: a few keys are overwritten for a long time, and the
+//! rate, the disk and the memory are told as it goes.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use clerk::load::{self, Load, Outcome};
+use serde::Serialize;
+
+use super::arguments::BenchArguments;
+use super::measure::{refuse_silence, write_all_keys};
+use super::ours::OurCluster;
+use super::plot::{self, Curve};
+use super::system::{AnyTarget, CallError, our_targets};
+use super::table::{mib, render};
+use super::usage;
+use crate::error::Error;
+use crate::report::Reporter;
+
+const CLIENTS: u32 = 256;
+const VALUE_BYTES: u32 = 128;
+const DEFAULT_KEYS: u64 = 1_000;
+const DEFAULT_DURATION: Duration = Duration::from_secs(600);
+/// In how many equal parts the time is told.
+const PARTS: u32 = 20;
+const PLOT_NAME: &str = "bench-endure.svg";
+
+/// One part of the time.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "event", rename = "part")]
+struct Part {
+    /// Since the start, at the end of the part.
+    seconds: u64,
+    /// Puts since the start.
+    puts: u64,
+    errors: u64,
+    puts_per_second: f64,
+    p50_us: u64,
+    p99_us: u64,
+    longest_gap_us: u64,
+    /// Of the largest data directory, as blocks on the disk.
+    disk_bytes: u64,
+    /// Of the largest node, in RAM; not known everywhere.
+    resident_bytes: Option<u64>,
+}
+
+impl Part {
+    fn cells(&self) -> Vec<String> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "bytes and microseconds stay far below 2^52"
+        )]
+        let float = |number: u64| number as f64;
+        vec![
+            self.seconds.to_string(),
+            self.puts.to_string(),
+            format!("{:.0}", self.puts_per_second),
+            self.p50_us.to_string(),
+            self.p99_us.to_string(),
+            format!("{:.1}", float(self.longest_gap_us) / 1e3),
+            self.errors.to_string(),
+            mib(Some(float(self.disk_bytes))),
+            mib(self.resident_bytes.map(float)),
+        ]
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "  {} s: {} puts, {:.0} a second",
+            self.seconds, self.puts, self.puts_per_second
+        )
+    }
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "result")]
+struct Finished {
+    keys: u64,
+    endurance: Vec<Part>,
+}
+
+impl fmt::Display for Finished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headings = [
+            "SECONDS",
+            "PUTS",
+            "PUTS/S",
+            "P50 µs",
+            "P99 µs",
+            "LONGEST PAUSE ms",
+            "ERRORS",
+            "DISK MiB",
+            "RAM MiB",
+        ];
+        let mut lines = vec![headings.map(str::to_owned).to_vec()];
+        lines.extend(self.endurance.iter().map(Part::cells));
+        write!(
+            f,
+            "\n{}\n\n{CLIENTS} clients, {} keys, values of {VALUE_BYTES} B; disk and memory of the largest node",
+            render(&lines),
+            self.keys
+        )
+    }
+}
+
+/// Overwrites the keys, tells each part as it ends, and prints the table; draws it if plots are wanted.
+pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    let cluster = OurCluster::start(arguments.dir.as_deref()).await?;
+    let load = Load {
+        clients: CLIENTS,
+        keys: arguments.keys_or(DEFAULT_KEYS),
+        value_bytes: VALUE_BYTES,
+        warm_up: Duration::ZERO,
+        duration: arguments.duration.unwrap_or(DEFAULT_DURATION) / PARTS,
+        ..Load::default()
+    };
+    let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
+    write_all_keys("ours", &targets, &load).await?;
+    let endurance = endure(&cluster, &targets, &load, reporter).await?;
+    if let Some(dir) = &arguments.plots {
+        draw(dir, &endurance)?;
+    }
+    reporter.tell(&Finished {
+        keys: load.keys,
+        endurance,
+    });
+    Ok(())
+}
+
+async fn endure(
+    cluster: &OurCluster,
+    targets: &[AnyTarget],
+    load: &Load,
+    reporter: Reporter,
+) -> Result<Vec<Part>, Error> {
+    let began = Instant::now();
+    let mut puts = 0;
+    let mut parts = Vec::new();
+    for _ in 0..PARTS {
+        let outcome = load::run(targets, load).await;
+        refuse_silence("ours", &outcome)?;
+        puts += outcome.operations();
+        let part = look(cluster, began.elapsed(), puts, &outcome)?;
+        reporter.tell(&part);
+        parts.push(part);
+    }
+    Ok(parts)
+}
+
+fn look(
+    cluster: &OurCluster,
+    since: Duration,
+    puts: u64,
+    outcome: &Outcome<CallError>,
+) -> Result<Part, Error> {
+    let nodes = cluster.nodes();
+    let mut disk_bytes = 0;
+    for id in nodes.ids() {
+        let dir = nodes.file().data_dir_of(id);
+        let bytes = bytes_under(&dir).map_err(Error::system(format!("measure {}", dir.display())))?;
+        disk_bytes = disk_bytes.max(bytes);
+    }
+    let resident = |id| usage::of(nodes.node(id)?.pid()).map(|usage| usage.resident_bytes);
+    Ok(Part {
+        seconds: since.as_secs(),
+        puts,
+        errors: outcome.errors,
+        puts_per_second: outcome.per_second(),
+        p50_us: outcome.quantile_us(0.5),
+        p99_us: outcome.quantile_us(0.99),
+        longest_gap_us: outcome.longest_gap_us,
+        disk_bytes,
+        resident_bytes: nodes.ids().into_iter().filter_map(resident).max(),
+    })
+}
+
+/// What the files under `dir` take on the disk. A file that goes away meanwhile takes nothing.
+fn bytes_under(dir: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        match entry.metadata() {
+            Ok(of) if of.is_dir() => bytes += bytes_under(&entry.path())?,
+            Ok(of) => bytes += bytes_on_disk(&of),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes)
+}
+
+#[cfg(unix)]
+fn bytes_on_disk(of: &fs::Metadata) -> u64 {
+    /// What `stat` counts in.
+    const BLOCK_BYTES: u64 = 512;
+    std::os::unix::fs::MetadataExt::blocks(of) * BLOCK_BYTES
+}
+
+#[cfg(not(unix))]
+fn bytes_on_disk(of: &fs::Metadata) -> u64 {
+    of.len()
+}
+
+fn draw(dir: &Path, parts: &[Part]) -> Result<(), Error> {
+    #[expect(clippy::cast_precision_loss, reason = "bytes stay far below 2^52")]
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let curve = |title: &'static str, number: &dyn Fn(&Part) -> f64| Curve {
+        title,
+        points: parts
+            .iter()
+            .map(|part| (u32::try_from(part.seconds).unwrap_or(u32::MAX), number(part)))
+            .collect(),
+    };
+    let curves = [
+        curve("puts/s", &|part| part.puts_per_second),
+        #[expect(clippy::cast_precision_loss, reason = "microseconds of a few seconds")]
+        curve("p99 in ms", &|part| part.p99_us as f64 / 1e3),
+        curve("disk of the largest node, MiB", &|part| mib(part.disk_bytes)),
+        curve("memory of the largest node, MiB", &|part| {
+            mib(part.resident_bytes.unwrap_or(0))
+        }),
+    ];
+    let path = dir.join(PLOT_NAME);
+    let title = format!("{CLIENTS} clients overwrite a few keys, by seconds");
+    fs::write(&path, plot::draw_curves(&title, &curves))
+        .map_err(Error::system(format!("write {}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_counted_with_those_in_directories_below() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("below")).unwrap();
+        let empty = bytes_under(dir.path()).unwrap();
+        for name in ["a", "below/b"] {
+            fs::write(dir.path().join(name), vec![1; 100_000]).unwrap();
+        }
+        assert!(bytes_under(dir.path()).unwrap() >= empty + 200_000);
+    }
+}
