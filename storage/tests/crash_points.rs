@@ -8,12 +8,13 @@
 mod common;
 mod scripted;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
-use faulty_disk::{Disk, Event, Image, Survival};
+use faulty_disk::{Disk, Event, Image, Inode, Survival};
 use raft_core::{Restored, Storage as _};
-use scripted::{Session, Step, append, everything, read_all, vote};
+use scripted::{Session, Step, append, everything, read_all, turnover, vote};
+use storage::StorageError;
 
 /// How many seeds each way to lose data in part is tried with, at each point.
 fn seeds() -> u64 {
@@ -83,7 +84,7 @@ fn check(image: &Image, allowed: &[&Restored], what: &str) {
 }
 
 /// The workload on a recorded disk; `None` where there is no FUSE.
-fn record() -> Option<(Disk, Vec<Step>)> {
+fn record(workload: impl FnOnce(&mut Session) -> Result<(), StorageError>) -> Option<(Disk, Vec<Step>)> {
     let disk = Disk::new().recording();
     let mount = disk
         .mount()
@@ -91,14 +92,16 @@ fn record() -> Option<(Disk, Vec<Step>)> {
         .ok()?;
     let clock = disk.clone();
     let mut session = Session::new(&mount.path().join("node"), Box::new(move || clock.recorded()));
-    everything(&mut session).unwrap();
+    workload(&mut session).unwrap();
     let steps = session.steps().to_vec();
     Some((disk, steps))
 }
 
 #[test]
 fn every_crash_point_reopens_to_before_or_after_with_all_that_was_acknowledged() {
-    let Some((disk, steps)) = record() else { return };
+    let Some((disk, steps)) = record(everything) else {
+        return;
+    };
     let mut replay = disk.replay();
     let mut seen = Seen::default();
     let (mut points, mut losses, mut opened) = (0, 0, 0);
@@ -134,7 +137,9 @@ fn every_crash_point_reopens_to_before_or_after_with_all_that_was_acknowledged()
 /// append, and then the power fails: whatever it built upon must have become durable with them.
 #[test]
 fn what_a_restarted_store_builds_upon_survives_a_power_loss_after_it() {
-    let Some((disk, steps)) = record() else { return };
+    let Some((disk, steps)) = record(everything) else {
+        return;
+    };
     let mut replay = disk.replay();
     let stride = usize::try_from(40 / seeds().min(40)).unwrap();
     let (mut kills, mut losses) = (0, 0);
@@ -211,4 +216,103 @@ fn kill_restart_and_lose_power(killed: &Disk, allowed: &[&Restored], what: &str)
         }
     }
     losses
+}
+
+/// How long a segment of sled's file is.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// What was written to sled's file between two syncs of it, by the positions after each write and after the sync.
+#[derive(Debug, Default)]
+struct Unsynced {
+    positions: Vec<usize>,
+    bytes: u64,
+    in_place_bytes: u64,
+}
+
+/// How sled's file was written, from sync to sync, and how long it was at most.
+fn writes_of_sled(disk: &Disk) -> (Vec<Unsynced>, u64) {
+    let mut replay = disk.replay();
+    let mut file: Option<Inode> = None;
+    let (mut all, mut length) = (Vec::new(), 0);
+    let mut current = Unsynced::default();
+    while let Some(event) = replay.step().cloned() {
+        match event {
+            Event::Create { name, inode, .. } if name == "db" => file = Some(inode),
+            Event::Write { inode, offset, data } if Some(inode) == file => {
+                let end = offset + data.len() as u64;
+                current.bytes += end - offset;
+                current.in_place_bytes += end.min(length).saturating_sub(offset);
+                length = length.max(end);
+                current.positions.push(replay.position());
+            }
+            Event::Sync { inode } if Some(inode) == file => {
+                current.positions.push(replay.position());
+                all.push(std::mem::take(&mut current));
+            }
+            _ => {}
+        }
+    }
+    all.push(current);
+    (all, length)
+}
+
+/// Points in and right after checkpoints that write more than a root, where sled uses segments anew.
+fn sample(writes: &[Unsynced], count: u64) -> BTreeSet<usize> {
+    let large: Vec<_> = writes
+        .iter()
+        .filter(|unsynced| unsynced.in_place_bytes > 64 * 1024)
+        .collect();
+    let draw = |seed: u64, bound: usize| {
+        let mixed = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        usize::try_from(mixed).unwrap() % bound
+    };
+    let points = (0..count).map(|seed| {
+        let positions = &large[draw(seed, large.len())].positions;
+        // Right after the sync, right before it, or anywhere.
+        let from_the_end = match seed % 4 {
+            0 => 0,
+            1 | 2 => 1,
+            _ => draw(seed ^ 0x5eed, positions.len()),
+        };
+        positions[positions.len() - 1 - from_the_end.min(positions.len() - 1)]
+    });
+    points.collect()
+}
+
+/// A segment that is free is soon written over. What made it free, pages that went elsewhere, must be durable then.
+#[test]
+fn sled_uses_no_segment_anew_before_what_replaces_it_is_durable() {
+    let Some((disk, steps)) = record(turnover) else {
+        return;
+    };
+    let (writes, length) = writes_of_sled(&disk);
+    let written: u64 = writes.iter().map(|unsynced| unsynced.bytes).sum();
+    let anew = written.saturating_sub(length) / SEGMENT_BYTES;
+    assert!(
+        anew >= 10,
+        "{written} bytes written to a file of {length}: {anew} segments"
+    );
+    let last = steps.last().unwrap().end;
+    let mut replay = disk.replay();
+    let mut losses = 0;
+    for position in sample(&writes, 4 * seeds()) {
+        let position = position.min(last);
+        replay.step_to(position);
+        let (step, allowed) = allowed(&steps, position);
+        let seed = position as u64;
+        for survival in [
+            Survival::Nothing,
+            Survival::Scattered { seed },
+            Survival::InPlace,
+            Survival::Growth,
+        ] {
+            let what = format!(
+                "event {position} in step {step} ({}), {survival:?}",
+                steps[step].name
+            );
+            check(&replay.after_power_loss(survival), &allowed, &what);
+            losses += 1;
+        }
+    }
+    println!("{anew} segments used anew, {losses} power losses");
 }

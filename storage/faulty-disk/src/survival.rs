@@ -29,6 +29,12 @@ pub enum Survival {
         /// Chooses them.
         seed: u64,
     },
+    /// Those in the sectors that a file had already; how files grew, were cut or made longer is lost, and so are
+    /// the changes to directories. A disk's cache was written out, and the file system's journal was not.
+    InPlace,
+    /// The other way round: how files grew, with what was written there, and the changes to directories; the
+    /// sectors that a file had already are as they were.
+    Growth,
 }
 
 /// Pseudo-random numbers by place, so that a draw does not depend on the draws before it.
@@ -65,6 +71,8 @@ enum Rule {
     Before { number: u64, torn: Option<Draws> },
     /// Each part of so many sectors by itself.
     Each { draws: Draws, unit_sectors: u64 },
+    /// Those in sectors that a file had already, or else all others.
+    Either { in_place: bool },
 }
 
 /// The place of draws that are about a whole file or directory.
@@ -90,6 +98,8 @@ impl Chooser {
                 draws: Draws { seed },
                 unit_sectors: PAGE_BYTES / SECTOR_BYTES,
             },
+            Survival::InPlace => Rule::Either { in_place: true },
+            Survival::Growth => Rule::Either { in_place: false },
         };
         Self { rule }
     }
@@ -132,7 +142,7 @@ impl Chooser {
     /// How many of the file's pending changes survive, for each part of it that survives as one.
     fn survivors(&self, inode: Inode, file: &File) -> Survivors {
         let unit_sectors = match self.rule {
-            Rule::Before { .. } => 1,
+            Rule::Before { .. } | Rule::Either { .. } => 1,
             Rule::Each { unit_sectors, .. } => unit_sectors,
         };
         let mut touching: BTreeMap<u64, Vec<usize>> = BTreeMap::new();
@@ -173,6 +183,10 @@ impl Chooser {
                 positions.iter().take_while(survives).count()
             }
             Rule::Each { draws, .. } => draw_count(draws, inode, unit, positions.len()),
+            Rule::Either { in_place } => {
+                let was_there = unit != WHOLE && unit * SECTOR_BYTES < file.untouched_length();
+                if was_there == in_place { positions.len() } else { 0 }
+            }
         }
     }
 
@@ -191,6 +205,7 @@ impl Chooser {
                     *number < point || (*number == point && at_point())
                 }
                 Rule::Each { draws, .. } => draw_count(draws, inode, *number, 1) == 1,
+                Rule::Either { in_place } => !in_place,
             };
             if survives && change.names().all(|name| !stale.contains(name)) {
                 change.apply(&mut names);
@@ -385,6 +400,35 @@ mod tests {
             found.len() <= 512 || found[0] != 0 || !found.contains(&2)
         });
         assert!(whole_pages);
+    }
+
+    #[test]
+    fn what_was_written_in_place_survives_without_the_growth_or_the_growth_without_it() {
+        let old = [create("f", FILE), write(0, &[1; 1024]), sync(FILE), sync(ROOT)];
+        let new = [write(0, &[2; 512]), write(1024, &[3; 700]), create("g", 3)];
+        let tree = tree_after(old.into_iter().chain(new));
+        let mut in_place = vec![2; 512];
+        in_place.extend([1; 512]);
+        assert_eq!(bytes(&tree, Survival::InPlace), Some(in_place));
+        assert_eq!(image(&tree, Survival::InPlace).len(), 1);
+        let mut growth = vec![1; 1024];
+        growth.extend([3; 700]);
+        assert_eq!(bytes(&tree, Survival::Growth), Some(growth));
+        assert_eq!(image(&tree, Survival::Growth).len(), 2);
+    }
+
+    #[test]
+    fn what_is_written_where_a_file_was_cut_is_growth() {
+        let old = [create("f", FILE), write(0, &[1; 1024]), sync(FILE), sync(ROOT)];
+        let cut = Event::Resize {
+            inode: FILE,
+            length: 512,
+        };
+        let tree = tree_after(old.into_iter().chain([cut, write(512, &[2; 100])]));
+        assert_eq!(bytes(&tree, Survival::InPlace), Some(vec![1; 1024]));
+        let mut growth = vec![1; 512];
+        growth.extend([2; 100]);
+        assert_eq!(bytes(&tree, Survival::Growth), Some(growth));
     }
 
     #[test]

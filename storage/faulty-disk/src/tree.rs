@@ -131,6 +131,17 @@ pub(crate) struct File {
     pub(crate) pending: Vec<Pending<FileChange>>,
 }
 
+impl File {
+    /// How far the durable file reaches that no pending change cut away, in bytes.
+    pub(crate) fn untouched_length(&self) -> u64 {
+        let lengths = self.pending.iter().map(|pending| match pending.change {
+            FileChange::Resize { length } => length,
+            FileChange::Write { .. } => u64::MAX,
+        });
+        lengths.fold(self.durable.length(), u64::min)
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Directory {
     pub(crate) now: Names,

@@ -265,6 +265,28 @@ pub(crate) fn a_little_of_everything(session: &mut Session) -> Result<(), Storag
     session.append("last append", 3, 23, 24, 100)
 }
 
+/// Appends of large records and compactions after them, in both small and large batches, so that the segments of
+/// sled's file become free and are used anew, over and over.
+pub(crate) fn turnover(session: &mut Session) -> Result<(), StorageError> {
+    const ROUNDS: u64 = 13;
+    const ENTRY_BYTES: usize = 30_000;
+    const KEPT: u64 = 60;
+    session.open("creation")?;
+    let mut next = 1;
+    for round in 1..=ROUNDS {
+        // More than one batch of sled at once, and then some that fill one file of the journal each.
+        for count in [40, 3, 3, 3, 3] {
+            session.append("append", round, next, next + count - 1, ENTRY_BYTES)?;
+            next += count;
+        }
+        if next > 2 * KEPT {
+            session.compact(next - 10, next - KEPT)?;
+        }
+        session.write("vote", &[vote(round + 1)])?;
+    }
+    Ok(())
+}
+
 /// What a store in `dir` holds, its snapshot read to the end.
 pub(crate) fn read_all(dir: &Path) -> Result<(SledStorage, Restored), StorageError> {
     let mut store = common::open_small(dir)?;
