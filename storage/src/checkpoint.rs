@@ -9,8 +9,9 @@
 //! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
 //!    flushed and `fdatasync`ed. *Some of them are in sled. The root is the old one, so the file is replayed from
 //!    the start.* sled takes for written what it has handed to the system, and may soon use the space anew that this
-//!    replaces. So a sync comes after each batch, which is well below the length of a sled segment, and not only
-//!    after all of them.
+//!    replaces. So a sync comes after each batch, and not only after all of them. (What sled writes for one batch may
+//!    be longer than a segment: pages are rewritten for a few changes in them. But sled 0.34.7 frees no segment
+//!    for what a batch replaces while it applies that batch.)
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
