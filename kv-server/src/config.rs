@@ -196,7 +196,9 @@ impl RaftConfig {
             source,
             "election_timeout_ms",
             Some((overrides, overrides.election_timeout_ms)),
-            section.election_timeout_ms,
+            section
+                .election_timeout_ms
+                .map(|ends| toml::Spanned::new(ends.span(), ends.into_inner().0)),
         );
         let [min_ms, max_ms] = election.range([300, 600])?;
         setting::check_heartbeat(&heartbeat, heartbeat_ms, &election, min_ms)?;

@@ -28,11 +28,28 @@ pub(super) struct Sections {
     pub(super) node: Vec<Spanned<NodeSection>>,
 }
 
+/// Two numbers and no more: an array alone would take the first two of a longer list.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "Vec<u64>")]
+pub(super) struct Ends(pub(super) [u64; 2]);
+
+impl TryFrom<Vec<u64>> for Ends {
+    type Error = String;
+
+    fn try_from(numbers: Vec<u64>) -> Result<Self, String> {
+        let count = numbers.len();
+        let ends = numbers.try_into();
+        ends.map(Self).map_err(|_| {
+            format!("two numbers are expected, the shortest and the longest, and there are {count}")
+        })
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RaftSection {
     pub(super) heartbeat_interval_ms: Option<Spanned<u64>>,
-    pub(super) election_timeout_ms: Option<Spanned<[u64; 2]>>,
+    pub(super) election_timeout_ms: Option<Spanned<Ends>>,
     pub(super) snapshot_log_bytes: Option<Spanned<u64>>,
     pub(super) max_uncommitted_bytes: Option<Spanned<u64>>,
     pub(super) max_inflight_bytes: Option<Spanned<u64>>,
