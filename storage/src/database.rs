@@ -89,8 +89,16 @@ fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
         sled::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
             StorageError::io("open the database in", sled_dir, error)
         }
-        error => damaged(sled_dir, format!("the database cannot be opened ({error})")),
+        error => damaged(
+            sled_dir,
+            format!("the database cannot be opened ({})", text_of(&error)),
+        ),
     }
+}
+
+/// What sled says.
+pub(crate) fn text_of(error: &sled::Error) -> String {
+    panics::without_backtrace(&error.to_string())
 }
 
 fn damaged(path: &Path, what: String) -> StorageError {

@@ -432,6 +432,20 @@ fn a_store_with_data_is_not_made_to_join() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_a_file_is_not_taken_for_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    fs::remove_file(dir.path().join("high-water")).unwrap();
+    fs::create_dir(dir.path().join("high-water")).unwrap();
+    let error = refusal(dir.path());
+    assert_tells(&error, &["high-water", "in the place of", "move it away"]);
+    assert!(
+        !error.to_string().contains("full") && !error.is_of_the_disk(),
+        "{error}"
+    );
+}
+
+#[test]
 fn the_database_of_another_store_of_the_same_node_is_refused() {
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     make_store(one.path());
