@@ -78,6 +78,23 @@ impl NotTaken {
                  if the newer data is still somewhere, put it back. If it is lost, empty the directory and let \
                  the node join:\n  {join}"
             ),
+            Refusal::LacksCommitted {
+                by,
+                committed,
+                last_log_index,
+            } => format!(
+                "node {by} knows log entry {committed} to be committed, and node {id}, which was elected leader, \
+                 has the log up to entry {last_log_index}\na majority of the nodes runs on older copies of their \
+                 data directories, {dir} among them, so writes that were acknowledged are missing here; node {id} \
+                 stops before it overwrites them\nif the newer data is still somewhere, put it back. If it is \
+                 lost, empty the directory and let the node join:\n  {join}"
+            ),
+            Refusal::OtherCluster { by, founder } => format!(
+                "node {by} leads another cluster than the one whose data is in {dir}: nodes with empty data \
+                 directories were a majority and founded it anew (store {founder}), without this data\nthe two \
+                 cannot be one again; node {id} stops and leaves its data as it is\nif this data is to be kept, \
+                 copy {dir} elsewhere. To let the node join the new cluster, empty the directory and run:\n  {join}"
+            ),
         }
     }
 }

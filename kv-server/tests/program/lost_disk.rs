@@ -128,3 +128,32 @@ fn joining_is_refused_on_a_directory_with_data() {
     servers[0] = cluster.start(1);
     wait_for_first(&cluster, &Caller::new(), 1);
 }
+
+#[test]
+fn a_node_with_data_stops_and_keeps_it_when_the_others_have_founded_another_cluster() {
+    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
+    let mut servers: Vec<_> = (1..=3).map(|id| cluster.start(id)).collect();
+    let mut caller = Caller::new();
+    for number in 0..4 {
+        caller.append(&cluster, &format!("large-{number}"), &"x".repeat(50_000));
+    }
+    wait_until("the third node has a snapshot", || {
+        let status = caller.status(cluster.client_addrs[2])?;
+        (status.snapshot_index.get() > 0).then_some(())
+    });
+    servers.iter_mut().for_each(Server::kill);
+    for id in [1, 2] {
+        empty(&cluster, id);
+        servers[id - 1] = cluster.start(id);
+    }
+    let mut newcomer = Caller::new();
+    newcomer.append(&cluster, "k", "of the new cluster");
+    // The second time shows that the first left the data alone.
+    for _ in 0..2 {
+        let message = refused(&cluster, 3);
+        assert!(message.contains("leads another cluster"), "{message}");
+        assert!(message.contains("leaves its data as it is"), "{message}");
+    }
+    assert!((1..=2).all(|id| servers[id - 1].is_running()));
+    assert_eq!(newcomer.get(&cluster, "k").as_deref(), Some("of the new cluster"));
+}

@@ -15,7 +15,7 @@ pub(super) const TRAILER_BYTES: usize = 32;
 /// Magic, version and length: the part of the header whose size is fixed.
 pub(super) const PREAMBLE_BYTES: usize = 16;
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_MAGIC: &[u8; 8] = b"RAFTSNAP";
 const TRAILER_MAGIC: &[u8; 8] = b"SNAPTAIL";
 const META_LIMIT_BYTES: usize = 32 * 1024;
