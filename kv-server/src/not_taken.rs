@@ -1,6 +1,6 @@
 //! What is told when the cluster does not take this node, because its data is not what the cluster knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use raft_core::{NodeId, Refusal};
 use thiserror::Error;
@@ -50,10 +50,15 @@ impl RefusalReporter {
     }
 }
 
+/// The command that lets a node join.
+pub(crate) fn join_command(config: &Path, id: NodeId) -> String {
+    format!("kv-server --config {} --id {id} --join", config.display())
+}
+
 impl NotTaken {
     fn message(&self) -> String {
-        let (id, dir, config) = (self.id, self.data_dir.display(), self.config.display());
-        let join = format!("kv-server --config {config} --id {id} --join");
+        let (id, dir) = (self.id, self.data_dir.display());
+        let join = join_command(&self.config, id);
         match self.refusal {
             Refusal::OtherData { by, .. } => format!(
                 "the data directory {dir} was emptied or replaced: node {by} knows node {id} by other data than \

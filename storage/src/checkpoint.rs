@@ -8,13 +8,32 @@
 //!
 //! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
 //!    flushed and `fdatasync`ed. *Some of them are in sled. The root is the old one, so the file is replayed from
-//!    the start.* sled takes for written what it has handed to the system, and may soon use the space anew that this
-//!    replaces. So a sync comes after each batch, and not only after all of them. (What sled writes for one batch may
-//!    be longer than a segment: pages are rewritten for a few changes in them. But sled 0.34.7 frees no segment
-//!    for what a batch replaces while it applies that batch.)
+//!    the start.* A sync comes after each batch, and not only after all of them: see below.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
+//!
+//! # Why a sync after each batch is enough, and how long a batch may be
+//!
+//! sled's file consists of segments. One whose pages were all replaced is free: sled writes it anew, or cuts it off if
+//! it is the last one. That loses nothing only if what replaced those pages is on the disk, and sled believes that
+//! too early: it takes for stable what it has handed to the system. What sled 0.34.7 does (`pagecache/segment.rs`
+//! and `iobuf.rs` there):
+//!
+//! - A segment is freed only once the segment with the last replacement in it is no longer *active*.
+//! - A segment stops being active when the header of a later one has been written that says that sled is stable a
+//!   whole segment beyond it. The header says what was so when that later segment was begun.
+//! - A batch begins with a record that is written last, once all of the batch is there. Until then sled is stable
+//!   only up to that record, so a header that is written during the batch speaks of batches before it.
+//! - A header begun when a batch is complete is written with the first record behind it: with the next batch.
+//!
+//! So what a batch replaces is freed, used again or cut off during the next batch at the earliest, however many segments
+//! the batch runs through; and before the next one comes our sync. Without a sync in between it might be lost.
+//!
+//! For the same reason a batch takes new room for all that sled writes for it, and gives back none. To remove
+//! records means to write what stands beside them in their pages anew, about as much as is removed: so a removal
+//! counts for as many bytes as the record had. Else one batch would remove a whole log and need as much room for
+//! that as the log had taken, on a disk that may be almost full.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -241,7 +260,7 @@ impl Worker {
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
-            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            bytes += key.len() + self.changed_bytes(key, value)?;
             put(&mut batch, key, value);
             if bytes >= SLED_BATCH_BYTES {
                 if self.closing.load(Ordering::Relaxed) {
@@ -258,6 +277,17 @@ impl Worker {
         }
         self.tree.commit(batch)?;
         file.prepare()
+    }
+
+    /// How much a change makes sled write, about: a removal as much as the record that it removes.
+    fn changed_bytes(&self, key: &[u8], value: Option<&[u8]>) -> Result<usize, StorageError> {
+        match value {
+            Some(value) => Ok(value.len()),
+            None => {
+                let removed = self.tree.get(key).map_err(|cause| self.failed(cause))?;
+                Ok(removed.map_or(0, |record| record.len()))
+            }
+        }
     }
 
     fn failed(&self, cause: String) -> StorageError {

@@ -47,11 +47,7 @@ fn an_emptied_follower_is_refused_and_counts_again_when_it_has_joined() {
         message.contains(&format!("knows node {lost} by other data")),
         "{message}"
     );
-    let command = format!(
-        "kv-server --config {} --id {lost} --join",
-        cluster.file().display()
-    );
-    assert!(message.contains(&command), "{message}");
+    assert!(message.contains(&cluster.join_command(lost)), "{message}");
 
     // The very command, on the directory that the refused start left behind.
     servers[lost - 1] = cluster.start_with(lost, &["--join"]);
@@ -70,6 +66,8 @@ fn an_emptied_follower_is_refused_and_counts_again_when_it_has_joined() {
         servers[lost - 1] = cluster.start_with(lost, flags);
         caller.append(&cluster, "k", "again,");
     }
+    let log = servers[lost - 1].log();
+    assert_eq!(log.matches("--join changes nothing").count(), 1, "{log}");
     assert_eq!(
         caller.get(&cluster, "k").as_deref(),
         Some("first,second,again,again,")
@@ -96,6 +94,10 @@ fn an_emptied_node_elects_nobody_while_the_leader_is_down() {
     // Made to join, it does not make a majority of one either.
     servers[lost - 1] = cluster.start_with(lost, &["--join"]);
     wait_until("it is up", || caller.status(cluster.client_addrs[lost - 1]));
+    wait_until("it has said that it waits", || {
+        let log = servers[lost - 1].log();
+        log.contains("waits to join: no leader").then_some(())
+    });
     servers[leader - 1] = cluster.start(leader);
     caller.append(&cluster, "k", "second,");
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("first,second,"));

@@ -55,11 +55,6 @@ impl FileSnapshots {
         name_of(snapshot)
     }
 
-    /// Where the files are.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Removes every snapshot but `keep`. Only right while nobody else can have finished one, that is at
     /// open.
     pub(crate) fn keep_only(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {

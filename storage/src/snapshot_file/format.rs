@@ -21,6 +21,14 @@ const TRAILER_MAGIC: &[u8; 8] = b"SNAPTAIL";
 const META_LIMIT_BYTES: usize = 32 * 1024;
 const CRC_BYTES: usize = 4;
 
+/// How long a snapshot file with a payload of `payload_bytes` is at most, in bytes.
+#[must_use]
+pub fn snapshot_file_bytes(payload_bytes: u64) -> u64 {
+    const REST_BYTES: usize = PREAMBLE_BYTES + META_LIMIT_BYTES + CRC_BYTES + TRAILER_BYTES;
+    let chunks = payload_bytes.div_ceil(CHUNK_BYTES as u64);
+    payload_bytes.saturating_add(chunks * FRAME_HEADER_BYTES as u64 + REST_BYTES as u64)
+}
+
 /// Which state the snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct HeaderMeta {
