@@ -651,7 +651,7 @@ mod tests {
     #[test]
     fn the_database_is_rid_of_a_log_a_few_records_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        let owner = open(dir.path()).owner.clone();
+        let owner = open(dir.path()).owner;
         let claimed = Arc::new(DataDir::claim(dir.path()).unwrap());
         let options = Options::default();
         let mut tree = open_within_bounds(&claimed, &options).unwrap();
