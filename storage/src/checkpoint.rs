@@ -214,12 +214,13 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Receiver<Job>) {
         // The queue ends when the store is closed. Who no longer waits for an answer misses nothing.
         for job in queue {
             match job {
                 Job::Checkpoint(layer, file, reply) => {
                     let _ = reply.send(self.caught(|| self.checkpoint(&layer, &file)));
+                    self.bound_cache(&layer);
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
@@ -258,6 +259,14 @@ impl Worker {
         }
         self.tree.commit(batch)?;
         file.prepare()
+    }
+
+    /// Nobody waits for it. If sled fails in it, so does the next checkpoint.
+    fn bound_cache(&mut self, carried: &Overlay) {
+        let bytes = |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
+        if let Err(error) = self.tree.bound_cache(carried.iter().map(bytes).sum()) {
+            tracing::warn!(%error, "the cache of the database could not be kept within its bound");
+        }
     }
 
     fn failed(&self, cause: String) -> StorageError {

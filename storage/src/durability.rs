@@ -19,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::cache_bound::CacheBound;
 use crate::changes::Records;
 use crate::error::StorageError;
 use crate::panics;
@@ -33,6 +34,7 @@ pub(crate) const SLED_CONFIG_FILE: &str = "conf";
 /// Commits batches to sled so that they survive a power loss.
 pub(crate) struct DurableTree {
     tree: Quiet<sled::Tree>,
+    cache: CacheBound,
     data_file: File,
     path: PathBuf,
     /// Called before each batch, to fail, to panic or to hang as sled can.
@@ -64,6 +66,7 @@ impl DurableTree {
             .map_err(StorageError::while_trying("open", &path))?;
         Ok(Self {
             tree: Quiet::new((**db).clone()),
+            cache: CacheBound::new(db.clone()),
             data_file,
             path,
             #[cfg(test)]
@@ -88,6 +91,19 @@ impl DurableTree {
         match applied {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(sled::Error::Io(error))) => Err(StorageError::io("write", &self.path, error)),
+            Ok(Err(error)) => Err(self.write_failed(error.to_string())),
+            Err(panic) => Err(self.write_failed(panic)),
+        }
+    }
+
+    /// So many bytes were committed since the last call: keeps sled's cache within its bound.
+    pub(crate) fn bound_cache(&mut self, committed_bytes: usize) -> Result<(), StorageError> {
+        if !self.cache.is_due(committed_bytes) {
+            return Ok(());
+        }
+        match panics::catch(|| self.cache.sweep()) {
+            Ok(Ok(true)) => self.sync(),
+            Ok(Ok(false)) => Ok(()),
             Ok(Err(error)) => Err(self.write_failed(error.to_string())),
             Err(panic) => Err(self.write_failed(panic)),
         }
