@@ -43,10 +43,9 @@ fn a_long_log_does_not_stay_in_memory() {
     options.journal_bytes = 2 * MIB as u64;
     let mut store = SledStorage::open(dir.path(), &identity, &initial, &options).unwrap();
     let before = ALLOCATOR.allocated();
-    let mut next = 1;
-    while (next as usize) * ENTRY_BYTES < LOG_BYTES {
-        store.write(&[write_from(next)]).unwrap();
-        next += ENTRIES_A_WRITE;
+    let entries = u64::try_from(LOG_BYTES / ENTRY_BYTES).unwrap();
+    for written in (0..entries).step_by(usize::try_from(ENTRIES_A_WRITE).unwrap()) {
+        store.write(&[write_from(written + 1)]).unwrap();
     }
     store.checkpoint().unwrap();
     // The cache is brought back within its bound behind the checkpoint, and sled frees pages a little later.
