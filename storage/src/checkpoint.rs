@@ -6,12 +6,12 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
-//!    flushed and `fdatasync`ed. *Some of them are in sled. The root is the old one, so the file is replayed from
-//!    the start.* sled takes for written what it has handed to the system, and may soon use the space anew that this
-//!    replaces. So a sync comes after each batch, and not only after all of them. (What sled writes for one batch may
-//!    be longer than a segment: pages are rewritten for a few changes in them. But sled 0.34.7 frees no segment
-//!    for what a batch replaces while it applies that batch.)
+//! 1. The new records, empty, and then all changes of a full journal file but the root, in sled batches of about
+//!    [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The root is the old
+//!    one, so the file is replayed from the start.* sled takes for written what it has handed to the system, and may
+//!    soon use the space anew that this replaces. So a sync comes after each batch, and not only after all of them.
+//!    (What sled writes for one batch may be longer than a segment: pages are rewritten for a few changes in them. But
+//!    sled 0.34.7 frees no segment for what a batch replaces while it applies that batch.)
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
@@ -239,6 +239,7 @@ impl Worker {
     }
 
     fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
+        self.make_places(layer)?;
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
@@ -259,6 +260,15 @@ impl Worker {
         }
         self.tree.commit(batch)?;
         file.prepare()
+    }
+
+    /// Puts the new records of `layer` into sled, empty. sled writes a page of its tree anew when it is split, which
+    /// happens after every eighth record that is added at its end: with their values, every record would be
+    /// written three times. Pages of empty records cost next to nothing, and a value does not split the page it goes to.
+    fn make_places(&self, layer: &Overlay) -> Result<(), StorageError> {
+        let mut batch = sled::Batch::default();
+        layer.added().for_each(|key| batch.insert(key, &[]));
+        self.tree.commit(batch)
     }
 
     /// Nobody waits for it. If sled fails in it, so does the next checkpoint.
