@@ -10,6 +10,7 @@ mod endure;
 #[cfg(feature = "etcd")]
 mod etcd;
 mod failover;
+mod growth;
 #[cfg(feature = "etcd")]
 pub(crate) mod guard;
 mod measure;
@@ -69,6 +70,9 @@ async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(
     }
     if arguments.endure {
         return endure::run(arguments, reporter).await;
+    }
+    if arguments.growth {
+        return growth::run(arguments, reporter).await;
     }
     let results = compare::run(arguments, &systems, reporter).await?;
     if let Some(dir) = &arguments.plots {

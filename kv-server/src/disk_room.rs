@@ -6,12 +6,18 @@
 //! | room | when fewer bytes are free than | admitted |
 //! |---|---|---|
 //! | [`DiskRoom::Ample`] | - | everything |
-//! | [`DiskRoom::Low`] | `min_free_bytes` + what the next snapshot may take | what makes room or stores next to nothing: deletes, sessions, reads through the log |
+//! | [`DiskRoom::Low`] | `min_free_bytes` + the next snapshot + the log that it replaces | what makes room or stores next to nothing: deletes, sessions, reads through the log |
 //! | [`DiskRoom::Out`] | `min_free_bytes` / 4 | nothing that appends to the log: a leader proposes nothing, a follower takes no entries. Votes, terms and heartbeats go on |
 //!
-//! *What the next snapshot may take* is the size of the last one and of the log that was applied since: the file
-//! is written while the old one still exists, and no state grows faster than its log. A snapshot is cut early
-//! when room is low, because that is what makes the log shorter, and put off when it does not fit.
+//! *The next snapshot* takes what the state as it is takes, which the state machine keeps along
+//! ([`StateMachine::snapshot_bytes`](crate::state_machine::StateMachine::snapshot_bytes)): the file is written
+//! while the old one still exists. *The log that it replaces* counts because the database takes room before it gives
+//! some back: removing records means to write what stands beside them anew.
+//!
+//! A snapshot is cut early when room is low and it makes some: because it makes the log shorter, or because much
+//! of what is in the last one was deleted since. It is put off when it does not fit. What the database has once
+//! taken it uses again, but its file hardly becomes shorter; so on a small disk the log is kept short from the
+//! start ([`longest_log_bytes`]), or there would be nothing left that deleting keys could give back.
 //!
 //! What was admitted before room became low is still under way to its last place: the two files of the journal may
 //! yet grow to their full length, and all that they hold goes into the database. So a file of the journal takes
@@ -47,11 +53,19 @@ pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
 /// what surrounds it there.
 pub const WEIGHT: u64 = 3;
 
+/// How long the log may become before a snapshot replaces it, on a file system of this size: 64 MiB and more from
+/// 1 GiB on. In the database it takes up to four times its length.
+#[must_use]
+pub fn longest_log_bytes(total_bytes: u64) -> u64 {
+    (total_bytes / 16).max(1 << 20)
+}
+
 /// The free space of one disk against what its node needs. Shared by all who admit bytes.
 #[derive(Debug)]
 pub struct DiskSpace {
     min_free_bytes: u64,
     next_snapshot_bytes: AtomicU64,
+    log_bytes: AtomicU64,
     free_bytes: AtomicU64,
     /// Admitted since the last look.
     spent: AtomicU64,
@@ -68,6 +82,7 @@ impl DiskSpace {
         Self {
             min_free_bytes,
             next_snapshot_bytes: AtomicU64::new(0),
+            log_bytes: AtomicU64::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
             spent: AtomicU64::new(0),
             spent_before: AtomicU64::new(0),
@@ -96,7 +111,9 @@ impl DiskSpace {
     pub fn low_below(&self) -> u64 {
         match self.min_free_bytes {
             0 => 0,
-            min_free_bytes => min_free_bytes.saturating_add(self.next_snapshot_bytes.load(Ordering::Relaxed)),
+            min_free_bytes => min_free_bytes
+                .saturating_add(self.next_snapshot_bytes())
+                .saturating_add(self.log_bytes.load(Ordering::Relaxed)),
         }
     }
 
@@ -106,15 +123,17 @@ impl DiskSpace {
         self.min_free_bytes / 4
     }
 
-    /// The most bytes that the next snapshot may take.
+    /// The most bytes that a snapshot cut now would take.
     #[must_use]
     pub fn next_snapshot_bytes(&self) -> u64 {
         self.next_snapshot_bytes.load(Ordering::Relaxed)
     }
 
-    /// Sets the most bytes that the next snapshot may take.
-    pub fn set_next_snapshot_bytes(&self, bytes: u64) {
-        self.next_snapshot_bytes.store(bytes, Ordering::Relaxed);
+    /// Sets the most bytes that a snapshot cut now would take, and how long the log is that it would replace.
+    pub fn set_needs(&self, next_snapshot_bytes: u64, log_bytes: u64) {
+        self.next_snapshot_bytes
+            .store(next_snapshot_bytes, Ordering::Relaxed);
+        self.log_bytes.store(log_bytes, Ordering::Relaxed);
     }
 
     /// `free_bytes` were free just now. Returns the room if it has changed. Called by one thread.
@@ -254,7 +273,7 @@ mod tests {
     use rpc::client::BusyReason;
     use rpc::peer::DiskRoom::{Ample, Low, Out};
 
-    use super::{ClusterRoom, DiskSpace};
+    use super::{ClusterRoom, DiskSpace, longest_log_bytes};
 
     const KIB: u64 = 1024;
 
@@ -285,7 +304,7 @@ mod tests {
     #[test]
     fn a_snapshot_to_come_raises_the_threshold_and_must_leave_the_reserve() {
         let disk = DiskSpace::new(64 * KIB);
-        disk.set_next_snapshot_bytes(100 * KIB);
+        disk.set_needs(60 * KIB, 40 * KIB);
         disk.measured(163 * KIB);
         assert_eq!(disk.room(), Low);
         assert!(disk.fits(147 * KIB) && !disk.fits(148 * KIB));
@@ -304,9 +323,15 @@ mod tests {
     }
 
     #[test]
+    fn the_log_stays_short_on_a_small_disk() {
+        let lengths = [0, 64 << 20, 1 << 30, u64::MAX].map(longest_log_bytes);
+        assert_eq!(lengths, [1 << 20, 4 << 20, 64 << 20, u64::MAX / 16]);
+    }
+
+    #[test]
     fn without_a_threshold_there_is_always_room() {
         let disk = DiskSpace::new(0);
-        disk.set_next_snapshot_bytes(KIB);
+        disk.set_needs(KIB, 0);
         disk.measured(0);
         assert_eq!(disk.room(), Ample);
         assert!(disk.fits(u64::MAX));

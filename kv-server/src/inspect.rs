@@ -36,7 +36,7 @@ Nothing in the directory is changed. The database is read from a private copy in
 /// Look into the data directory of a stopped node, without changing it: whose it is, term and vote, snapshot, log,
 /// and of every record whether it is what was written.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kv-server inspect", version, after_help = EXAMPLES)]
+#[command(name = "kv-server inspect", bin_name = "kv-server inspect", version, after_help = EXAMPLES)]
 struct Arguments {
     /// The directory
     #[arg(long, env = "KV_SERVER_DATA_DIR", value_name = "DIR")]
@@ -100,6 +100,8 @@ async fn look(dir: PathBuf) -> Result<Inspection, ExitCode> {
     }
 }
 
+const NAME_IT: &str = "name the directory that data_dir in the cluster file stands for";
+
 fn cannot_look(error: &StorageError) -> ExitCode {
     match error {
         StorageError::InUse { path } => refuse(
@@ -114,8 +116,7 @@ fn cannot_look(error: &StorageError) -> ExitCode {
             found_nothing_of,
         } => refuse(
             &format!(
-                "{} is not a data directory: it has no file {found_nothing_of}\nname the directory that data_dir \
-                 in the cluster file stands for",
+                "{} is not a data directory: it has no file {found_nothing_of}\n{NAME_IT}",
                 path.display()
             ),
             exit::UNUSABLE,
@@ -124,10 +125,14 @@ fn cannot_look(error: &StorageError) -> ExitCode {
             action: "find",
             path,
             source,
-        } => refuse(&format!("{}: {source}", path.display()), exit::UNUSABLE),
-        StorageError::NotADirectory { path } => {
-            refuse(&format!("{} is not a directory", path.display()), exit::UNUSABLE)
-        }
+        } => refuse(
+            &format!("{}: {source}\n{NAME_IT}", path.display()),
+            exit::UNUSABLE,
+        ),
+        StorageError::NotADirectory { path } => refuse(
+            &format!("{} is not a directory\n{NAME_IT}", path.display()),
+            exit::UNUSABLE,
+        ),
         StorageError::PermissionDenied { .. } => refuse(error, exit::UNUSABLE),
         _ => not_done(error),
     }

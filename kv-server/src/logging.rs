@@ -26,9 +26,11 @@ const QUIET_TARPC: &str = "tarpc=off";
 pub enum LogError {
     /// The filter says nothing that can be understood.
     #[error(
-        "the log filter {filter:?} is not valid: {reason}\nfix: use levels and targets, such as info,raft_core=debug"
+        "{origin}: the log filter {filter:?} is not valid: {reason}\nfix: use levels and targets, such as info,raft_core=debug"
     )]
     Filter {
+        /// The flag or the variable that it comes from.
+        origin: &'static str,
         /// The filter.
         filter: String,
         /// What is wrong with it.
@@ -69,12 +71,27 @@ fn chosen_filter(options: &LogOptions) -> Result<EnvFilter, LogError> {
     filter(options.log.as_deref(), rust_log.as_deref())
 }
 
+/// Where the filter of the options comes from: the flag beats the variable.
+fn origin_of_log() -> &'static str {
+    const VARIABLE: &str = "KV_SERVER_LOG";
+    let is_the_flag = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy();
+        word.split('=').next() == Some("--log")
+    };
+    if std::env::var_os(VARIABLE).is_none() || std::env::args_os().any(is_the_flag) {
+        "--log"
+    } else {
+        VARIABLE
+    }
+}
+
 fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, LogError> {
-    let given = [asked_for, rust_log]
+    let origins = [(asked_for, origin_of_log()), (rust_log, "RUST_LOG")];
+    let given = origins
         .into_iter()
-        .flatten()
-        .find(|filter| !filter.trim().is_empty());
-    let given = given.unwrap_or(DEFAULT_FILTER);
+        .filter_map(|(filter, origin)| Some((filter?, origin)))
+        .find(|(filter, _)| !filter.trim().is_empty());
+    let (given, origin) = given.unwrap_or((DEFAULT_FILTER, "the default"));
     let names_tarpc = given
         .split(',')
         .any(|directive| directive.trim().starts_with("tarpc"));
@@ -86,6 +103,7 @@ fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, 
     EnvFilter::builder()
         .parse(filter)
         .map_err(|error| LogError::Filter {
+            origin,
             filter: given.to_owned(),
             reason: error.to_string(),
         })

@@ -1,6 +1,6 @@
 //! What is told when the cluster does not take this node, because its data is not what the cluster knows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use raft_core::{NodeId, Refusal};
 use thiserror::Error;
@@ -50,10 +50,15 @@ impl RefusalReporter {
     }
 }
 
+/// The command that lets a node join.
+pub(crate) fn join_command(config: &Path, id: NodeId) -> String {
+    format!("kv-server --config {} --id {id} --join", config.display())
+}
+
 impl NotTaken {
     fn message(&self) -> String {
-        let (id, dir, config) = (self.id, self.data_dir.display(), self.config.display());
-        let join = format!("kv-server --config {config} --id {id} --join");
+        let (id, dir) = (self.id, self.data_dir.display());
+        let join = join_command(&self.config, id);
         match self.refusal {
             Refusal::OtherData { by, .. } => format!(
                 "the data directory {dir} was emptied or replaced: node {by} knows node {id} by other data than \
@@ -72,6 +77,23 @@ impl NotTaken {
                  since then it would promise anew, so it does not take part; it has acknowledged nothing since\n\
                  if the newer data is still somewhere, put it back. If it is lost, empty the directory and let \
                  the node join:\n  {join}"
+            ),
+            Refusal::LacksCommitted {
+                by,
+                committed,
+                last_log_index,
+            } => format!(
+                "node {by} knows log entry {committed} to be committed, and node {id}, which was elected leader, \
+                 has the log up to entry {last_log_index}\na majority of the nodes runs on older copies of their \
+                 data directories, {dir} among them, so writes that were acknowledged are missing here; node {id} \
+                 stops before it overwrites them\nif the newer data is still somewhere, put it back. If it is \
+                 lost, empty the directory and let the node join:\n  {join}"
+            ),
+            Refusal::OtherCluster { by, founder } => format!(
+                "node {by} leads another cluster than the one whose data is in {dir}: nodes with empty data \
+                 directories were a majority and founded it anew (store {founder}), without this data\nthe two \
+                 cannot be one again; node {id} stops and leaves its data as it is\nif this data is to be kept, \
+                 copy {dir} elsewhere. To let the node join the new cluster, empty the directory and run:\n  {join}"
             ),
         }
     }

@@ -8,6 +8,13 @@ use rand::{Rng, RngExt};
 /// The bytes of a snapshot file that travel in one `InstallSnapshot`. One frame holds it with room to spare.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 512 * 1024;
 
+/// How long to wait for the answer to a chunk, which comes behind the peer's write of it, before asking the peer how
+/// far it is.
+pub const SNAPSHOT_CHUNK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How many such questions in a row may stay unanswered before a transfer is given up until the next sign of life.
+const MAX_UNANSWERED: u32 = 10;
+
 /// How often a damaged or refused transfer starts anew before it is given up until the next sign of life.
 const MAX_RESTARTS: u32 = 3;
 
@@ -53,13 +60,17 @@ pub struct SnapshotTransfer {
     snapshot: SnapshotMeta,
     offset: u64,
     restarts: u32,
+    unanswered: u32,
 }
 
-/// What a transfer does after an answer.
+/// What a transfer does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferStep {
     /// Send the chunk at [`SnapshotTransfer::offset`].
     Send,
+    /// No answer came: ask with an empty chunk where to go on. It costs a slow link nothing, and whatever got
+    /// lost, the chunk or its answer, the peer tells what it needs.
+    AskWhere,
     /// The peer has all of it and is verifying; ask again with an empty last chunk after a pause.
     AskAgain,
     /// The peer has installed it.
@@ -78,6 +89,7 @@ impl SnapshotTransfer {
             snapshot,
             offset: 0,
             restarts: 0,
+            unanswered: 0,
         }
     }
 
@@ -109,6 +121,7 @@ impl SnapshotTransfer {
 
     /// Takes the peer's answer into account.
     pub fn answered(&mut self, last_included_index: LogIndex, outcome: SnapshotOutcome) -> TransferStep {
+        self.unanswered = 0;
         if last_included_index != self.snapshot.last_included_index {
             return TransferStep::Failed;
         }
@@ -120,6 +133,16 @@ impl SnapshotTransfer {
             }
             SnapshotOutcome::Continue { next_offset } => self.go_on_at(next_offset),
             SnapshotOutcome::Damaged => self.go_on_at(0),
+        }
+    }
+
+    /// No answer came within [`SNAPSHOT_CHUNK_TIMEOUT`], on a connection that stands.
+    pub fn not_answered(&mut self) -> TransferStep {
+        self.unanswered += 1;
+        if self.unanswered > MAX_UNANSWERED {
+            TransferStep::Failed
+        } else {
+            TransferStep::AskWhere
         }
     }
 
@@ -147,7 +170,7 @@ mod tests {
     use raft_core::{LogIndex, NodeId, SnapshotMeta, SnapshotOutcome, Term};
     use rand::SeedableRng;
 
-    use super::{Backoff, SnapshotTransfer, TransferStep};
+    use super::{Backoff, MAX_UNANSWERED, SnapshotTransfer, TransferStep};
 
     fn transfer_of(size_bytes: u64) -> SnapshotTransfer {
         let snapshot = SnapshotMeta {
@@ -199,6 +222,19 @@ mod tests {
                 TransferStep::Failed
             ]
         );
+    }
+
+    #[test]
+    fn a_chunk_without_an_answer_is_asked_about_and_a_peer_that_stays_silent_is_given_up() {
+        let mut transfer = transfer_of(10);
+        assert_eq!(transfer.not_answered(), TransferStep::AskWhere);
+        let question = transfer.request(Bytes::new());
+        assert_eq!((question.offset, question.done), (0, false));
+        transfer.answered(LogIndex(9), SnapshotOutcome::Continue { next_offset: 4 });
+        for _ in 0..MAX_UNANSWERED {
+            assert_eq!(transfer.not_answered(), TransferStep::AskWhere);
+        }
+        assert_eq!(transfer.not_answered(), TransferStep::Failed);
     }
 
     #[test]

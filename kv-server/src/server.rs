@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use actix::{Actor, Addr, Arbiter, AsyncContext, Context, Recipient};
 use raft_core::{
-    Configuration, Incarnation, Node, NodeId, Restored, Role, SnapshotMeta, SoftState, Storage, Ticks,
+    Configuration, Incarnation, Node, NodeId, Restored, Role, SnapshotMeta, SoftState, Standing, Storage,
+    Ticks,
 };
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -24,7 +25,7 @@ use crate::actors::{
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
-use crate::disk_room::{ClusterRoom, DEFAULT_MIN_FREE_BYTES, DiskSpace};
+use crate::disk_room::{self, ClusterRoom, DiskSpace};
 use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_stalls};
 use crate::driver::Driver;
 use crate::intake::{Door, Intake};
@@ -40,6 +41,8 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
 /// How long the rest of an orderly stop may take. With the hand-over it stays below the five seconds that
 /// service managers are promised.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often a node that waits to join says so.
+const WAITING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long requests in flight may still run when the ports close.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
 
@@ -68,7 +71,11 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
     // The ports before the disk: a second server on the same configuration ends here, before it touches the disk.
     let ports = Ports::bind(&config).await?;
     let opened = Opened::open(&config)?;
+    let joins = opened.restored.hard_state.standing == Standing::Joining;
     let mut server = Server::start(&config, ports, opened)?;
+    if joins {
+        actix_rt::spawn(tell_that_it_waits(server.soft_state.clone()));
+    }
     tracing::info!(
         "node {} of cluster {} serves clients on {} and peers on {}",
         config.id,
@@ -91,7 +98,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
         if let Err(error) = &outcome {
-            eprintln!("error: {error}");
+            eprintln!("error: {}", error.told_to_starter(&config.file, config.id));
         }
         std::process::exit(i32::from(
             outcome.map_or_else(|error| error.exit_code(), |()| crate::exit::OK),
@@ -124,12 +131,37 @@ impl Ports {
     }
 }
 
+/// Tells now and then that a node that is to join waits for a leader, until there is one.
+async fn tell_that_it_waits(mut soft_state: watch::Receiver<SoftState>) {
+    let a_leader = async {
+        soft_state
+            .wait_for(|state| state.leader_id.is_some())
+            .await
+            .map(drop)
+    };
+    tokio::pin!(a_leader);
+    loop {
+        tracing::info!(
+            "waits to join: no leader has called on this node yet. A majority of the other nodes must run, with the \
+             same cluster file"
+        );
+        // An error says that the server is gone.
+        if tokio::time::timeout(WAITING_INTERVAL, &mut a_leader)
+            .await
+            .is_ok()
+        {
+            return;
+        }
+    }
+}
+
 /// What the data directory holds.
 struct Opened {
     storage: SledStorage,
     restored: Restored,
     state: StateMachine,
     disk: DiskSpace,
+    longest_log_bytes: u64,
 }
 
 impl Opened {
@@ -142,11 +174,16 @@ impl Opened {
         let mut options = storage::Options::default();
         options.cache_bytes = config.storage.cache_bytes;
         options.join = config.join;
-        let disk = disk_space(config);
+        let total_bytes = space_around(&config.data_dir).map_or(u64::MAX, |space| space.total_bytes);
+        let disk = disk_space(config, total_bytes);
         options.journal_bytes = disk.journal_bytes(options.journal_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
-        let state = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot)?;
+        let loaded = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot);
+        let state = loaded.map_err(|source| ServerError::Snapshot {
+            path: storage::snapshot_path(&config.data_dir, &restored.snapshot),
+            source,
+        })?;
         tracing::info!(
             "data directory {}: term {}, snapshot at {}, {} log entries behind it",
             config.data_dir.display(),
@@ -163,6 +200,7 @@ impl Opened {
             restored,
             state,
             disk,
+            longest_log_bytes: longest_log_bytes(config, total_bytes),
         })
     }
 }
@@ -173,7 +211,8 @@ fn election_tick(config: &Config) -> Duration {
     (config.raft.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
 }
 
-fn core_config(config: &Config, incarnation: Incarnation) -> raft_core::Config {
+fn core_config(config: &Config, incarnation: Incarnation, longest_log_bytes: u64) -> raft_core::Config {
+    let defaults = raft_core::Config::new(config.id);
     let tick = election_tick(config);
     let ticks =
         |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
@@ -188,7 +227,11 @@ fn core_config(config: &Config, incarnation: Incarnation) -> raft_core::Config {
         // Also where this node's own leases are off: another node's may be on.
         silent_start: true,
         lease_reads: config.raft.lease_reads,
-        ..raft_core::Config::new(config.id)
+        retained_log_bytes: usize::try_from(longest_log_bytes / 4)
+            .map_or(defaults.retained_log_bytes, |bytes| {
+                bytes.min(defaults.retained_log_bytes)
+            }),
+        ..defaults
     }
 }
 
@@ -221,6 +264,7 @@ struct Parts<'a> {
     stop: StopSender,
     persister_thread: &'a Arbiter,
     disk: Arc<DiskSpace>,
+    longest_log_bytes: u64,
     commit_clock: Arc<CommitClock>,
 }
 
@@ -233,9 +277,13 @@ impl Server {
             restored,
             state,
             disk,
+            longest_log_bytes,
         } = opened;
         let snapshot = restored.snapshot.clone();
-        let node = Node::new(core_config(config, storage.incarnation()), restored)?;
+        let node = Node::new(
+            core_config(config, storage.incarnation(), longest_log_bytes),
+            restored,
+        )?;
         check_members(config, &node)?;
         let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
@@ -247,6 +295,7 @@ impl Server {
             stop,
             persister_thread: &persister_thread,
             disk: Arc::new(disk),
+            longest_log_bytes,
             commit_clock: Arc::default(),
         };
         let intake = Intake::default();
@@ -354,7 +403,7 @@ fn start_applier(
     snapshot: SnapshotMeta,
 ) -> Addr<Applier> {
     let settings = ApplierSettings {
-        snapshot_log_bytes: parts.config.raft.snapshot_log_bytes,
+        snapshot_log_bytes: parts.config.raft.snapshot_log_bytes.min(parts.longest_log_bytes),
         snapshot,
         disk: Arc::clone(&parts.disk),
     };
@@ -418,13 +467,18 @@ fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
     HeartbeatTicker::start_in_arbiter(&thread.handle(), move |_| HeartbeatTicker::new(heartbeat, beat));
 }
 
-/// The disk of the data directory. One that cannot be asked for its size counts as large.
-fn disk_space(config: &Config) -> DiskSpace {
-    DiskSpace::new(config.storage.min_free_bytes.unwrap_or_else(|| {
-        space_around(&config.data_dir).map_or(DEFAULT_MIN_FREE_BYTES, |space| {
-            DiskSpace::default_min_free_bytes(space.total_bytes)
-        })
-    }))
+/// The disk of the data directory, of `total_bytes`. One that cannot be asked for its size counts as large.
+fn disk_space(config: &Config, total_bytes: u64) -> DiskSpace {
+    let configured = config.storage.min_free_bytes;
+    DiskSpace::new(configured.unwrap_or_else(|| DiskSpace::default_min_free_bytes(total_bytes)))
+}
+
+/// How long the log may become on a disk of `total_bytes`; without a bound where room is not minded at all.
+fn longest_log_bytes(config: &Config, total_bytes: u64) -> u64 {
+    match config.storage.min_free_bytes {
+        Some(0) => u64::MAX,
+        _ => disk_room::longest_log_bytes(total_bytes),
+    }
 }
 
 fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 2]> {

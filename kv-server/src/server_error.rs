@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use raft_core::{ConfigError, NodeId};
 use storage::StorageError;
@@ -9,6 +10,7 @@ use thiserror::Error;
 
 use crate::actors::SnapshotError;
 use crate::exit;
+use crate::not_taken::join_command;
 use crate::shutdown::Fatal;
 
 /// Why a server did not start, or had to stop.
@@ -28,8 +30,18 @@ pub(crate) enum ServerError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// The snapshot in the data directory cannot be loaded.
-    #[error(transparent)]
-    Snapshot(#[from] SnapshotError),
+    #[error(
+        "the snapshot file {} cannot be used: {source}. The log that it replaced is gone, and with it what this \
+         node knows. Check the disk; put an intact copy of the file back, or empty the data directory and start the \
+         node with --join",
+        path.display()
+    )]
+    Snapshot {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: SnapshotError,
+    },
     /// The cluster's name cannot be sent to others.
     #[error("cluster_id: {0}")]
     ClusterId(#[from] rpc::hello::HelloError),
@@ -64,7 +76,27 @@ impl ServerError {
         match self {
             Self::Fatal(Fatal::Refused(_)) => exit::UNUSABLE,
             Self::Fatal(_) | Self::Signals(_) => exit::FAILED,
+            Self::Storage(error) if error.is_of_the_disk() => exit::FAILED,
             _ => exit::UNUSABLE,
+        }
+    }
+
+    /// The message for whoever started node `id` with the cluster file `config`: where it ends in the advice to join,
+    /// with the very command.
+    #[must_use]
+    pub(crate) fn told_to_starter(&self, config: &Path, id: NodeId) -> String {
+        if self.leaves_joining() {
+            format!("{self}:\n  {}", join_command(config, id))
+        } else {
+            self.to_string()
+        }
+    }
+
+    fn leaves_joining(&self) -> bool {
+        match self {
+            Self::Storage(error) | Self::Fatal(Fatal::Storage(error)) => error.leaves_joining(),
+            Self::Snapshot { .. } | Self::Fatal(Fatal::Removed { .. }) => true,
+            _ => false,
         }
     }
 }

@@ -75,6 +75,8 @@ pub struct SessionTable {
     shards: Vec<Arc<Shard>>,
     /// `last_used` to `opened_at`, for all sessions. An entry touches one session, so keys are unique.
     by_last_use: BTreeMap<LogIndex, LogIndex>,
+    /// How many answers are remembered in all sessions together.
+    answers: usize,
 }
 
 /// A session table at one point of the log, unchanged by writes that follow.
@@ -97,6 +99,7 @@ impl SessionTable {
             cap,
             shards: vec![Arc::default(); SHARDS],
             by_last_use: BTreeMap::new(),
+            answers: 0,
         }
     }
 
@@ -116,6 +119,12 @@ impl SessionTable {
     #[must_use]
     pub fn cap(&self) -> u32 {
         self.cap
+    }
+
+    /// How many answers are remembered in all sessions together.
+    #[must_use]
+    pub fn answers(&self) -> usize {
+        self.answers
     }
 
     /// Opens the session of the log entry at `index`. When that passes the cap, the session that was not
@@ -165,7 +174,10 @@ impl SessionTable {
         self.by_last_use.remove(&session.last_used);
         self.by_last_use.insert(index, opened_at);
         session.last_used = index;
-        session.execute_once(id, execute)
+        let before = session.answers.len();
+        let answer = session.execute_once(id, execute);
+        self.answers = self.answers - before + session.answers.len();
+        answer
     }
 
     /// The table as it is now, for a snapshot. Copies one pointer a shard, a few microseconds in all.
@@ -194,6 +206,7 @@ impl SessionTable {
     }
 
     fn insert(&mut self, opened_at: LogIndex, session: Session) {
+        self.answers += session.answers.len();
         let earlier_use = self.by_last_use.insert(session.last_used, opened_at);
         let earlier_session = Arc::make_mut(&mut self.shards[shard_of(opened_at)]).insert(opened_at, session);
         assert!(
@@ -204,7 +217,8 @@ impl SessionTable {
 
     fn evict_least_recently_used(&mut self) {
         if let Some((_, opened_at)) = self.by_last_use.pop_first() {
-            Arc::make_mut(&mut self.shards[shard_of(opened_at)]).remove(&opened_at);
+            let ended = Arc::make_mut(&mut self.shards[shard_of(opened_at)]).remove(&opened_at);
+            self.answers -= ended.map_or(0, |session| session.answers.len());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::command::{Command, CommandError, Operation, validate_value_len};
 use crate::map::{Batch, SharedMap, Value, Versioned, key_of};
 use crate::sessions::{Answer, DEFAULT_SESSION_CAP, Outcome, SessionTable};
 use crate::state_reader::{Progress, StateReader};
-use crate::state_snapshot::StateSnapshot;
+use crate::state_snapshot::{self, StateSnapshot, stored_bytes};
 
 /// What an entry gave, for whoever waits for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,8 @@ pub struct StateMachine {
     pub(crate) sessions: SessionTable,
     pub(crate) last_applied: LogIndex,
     pub(crate) last_applied_term: Term,
+    /// What the keys and values take in a snapshot, in bytes.
+    map_bytes: u64,
     progress: Arc<Progress>,
     reader: StateReader,
 }
@@ -103,15 +105,16 @@ impl StateMachine {
     #[must_use]
     pub fn with_session_cap(cap: u32) -> Self {
         Self::from_parts(
-            SharedMap::default(),
+            (SharedMap::default(), 0),
             SessionTable::new(cap),
             LogIndex::ZERO,
             Term::ZERO,
         )
     }
 
+    /// `map_bytes` is what [`stored_bytes`] says of all that is in `map`.
     pub(crate) fn from_parts(
-        map: SharedMap,
+        (map, map_bytes): (SharedMap, u64),
         sessions: SessionTable,
         last_applied: LogIndex,
         last_applied_term: Term,
@@ -123,6 +126,7 @@ impl StateMachine {
             sessions,
             last_applied,
             last_applied_term,
+            map_bytes,
             progress,
             reader,
         }
@@ -138,6 +142,12 @@ impl StateMachine {
     #[must_use]
     pub fn last_applied_term(&self) -> Term {
         self.last_applied_term
+    }
+
+    /// How long a snapshot of the state as it is now would be, in bytes. Kept along: costs nothing.
+    #[must_use]
+    pub fn snapshot_bytes(&self) -> u64 {
+        state_snapshot::frame_bytes(&self.sessions).saturating_add(self.map_bytes)
     }
 
     /// A handle for reading while entries are applied. It follows the state machine across
@@ -166,6 +176,7 @@ impl StateMachine {
         let Self {
             map,
             sessions,
+            map_bytes,
             progress,
             ..
         } = self;
@@ -174,8 +185,13 @@ impl StateMachine {
                 .iter()
                 .zip(commands)
                 .map(|(entry, command)| {
-                    let reply =
-                        command.map_or(Reply::Nothing, |command| apply(list, sessions, entry, command));
+                    let reply = command.map_or(Reply::Nothing, |command| {
+                        let mut keys = CountedList {
+                            list,
+                            bytes: map_bytes,
+                        };
+                        apply(&mut keys, sessions, entry, command)
+                    });
                     Applied {
                         index: entry.index,
                         term: entry.term,
@@ -263,14 +279,48 @@ fn decode(entry: &Entry) -> Result<Option<Command>, StateError> {
     }
 }
 
-fn apply(list: &mut Batch<'_>, sessions: &mut SessionTable, entry: &Entry, command: Command) -> Reply {
+/// The keys and values, counted as they change.
+struct CountedList<'a, 'b> {
+    list: &'a mut Batch<'b>,
+    /// What they take in a snapshot.
+    bytes: &'a mut u64,
+}
+
+impl CountedList<'_, '_> {
+    fn get(&self, key: &[u8]) -> Option<&Versioned> {
+        self.list.get(key)
+    }
+
+    fn insert(&mut self, key: Bytes, value: Versioned) {
+        let key_len = key.len();
+        *self.bytes += stored_bytes(key_len, value.value.len());
+        if let Some(replaced) = self.list.insert(key_of(key), value) {
+            *self.bytes -= stored_bytes(key_len, replaced.value.len());
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> bool {
+        let removed = self.list.remove(key);
+        if let Some(removed) = &removed {
+            *self.bytes -= stored_bytes(key.len(), removed.value.len());
+        }
+        removed.is_some()
+    }
+}
+
+fn apply(
+    list: &mut CountedList<'_, '_>,
+    sessions: &mut SessionTable,
+    entry: &Entry,
+    command: Command,
+) -> Reply {
     match command {
         Command::OpenSession { secret } => Reply::SessionOpened(sessions.open(entry.index, secret)),
         Command::Write { id, op } => {
             Reply::Written(sessions.execute_once(entry.index, &id, || execute(list, entry.index, op)))
         }
         Command::Get { key } => {
-            let found = list.get(&key[..]).map(Versioned::to_found);
+            let found = list.get(&key).map(Versioned::to_found);
             Reply::Read(GetReply {
                 found,
                 applied_index: entry.index,
@@ -280,27 +330,25 @@ fn apply(list: &mut Batch<'_>, sessions: &mut SessionTable, entry: &Entry, comma
     }
 }
 
-fn execute(list: &mut Batch<'_>, index: LogIndex, op: Operation) -> Answer {
+fn execute(list: &mut CountedList<'_, '_>, index: LogIndex, op: Operation) -> Answer {
     op.validate()?;
     let (key, value) = match op {
         Operation::Put { key, value } => (key, value),
         Operation::Append { key, value } => {
-            let value = appended(list.get(&key[..]).map(|held| &held.value), value)?;
+            let value = appended(list.get(&key).map(|held| &held.value), value)?;
             (key, value)
         }
         Operation::Delete { key } => {
             return Ok(Outcome::Deleted {
-                existed: list.remove(&key[..]).is_some(),
+                existed: list.remove(&key),
             });
         }
     };
-    list.insert(
-        key_of(key),
-        Versioned {
-            value: value.into(),
-            version: index,
-        },
-    );
+    let value = Versioned {
+        value: value.into(),
+        version: index,
+    };
+    list.insert(key, value);
     Ok(Outcome::Stored { version: index })
 }
 

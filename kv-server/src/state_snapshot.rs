@@ -45,6 +45,24 @@ pub const SNAPSHOT_FORMAT: u8 = 1;
 const MAGIC: [u8; 8] = *b"KV-STATE";
 const BUFFER_BYTES: usize = 64 * 1024;
 
+/// Magic, format, `last_applied`, its term, cap and number of sessions, number of keys.
+const FIXED_BYTES: u64 = 8 + 1 + 8 + 8 + 4 + 4 + 8;
+/// A session without its answers.
+const SESSION_BYTES: u64 = 4 * 8 + 4;
+const ANSWER_BYTES: u64 = 8 + 1 + 8;
+/// What a key and its value take beside their own bytes: two lengths and a version.
+const KEY_OVERHEAD_BYTES: u64 = 4 + 4 + 8;
+
+/// What all but the keys and values takes in a snapshot.
+pub(crate) fn frame_bytes(sessions: &SessionTable) -> u64 {
+    FIXED_BYTES + SESSION_BYTES * sessions.len() as u64 + ANSWER_BYTES * sessions.answers() as u64
+}
+
+/// What one key with its value takes in a snapshot.
+pub(crate) fn stored_bytes(key_len: usize, value_len: usize) -> u64 {
+    KEY_OVERHEAD_BYTES + key_len as u64 + value_len as u64
+}
+
 /// The state at one point of the log, unchanged by entries that are applied later. Can be sent to another
 /// thread and written out there.
 #[derive(Debug)]
@@ -225,17 +243,20 @@ fn read_session(input: &mut dyn Read) -> Result<Session, StateError> {
     Ok(session)
 }
 
-fn read_keys(input: &mut dyn Read, last_applied: LogIndex) -> Result<SharedMap, StateError> {
+/// The keys and values, and what they take in a snapshot.
+fn read_keys(input: &mut dyn Read, last_applied: LogIndex) -> Result<(SharedMap, u64), StateError> {
     let count = get_u64(input)?;
     let mut failure = None;
+    let mut bytes = 0;
     let keys = (0..count).map_while(|_| {
         read_key(input, last_applied)
             .map_err(|error| failure = Some(error))
+            .inspect(|(key, held)| bytes += stored_bytes(key.len(), held.value.len()))
             .ok()
     });
     let list =
         List::from_sorted(keys).map_err(|_| StateError::SnapshotDamaged("its keys are out of order"))?;
-    failure.map_or_else(|| Ok(list.into()), Err)
+    failure.map_or_else(|| Ok((list.into(), bytes)), Err)
 }
 
 fn read_key(input: &mut dyn Read, last_applied: LogIndex) -> Result<(Key, Versioned), StateError> {

@@ -434,7 +434,96 @@ fn an_error_of_the_disk_is_not_called_damage() {
     );
 }
 
+/// A command of one of the sessions that the entries `1..=sessions` open, or an entry that opens another.
+fn any_command(sessions: u64) -> impl Strategy<Value = Command> {
+    let key = prop::sample::select(vec!["", "a", "b", "a longer key"]);
+    let value = prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let op = (0..3, key, value).prop_map(|(kind, key, value)| match kind {
+        0 => Operation::Put {
+            key: key.into(),
+            value,
+        },
+        1 => Operation::Append {
+            key: key.into(),
+            value,
+        },
+        _ => Operation::Delete { key: key.into() },
+    });
+    let id = (1..=sessions, 1..20_u64, 0..5_u64).prop_map(|(opened_at, sequence, outstanding)| WriteId {
+        session: SessionId {
+            opened_at: LogIndex(opened_at),
+            secret: 9,
+        },
+        sequence: Sequence(sequence),
+        lowest_outstanding: Sequence(sequence.saturating_sub(outstanding).max(1)),
+    });
+    prop_oneof![
+        1 => Just(Command::OpenSession { secret: 9 }),
+        15 => (id, op).prop_map(|(id, op)| Command::Write { id, op }),
+    ]
+}
+
+/// How long the file of a snapshot becomes in a store, and what is expected at most.
+fn stored_file(machine: &StateMachine) -> (u64, u64) {
+    let store = storage::MemorySnapshots::default();
+    let configuration = raft_core::Configuration::of_voters((1..=7).map(raft_core::NodeId));
+    let mut file = storage::SnapshotStore::create(&store, LogIndex(1), Term(1), &configuration).unwrap();
+    machine.snapshot().write_to(&mut file).unwrap();
+    let size_bytes = file.finish().unwrap().size_bytes;
+    (size_bytes, storage::snapshot_file_bytes(machine.snapshot_bytes()))
+}
+
+#[test]
+fn the_file_of_a_large_state_is_hardly_shorter_than_expected() {
+    let mut machine = example(0);
+    assert!(stored_file(&machine).0 <= stored_file(&machine).1);
+    for sequence in 10..20 {
+        let index = machine.last_applied().next();
+        let id = WriteId {
+            session: SessionId {
+                opened_at: LogIndex(2),
+                secret: 9,
+            },
+            sequence: Sequence(sequence),
+            lowest_outstanding: Sequence(sequence),
+        };
+        let (key, value) = (format!("{sequence}").into(), vec![1; MAX_VALUE_BYTES].into());
+        let command = Command::Write {
+            id,
+            op: Operation::Put { key, value },
+        };
+        let payload = Payload::Command(command.encode());
+        machine
+            .apply_batch(&[Entry {
+                term: Term(4),
+                index,
+                payload,
+            }])
+            .unwrap();
+    }
+    let (file, expected) = stored_file(&machine);
+    assert!(
+        file <= expected && expected - file < 64 * 1024,
+        "{file} of {expected}"
+    );
+}
+
 proptest! {
+    #[test]
+    fn the_size_that_is_kept_along_is_the_size_of_the_file(
+        commands in prop::collection::vec(any_command(5), 1..80)
+    ) {
+        let mut machine = StateMachine::with_session_cap(4);
+        let opening = (0..3).map(|_| Command::OpenSession { secret: 9 });
+        for (command, index) in opening.chain(commands).zip(1..) {
+            let payload = Payload::Command(command.encode());
+            machine.apply_batch(&[Entry { term: Term(4), index: LogIndex(index), payload }]).unwrap();
+            let file = file_of(&machine);
+            prop_assert_eq!(machine.snapshot_bytes(), file.len() as u64);
+        }
+        prop_assert_eq!(read(&file_of(&machine)).unwrap().snapshot_bytes(), machine.snapshot_bytes());
+    }
+
     #[test]
     fn random_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = read(&bytes);

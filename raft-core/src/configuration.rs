@@ -20,6 +20,9 @@ pub struct Configuration {
     learners: BTreeSet<NodeId>,
     /// By which store each member takes part. Empty until the cluster is founded.
     registry: BTreeMap<NodeId, Incarnation>,
+    /// By whose election the cluster was founded: what tells its log from that of another cluster of the same
+    /// nodes.
+    founder: Option<Incarnation>,
 }
 
 impl Configuration {
@@ -57,6 +60,19 @@ impl Configuration {
     pub fn with_incarnation(mut self, id: NodeId, incarnation: Incarnation) -> Self {
         self.registry.insert(id, incarnation);
         self
+    }
+
+    /// The same configuration, of the cluster that was founded by the election of the store `founder`.
+    #[must_use]
+    pub fn founded_by(mut self, founder: Incarnation) -> Self {
+        self.founder = Some(founder);
+        self
+    }
+
+    /// The store by whose election the cluster was founded.
+    #[must_use]
+    pub fn founder(&self) -> Option<Incarnation> {
+        self.founder
     }
 
     /// The store by which `id` takes part; `None` if it was never heard of.

@@ -13,6 +13,7 @@ use crate::node::{Node, ProposeError, RoleState};
 use crate::progress::{Progress, ProgressState};
 use crate::read_index::ReadQueue;
 use crate::ready::SnapshotToSend;
+use crate::standing::Refusal;
 use crate::types::{Entry, LogIndex, NodeId, Payload, Term, Ticks};
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
@@ -333,10 +334,15 @@ impl Node {
     }
 
     fn peer_matched(&mut self, from: NodeId, match_index: LogIndex) {
-        assert!(
-            match_index <= self.log.last_index(),
-            "{from} acknowledges entry {match_index}, which this leader does not have"
-        );
+        let last_log_index = self.log.last_index();
+        if match_index > last_log_index {
+            // It was compared with nothing of this leader's: so it is what the follower knows to be committed.
+            return self.refuse(Refusal::LacksCommitted {
+                by: from,
+                committed: match_index,
+                last_log_index,
+            });
+        }
         let first_index = self.log.first_index();
         let Some(progress) = self.peer_mut(from) else {
             return;

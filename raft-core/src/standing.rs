@@ -29,6 +29,12 @@
 //! 5. A leader tells every follower how far it has acknowledged the log in this leadership. A follower that
 //!    has less runs on an older copy of its disk and stops ([`Refusal::OlderCopy`]).
 //!
+//! 6. Who founded the cluster is part of the registry for ever. Messages between nodes of different founders,
+//!    each committed, are dropped, and a node that hears from the leader of another cluster stops
+//!    ([`Refusal::OtherCluster`]). So logs of two clusters are never taken for one, though their entries may be
+//!    alike in index and term.
+//! 7. A leader that hears of a committed entry which it does not have stops ([`Refusal::LacksCommitted`]).
+//!
 //! # Why this is safe
 //!
 //! Let node *n* have lost store *c* at some moment *w*, let *c'* be the store that replaces it, let *k* be the
@@ -75,7 +81,9 @@
 //!
 //! - A majority of nodes of which none holds anything is a new cluster. If the nodes that hold the data are
 //!   down, and the rest were emptied or never started, they found another one. (A node that was started once
-//!   while the others were up holds the registry.)
+//!   while the others were up holds the registry.) When one that holds the data is started then, it stops by
+//!   rule 6, and keeps it, if its log starts with a snapshot; else it may come to follow as if its entries had
+//!   not been committed.
 //! - Until a node that missed the founding is registered, each founder is needed in its place: with two of
 //!   three founded and the third not yet seen, both must be up.
 //! - An older copy of a directory that is put back while no leader remembers what it had acknowledged (the
@@ -87,10 +95,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::configuration::Configuration;
 use crate::event::{Event, StepDownReason};
 use crate::message::{AppendEntries, Message};
 use crate::node::{Node, RoleState};
-use crate::types::{Incarnation, LogIndex, NodeId, Payload, Term};
+use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, Term};
 
 /// How often a candidate that could found the cluster waits another election timeout for nodes that it has
 /// not heard of.
@@ -119,6 +128,9 @@ pub struct Sender {
     pub standing: Standing,
     /// The store by which the sender's registry knows the receiver, if it does.
     pub knows_receiver_as: Option<Incarnation>,
+    /// The store by whose election the sender's cluster was founded, once the sender knows that to be
+    /// committed. See [`Configuration::founder`](crate::Configuration::founder).
+    pub cluster_founder: Option<Incarnation>,
 }
 
 /// Why a node must not take part. Nothing that it acknowledged to others was counted since.
@@ -144,6 +156,28 @@ pub enum Refusal {
         acknowledged: LogIndex,
         /// What is there.
         last_log_index: LogIndex,
+    },
+    /// This node was elected without an entry that another knows to be committed: enough nodes run on older
+    /// copies of their data to elect it.
+    #[error(
+        "this node was elected, and its log ends at entry {last_log_index}, while node {by} knows entry {committed} \
+         to be committed"
+    )]
+    LacksCommitted {
+        /// Who knows of the entry.
+        by: NodeId,
+        /// The entry.
+        committed: LogIndex,
+        /// What is there.
+        last_log_index: LogIndex,
+    },
+    /// A majority has founded another cluster, without the data of this node.
+    #[error("node {by} leads another cluster, which store {founder} founded without the data of this node")]
+    OtherCluster {
+        /// Who leads it.
+        by: NodeId,
+        /// The store by whose election it was founded.
+        founder: Incarnation,
     },
 }
 
@@ -185,6 +219,7 @@ impl Node {
             incarnation: self.config.incarnation,
             standing: self.hard_state.standing,
             knows_receiver_as: self.log.configuration().incarnation_of(to),
+            cluster_founder: self.log.committed_configuration().founder(),
         }
     }
 
@@ -226,6 +261,14 @@ impl Node {
             self.refuse(refusal);
             return false;
         }
+        let own_founder = self.log.committed_configuration().founder();
+        if own_founder.is_some()
+            && sender
+                .cluster_founder
+                .is_some_and(|theirs| own_founder != Some(theirs))
+        {
+            return false;
+        }
         self.heard.insert(from, sender);
         match message {
             Message::PreVoteResponse(answer) | Message::RequestVoteResponse(answer) => {
@@ -248,6 +291,12 @@ impl Node {
 
     /// Whether the message shows that this node must stop.
     fn refusal_in(&self, by: NodeId, sender: Sender, message: &Message) -> Option<Refusal> {
+        if let Message::AppendEntries(request) = message
+            && let Some(founder) = sender.cluster_founder
+            && self.is_of_another_cluster(founder, request)
+        {
+            return Some(Refusal::OtherCluster { by, founder });
+        }
         let known_as = sender.knows_receiver_as?;
         let leader = match message {
             Message::AppendEntries(request) if request.term >= self.hard_state.current_term => Some(request),
@@ -267,6 +316,21 @@ impl Node {
         })
     }
 
+    /// Whether a leader of the cluster of `founder` leads another cluster than that of this log: of what is
+    /// committed, or what log matching would take for the leader's.
+    fn is_of_another_cluster(&self, founder: Incarnation, request: &AppendEntries) -> bool {
+        let mut shared = self.log.commit_index();
+        if self.log.term_at(request.prev_log_index) == Some(request.prev_log_term) {
+            let is_alike = |entry: &&Entry| self.log.term_at(entry.index) == Some(entry.term);
+            let alike = request.entries.iter().take_while(is_alike).last();
+            shared = shared.max(alike.map_or(request.prev_log_index, |entry| entry.index));
+        }
+        self.log
+            .configuration_at(shared)
+            .and_then(Configuration::founder)
+            .is_some_and(|own| own != founder)
+    }
+
     /// Whether this node stops when it is known by another store; `leader` is the leader's message, if one
     /// says so.
     fn heeds_other_data(&self, leader: Option<&AppendEntries>) -> bool {
@@ -282,7 +346,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, refusal: Refusal) {
+    pub(crate) fn refuse(&mut self, refusal: Refusal) {
         self.note_step_down(StepDownReason::NoStanding);
         self.become_follower(self.hard_state.current_term, None);
         self.is_refused = true;
@@ -356,11 +420,14 @@ impl Node {
             }
             return;
         }
-        configuration = configuration.with_incarnation(self.id(), self.config.incarnation);
+        let founder = self.config.incarnation;
+        configuration = configuration
+            .founded_by(founder)
+            .with_incarnation(self.id(), founder);
         let mut known = 1;
         for peer in self.peers() {
-            let founder = |heard: &&Sender| heard.standing == Standing::Founder;
-            if let Some(heard) = self.heard.get(&peer).filter(founder) {
+            let may_found = |heard: &&Sender| heard.standing == Standing::Founder;
+            if let Some(heard) = self.heard.get(&peer).filter(may_found) {
                 configuration = configuration.with_incarnation(peer, heard.incarnation);
                 known += 1;
             }

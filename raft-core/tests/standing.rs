@@ -500,6 +500,7 @@ mod joining {
                 incarnation: Incarnation(77),
                 standing: Standing::Joining,
                 knows_receiver_as: None,
+                cluster_founder: None,
             },
         };
         for _ in 0..3 {
@@ -630,5 +631,93 @@ mod an_older_copy {
         assert!(matches!(cluster.refusal(id), Some(Refusal::OtherData { .. })));
         assert!(cluster.term(leader(&cluster)) >= Term(1));
         assert!(cluster.commit_index(leader(&cluster)) > LogIndex(2));
+    }
+}
+
+mod a_cluster_founded_anew {
+    use super::*;
+
+    /// Two nodes of three were emptied and started while the third was down, as if they were new.
+    fn founded_anew_beside(data: Disk) -> Cluster {
+        let mut cluster = Cluster::unfounded(3, config);
+        cluster.crashed.insert(NodeId(3), data);
+        (1..=2).for_each(|id| cluster.start_wiped(id, Standing::Founder));
+        cluster.pass(A_WHILE);
+        write(&mut cluster, "new");
+        cluster
+    }
+
+    fn is_refused_as_of_another_cluster(cluster: &mut Cluster) {
+        let founder = cluster.status(1).configuration.founder().expect("founded anew");
+        cluster.restart(3);
+        cluster.pass(A_WHILE);
+        assert!(
+            matches!(cluster.refusal(3), Some(Refusal::OtherCluster { founder: told, .. }) if told == founder),
+            "{:?}",
+            cluster.refusal(3)
+        );
+        write(cluster, "the new cluster goes on");
+        assert!(is_committed(cluster, "the new cluster goes on"));
+    }
+
+    #[test]
+    fn is_not_joined_by_the_node_that_still_has_the_data_of_the_old_one() {
+        let mut old = founded(3);
+        (0..5).for_each(|count| write(&mut old, &format!("old {count}")));
+        old.cut_snapshot(3);
+        old.pass(2);
+        let data = old.disk(NodeId(3)).clone();
+        let mut cluster = founded_anew_beside(data.clone());
+        is_refused_as_of_another_cluster(&mut cluster);
+        assert_eq!(
+            cluster.disk(NodeId(3)).entries().len(),
+            data.entries().len(),
+            "nothing was cut"
+        );
+    }
+
+    #[test]
+    fn does_not_take_a_log_for_its_own_whose_entries_are_alike_in_index_and_term() {
+        let mut old = founded(3);
+        (0..5).for_each(|count| write(&mut old, &format!("old {count}")));
+        let mut cluster = founded_anew_beside(old.disk(NodeId(3)).clone());
+        assert_eq!(old.term(1), cluster.term(1), "what makes them alike");
+        is_refused_as_of_another_cluster(&mut cluster);
+    }
+}
+
+mod older_copies_on_a_majority {
+    use super::*;
+
+    #[test]
+    fn are_told_when_one_of_them_leads_and_another_node_knows_more() {
+        let mut old = founded(3);
+        write(&mut old, "x");
+        let copies = [1, 2].map(|id| (id, old.disk(NodeId(id)).clone()));
+        (0..5).for_each(|count| write(&mut old, &format!("y {count}")));
+        old.cut_snapshot(3);
+        old.pass(2);
+        let current = old.disk(NodeId(3)).clone();
+
+        let mut cluster = Cluster::unfounded(3, config);
+        for (id, copy) in copies {
+            cluster.crashed.insert(NodeId(id), copy);
+            cluster.restart(id);
+        }
+        cluster.pass(A_WHILE);
+        let leader = leader(&cluster);
+        cluster.crashed.insert(NodeId(3), current);
+        cluster.restart(3);
+        cluster.pass(2);
+        assert!(
+            matches!(
+                cluster.refusal(leader),
+                Some(Refusal::LacksCommitted { by: NodeId(3), .. })
+            ),
+            "{:?} {:?} {:#?}",
+            cluster.refusal(leader),
+            cluster.disk(NodeId(3)),
+            cluster.story
+        );
     }
 }

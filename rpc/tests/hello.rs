@@ -77,8 +77,8 @@ async fn either_port_refuses_the_other_ports_callers() {
 async fn another_protocol_version_is_refused_and_told_ours() {
     let server = start_kv(MapService::default(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    // Nobody knows how long a hello of version 3 is: six bytes must do.
-    stream.write_all(b"KVRH\x00\x03").await.unwrap();
+    // Nobody knows how long a hello of version 4 is: six bytes must do.
+    stream.write_all(b"KVRH\x00\x04").await.unwrap();
     let reply = Reply::read(&mut stream).await.unwrap();
     assert_eq!(
         (reply.version, reply.refusal),
@@ -166,7 +166,7 @@ async fn a_silent_caller_is_dropped_after_the_handshake_timeout() {
     let server = start_kv(MapService::default(), limits).await;
     let silent = TcpStream::connect(server.addr).await.unwrap();
     let mut half = TcpStream::connect(server.addr).await.unwrap();
-    half.write_all(b"KVRH\x00\x02\x02").await.unwrap();
+    half.write_all(b"KVRH\x00\x03\x02").await.unwrap();
     closed(silent).await;
     closed(half).await;
     server.stop().await;
@@ -227,7 +227,7 @@ async fn a_client_tells_apart_nobody_there_nobody_answering_and_somebody_else() 
     let protocol = connect_kv(&web, &ConnectOptions::default()).await.unwrap_err();
     assert!(matches!(protocol, ConnectError::Protocol { .. }), "{protocol}");
 
-    let verdict_of_the_future = fake_server(b"KVRA\x00\x02\x63\x00\x00\x00\x00\x00\x00\x00\x00\x09").await;
+    let verdict_of_the_future = fake_server(b"KVRA\x00\x03\x63\x00\x00\x00\x00\x00\x00\x00\x00\x09").await;
     let protocol = connect_kv(&verdict_of_the_future, &ConnectOptions::default())
         .await
         .unwrap_err();
@@ -286,7 +286,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     hello.write(&mut bytes).await.unwrap();
     assert_eq!(
         bytes,
-        b"KVRH\x00\x02\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
+        b"KVRH\x00\x03\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
     );
 
     let mut bytes = Vec::new();
@@ -296,7 +296,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     .write(&mut bytes)
     .await
     .unwrap();
-    assert_eq!(bytes, b"KVRH\x00\x02\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(bytes, b"KVRH\x00\x03\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 
     let server = rpc::ServerInfo {
         cluster_id: identity().cluster_id().into(),
@@ -314,7 +314,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
         };
         let mut bytes = Vec::new();
         reply.write(&mut bytes).await.unwrap();
-        let expected = [b"KVRA\x00\x02", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
+        let expected = [b"KVRA\x00\x03", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
         assert_eq!(bytes, expected);
         assert_eq!(Reply::read(&mut &bytes[..]).await.unwrap(), reply);
     }

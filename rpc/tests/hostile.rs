@@ -36,7 +36,7 @@ async fn callers_that_send_nothing_or_half_a_hello_do_not_keep_others_out() {
     for number in 0..CROWD {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
         if number % 2 == 0 {
-            stream.write_all(b"KVRH\x00\x02\x02\xff").await.unwrap();
+            stream.write_all(b"KVRH\x00\x03\x02\xff").await.unwrap();
         }
         crowd.push(stream);
     }
@@ -50,10 +50,10 @@ async fn garbage_closes_its_own_connection_only() {
     let well_behaved = connect(&server).await;
     let hellos: [&[u8]; 5] = [
         b"GET / HTTP/1.1\r\n\r\n",
-        b"KVRA\x00\x02",
+        b"KVRA\x00\x03",
         &[0; 64],
         &[0xff; 64],
-        b"KVRH\x00\x02\x09\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"KVRH\x00\x03\x09\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
     ];
     for number in 0..CROWD {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();

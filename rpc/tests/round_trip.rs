@@ -76,6 +76,7 @@ fn sender() -> Sender {
         incarnation: Incarnation(70_000),
         standing: Standing::Joining,
         knows_receiver_as: Some(Incarnation(300)),
+        cluster_founder: Some(Incarnation(70_001)),
     }
 }
 

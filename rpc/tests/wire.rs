@@ -45,6 +45,7 @@ fn sender() -> Sender {
         incarnation: Incarnation(70_000),
         standing: Standing::Joining,
         knows_receiver_as: Some(Incarnation(300)),
+        cluster_founder: Some(Incarnation(70_001)),
     }
 }
 
@@ -102,7 +103,7 @@ fn the_bytes_of_requests_stay_what_they_are() {
     };
     let golden = "00 08 64 02 04 02 fc 70 11 01 00 03 02 04 fc 71 11 01 00 00 \
                   04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11 \
-                  fc 88 0d 01 00 fc 70 11 01 00 02 01 fb 2c 01";
+                  fc 88 0d 01 00 fc 70 11 01 00 02 01 fb 2c 01 01 fc 71 11 01 00";
     assert_eq!(hex(&encode(&request, MAX_FRAME_BYTES).unwrap()), golden);
 
     let cancel = WireRequest::<KvRequest>::Cancel { id: 9 };
@@ -270,8 +271,8 @@ proptest! {
         let _ = drain(PeerCaller::default(), &bytes);
         block_on(async {
             let _ = Hello::read(&mut &bytes[..]).await;
-            let _ = Hello::read(&mut &[b"KVRH\x00\x02", &bytes[..]].concat()[..]).await;
-            let _ = Reply::read(&mut &[b"KVRA\x00\x02", &bytes[..]].concat()[..]).await;
+            let _ = Hello::read(&mut &[b"KVRH\x00\x03", &bytes[..]].concat()[..]).await;
+            let _ = Reply::read(&mut &[b"KVRA\x00\x03", &bytes[..]].concat()[..]).await;
         });
     }
 

@@ -1,5 +1,6 @@
 //! Messages between the nodes: how they leave, arrive and get lost.
 
+use kv_server::replication::SNAPSHOT_CHUNK_TIMEOUT;
 use raft_core::{Message, NodeId};
 use rand::RngExt;
 
@@ -13,7 +14,16 @@ use crate::simulation::{Event, Simulation};
 /// How long a call waits for its answer if its connection is silent, as in kv-server.
 const CALL_TIMEOUT: Micros = 5 * SECOND;
 /// The same for a chunk of a snapshot.
-const CHUNK_TIMEOUT: Micros = 20 * SECOND;
+const CHUNK_TIMEOUT: Micros = SNAPSHOT_CHUNK_TIMEOUT.as_secs() * SECOND;
+
+/// What the caller learns of a call that gets no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The connection broke, and both ends know it.
+    ConnectionBroke,
+    /// Nothing, until it has waited long enough.
+    NoAnswer,
+}
 
 impl Simulation<'_> {
     pub(crate) fn send_request(
@@ -125,19 +135,24 @@ impl Simulation<'_> {
         } else {
             CALL_TIMEOUT
         };
-        self.lose_after(timeout, caller, peer, chunk);
+        self.lose_after(timeout, caller, peer, chunk, Loss::NoAnswer);
     }
 
-    /// The connection broke, and both ends know it.
     fn lose_at_once(&mut self, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
         let delay = self.generator.random_range(100..=50 * MILLISECOND);
-        self.lose_after(delay, caller, peer, chunk);
+        self.lose_after(delay, caller, peer, chunk, Loss::ConnectionBroke);
     }
 
-    fn lose_after(&mut self, delay: Micros, caller: Life, peer: NodeId, chunk: Option<ChunkTag>) {
+    fn lose_after(&mut self, delay: Micros, caller: Life, peer: NodeId, chunk: Option<ChunkTag>, loss: Loss) {
         self.totals.drops += 1;
         let life = caller;
-        self.queue.schedule(delay, Event::Lost { life, peer, chunk });
+        let lost = Event::Lost {
+            life,
+            peer,
+            chunk,
+            loss,
+        };
+        self.queue.schedule(delay, lost);
     }
 }
 

@@ -106,6 +106,7 @@ impl Simulation<'_> {
                     self.invariants.state_machine_safety.applied(node, &batch)?;
                 }
                 Output::Refused(refusal) => self.turned_away(life.node, refusal)?,
+                Output::CannotRestore(reason) => self.cannot_restore(life.node, &reason)?,
             }
         }
         Ok(())

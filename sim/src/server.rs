@@ -25,6 +25,7 @@ use storage::{Identity, MemoryDisk, MemoryStorage};
 
 use crate::invariants::state_machine_safety::AppliedBatch;
 use crate::machine::Life;
+use crate::messages::Loss;
 use crate::planted_bug::PlantedBug;
 use crate::scenario::Scenario;
 use applier::Applier;
@@ -102,6 +103,8 @@ pub(crate) enum Output {
     Applied(AppliedBatch),
     /// Stop this node: it must not take part. Nothing comes after this.
     Refused(Refusal),
+    /// Stop this node: it cannot read the snapshot that it is to restore. Nothing comes after this.
+    CannotRestore(String),
 }
 
 /// A running node.
@@ -259,10 +262,10 @@ impl Server {
         }
     }
 
-    /// A request to `peer` or its response got lost, and the connection with it.
-    pub(crate) fn request_lost(&mut self, peer: NodeId, chunk: Option<ChunkTag>) {
+    /// A request to `peer` or its response got lost.
+    pub(crate) fn request_lost(&mut self, peer: NodeId, chunk: Option<ChunkTag>, loss: Loss) {
         match chunk {
-            Some(chunk) => self.chunk_lost(chunk),
+            Some(chunk) => self.chunk_lost(chunk, loss),
             None => self.driver.node_mut().peer_unreachable(peer),
         }
         self.flush();

@@ -12,7 +12,7 @@ use crate::clock::{EventQueue, Micros, SECOND};
 use crate::history::History;
 use crate::invariants::{Invariants, Violation};
 use crate::machine::{Life, Machine};
-use crate::messages::PeerAnswer;
+use crate::messages::{Loss, PeerAnswer};
 use crate::network::Network;
 use crate::planted_bug::PlantedBug;
 use crate::report::Totals;
@@ -42,6 +42,7 @@ pub(crate) enum Event {
         life: Life,
         peer: NodeId,
         chunk: Option<ChunkTag>,
+        loss: Loss,
     },
     DiskWrites(Life),
     DiskReports(Life),
@@ -241,8 +242,13 @@ impl<'a> Simulation<'a> {
             Event::HeartbeatTick(life) => self.heartbeat_tick(life),
             Event::Request { to, origin } => self.request_arrives(to, *origin),
             Event::Response { to, from, answer } => self.response_arrives(to, from, *answer),
-            Event::Lost { life, peer, chunk } => {
-                self.input(life, |server| server.request_lost(peer, chunk));
+            Event::Lost {
+                life,
+                peer,
+                chunk,
+                loss,
+            } => {
+                self.input(life, |server| server.request_lost(peer, chunk, loss));
             }
             Event::DiskWrites(life) => self.disk_writes(life)?,
             Event::DiskReports(life) => self.input(life, Server::disk_reports),

@@ -9,6 +9,8 @@
 //! then lets go of what is over its share, the least recently used pages first. The tree holds nothing that matters.
 //! It costs some 15 ms of the thread that checkpoints, and comes after every [`SWEEP_BYTES`] that go into sled.
 
+use std::fs::File;
+
 use crate::quiet::Quiet;
 
 /// So many bytes go into sled between two sweeps. They may come on top of the bound.
@@ -48,32 +50,40 @@ impl CacheBound {
         due
     }
 
-    /// Has sled bring its cache within its bound. Whether that wrote to sled, which is to be synced then: sled may
-    /// soon use the space anew of what it replaced.
-    pub(crate) fn sweep(&mut self) -> sled::Result<bool> {
-        let (tree, is_new) = match self.tree.take() {
-            Some(tree) => (tree, false),
-            None => self.open()?,
+    /// Has sled bring its cache within its bound. What that writes to sled, whose file is `data_file`, is durable
+    /// when it returns.
+    pub(crate) fn sweep(&mut self, data_file: &File) -> sled::Result<()> {
+        let tree = match self.tree.take() {
+            Some(tree) => tree,
+            None => self.open(data_file)?,
         };
         for _ in 0..USES_OF_EACH {
             for record in 0..RECORDS {
                 tree.get(record.to_be_bytes())?;
             }
         }
+        // A split that sled had put off may have come with one of these.
+        self.sync(data_file)?;
         self.tree = Some(tree);
-        Ok(is_new)
+        Ok(())
     }
 
-    /// Created when it is first needed, so that small stores and readers have none. Whether it was created now.
-    fn open(&self) -> sled::Result<(Quiet<sled::Tree>, bool)> {
+    /// Created when it is first needed, so that small stores and readers have none.
+    fn open(&self, data_file: &File) -> sled::Result<Quiet<sled::Tree>> {
         let tree = Quiet::new(self.db.open_tree(TREE_NAME)?);
-        let is_new = !tree.contains_key((RECORDS - 1).to_be_bytes())?;
-        if is_new {
+        if !tree.contains_key((RECORDS - 1).to_be_bytes())? {
+            self.sync(data_file)?;
             let mut records = sled::Batch::default();
             (0..RECORDS).for_each(|record| records.insert(&record.to_be_bytes(), &[]));
             tree.apply_batch(records)?;
-            tree.flush()?;
+            self.sync(data_file)?;
         }
-        Ok((tree, is_new))
+        Ok(tree)
+    }
+
+    /// Comes between all that is written to sled, see [`checkpoint`](crate::checkpoint).
+    fn sync(&self, data_file: &File) -> sled::Result<()> {
+        self.db.flush()?;
+        Ok(data_file.sync_data()?)
     }
 }

@@ -6,15 +6,35 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. The new records, empty, and then all changes of a full journal file but the root, in sled batches of about
+//! 1. Of many, the new records, empty, and then all changes of a full journal file but the root, in sled batches of about
 //!    [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The root is the old
-//!    one, so the file is replayed from the start.* sled takes for written what it has handed to the system, and may
-//!    soon use the space anew that this replaces. So a sync comes after each batch, and not only after all of them.
-//!    (What sled writes for one batch may be longer than a segment: pages are rewritten for a few changes in them. But
-//!    sled 0.34.7 frees no segment for what a batch replaces while it applies that batch.)
+//!    one, so the file is replayed from the start.* A sync comes after each batch, and not only after all of them:
+//!    see below.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
+//!
+//! # Why a sync after each batch is enough, and how long a batch may be
+//!
+//! sled's file consists of segments. One whose pages were all replaced is free: sled writes it anew, or cuts it off if
+//! it is the last one. That loses nothing only if what replaced those pages is on the disk, and sled believes that
+//! too early: it takes for stable what it has handed to the system. What sled 0.34.7 does (`pagecache/segment.rs`
+//! and `iobuf.rs` there):
+//!
+//! - A segment is freed only once the segment with the last replacement in it is no longer *active*.
+//! - A segment stops being active when the header of a later one has been written that says that sled is stable a
+//!   whole segment beyond it. The header says what was so when that later segment was begun.
+//! - A batch begins with a record that is written last, once all of the batch is there. Until then sled is stable
+//!   only up to that record, so a header that is written during the batch speaks of batches before it.
+//! - A header begun when a batch is complete is written with the first record behind it: with the next batch.
+//!
+//! So what a batch replaces is freed, used again or cut off during the next batch at the earliest, however many segments
+//! the batch runs through; and before the next one comes our sync. Without a sync in between it might be lost.
+//!
+//! For the same reason a batch takes new room for all that sled writes for it, and gives back none. To remove
+//! records means to write what stands beside them in their pages anew, about as much as is removed: so a removal
+//! counts for as many bytes as the record had. Else one batch would remove a whole log and need as much room for
+//! that as the log had taken, on a disk that may be almost full.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -82,6 +102,7 @@ impl Checkpointer {
         let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
+            failure: None,
             closing: Arc::clone(&closing),
             _dir: dir,
         };
@@ -208,6 +229,8 @@ impl Drop for Checkpointer {
 /// What runs on the thread.
 struct Worker {
     tree: DurableTree,
+    /// Nothing more is written to sled after a failure that nobody waited for.
+    failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
     /// Dropped last: the directory is locked as long as sled is open.
     _dir: Arc<DataDir>,
@@ -219,8 +242,12 @@ impl Worker {
         for job in queue {
             match job {
                 Job::Checkpoint(layer, file, reply) => {
-                    let _ = reply.send(self.caught(|| self.checkpoint(&layer, &file)));
-                    self.bound_cache(&layer);
+                    let done = self.caught(|| self.checkpoint(&layer, &file));
+                    let may_go_on = done.is_ok();
+                    let _ = reply.send(done);
+                    if may_go_on {
+                        self.bound_cache(&layer);
+                    }
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
@@ -239,11 +266,16 @@ impl Worker {
     }
 
     fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
-        self.make_places(layer)?;
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if bytes_of(layer) > SLED_BATCH_BYTES {
+            self.make_places(layer)?;
+        }
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
-            bytes += key.len() + value.map_or(0, <[u8]>::len);
+            bytes += key.len() + self.changed_bytes(key, value)?;
             put(&mut batch, key, value);
             if bytes >= SLED_BATCH_BYTES {
                 if self.closing.load(Ordering::Relaxed) {
@@ -262,20 +294,31 @@ impl Worker {
         file.prepare()
     }
 
-    /// Puts the new records of `layer` into sled, empty. sled writes a page of its tree anew when it is split, which
-    /// happens after every eighth record that is added at its end: with their values, every record would be
-    /// written three times. Pages of empty records cost next to nothing, and a value does not split the page it goes to.
+    /// Puts the new records of `layer` into sled, empty. Only for a layer that takes several batches anyway.
+    /// sled writes a page of its tree anew when it is split, which happens after every eighth record that is added at
+    /// its end: with their values, every record would be written three times. Pages of empty records cost next to
+    /// nothing, and a value does not split the page it goes to.
     fn make_places(&self, layer: &Overlay) -> Result<(), StorageError> {
         let mut batch = sled::Batch::default();
         layer.added().for_each(|key| batch.insert(key, &[]));
         self.tree.commit(batch)
     }
 
-    /// Nobody waits for it. If sled fails in it, so does the next checkpoint.
+    /// Nobody waits for it: if it fails, so does the next checkpoint.
     fn bound_cache(&mut self, carried: &Overlay) {
-        let bytes = |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
-        if let Err(error) = self.tree.bound_cache(carried.iter().map(bytes).sum()) {
-            tracing::warn!(%error, "the cache of the database could not be kept within its bound");
+        if let Err(error) = self.tree.bound_cache(bytes_of(carried)) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    /// How much a change makes sled write, about: a removal as much as the record that it removes.
+    fn changed_bytes(&self, key: &[u8], value: Option<&[u8]>) -> Result<usize, StorageError> {
+        match value {
+            Some(value) => Ok(value.len()),
+            None => {
+                let removed = self.tree.get(key).map_err(|cause| self.failed(cause))?;
+                Ok(removed.map_or(0, |record| record.len()))
+            }
         }
     }
 
@@ -285,6 +328,12 @@ impl Worker {
             cause,
         }
     }
+}
+
+/// The keys and values of a layer.
+fn bytes_of(layer: &Overlay) -> usize {
+    let bytes = |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
+    layer.iter().map(bytes).sum()
 }
 
 fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&[u8]>) {

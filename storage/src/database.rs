@@ -54,6 +54,9 @@ fn remove_unfinished(sled_dir: &Path) -> Result<(), StorageError> {
     Ok(())
 }
 
+/// Without sled's flusher thread, which only logs its errors. With it goes the collector that would move the last pages
+/// out of thin segments (sled 0.34.7 calls `attempt_gc` there and nowhere else): a segment is used anew when all of
+/// its pages have been replaced, and the file stays about as long as it once was.
 fn open_sled(dir: &DataDir, sled_dir: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {
     let config = sled::Config::new()
         .path(sled_dir)
@@ -89,8 +92,16 @@ fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
         sled::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
             StorageError::io("open the database in", sled_dir, error)
         }
-        error => damaged(sled_dir, format!("the database cannot be opened ({error})")),
+        error => damaged(
+            sled_dir,
+            format!("the database cannot be opened ({})", text_of(&error)),
+        ),
     }
+}
+
+/// What sled says.
+pub(crate) fn text_of(error: &sled::Error) -> String {
+    panics::without_backtrace(&error.to_string())
 }
 
 fn damaged(path: &Path, what: String) -> StorageError {

@@ -213,22 +213,27 @@ impl DataDir {
     }
 
     fn require_parts(&self) -> Result<(), StorageError> {
-        let sled_dir = Path::new(SLED_DIR);
-        let parts = [
-            sled_dir.join(SLED_DATA_FILE),
-            sled_dir.join(SLED_CONFIG_FILE),
-            PathBuf::from(SNAPSHOTS_DIR),
-            PathBuf::from(HIGH_WATER_FILE),
-            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[0]),
-            Path::new(JOURNAL_DIR).join(JOURNAL_FILES[1]),
-        ];
-        match parts.iter().find(|part| !self.path.join(part).exists()) {
-            None => Ok(()),
-            Some(part) => Err(StorageError::ContentsLost {
-                path: self.path.clone(),
-                missing: part.display().to_string(),
-            }),
-        }
+        require_parts(&self.path)
+    }
+}
+
+/// Checks that a directory whose creation was finished has all that belongs there.
+pub(crate) fn require_parts(dir: &Path) -> Result<(), StorageError> {
+    let sled_dir = Path::new(SLED_DIR);
+    let parts = [
+        sled_dir.join(SLED_DATA_FILE),
+        sled_dir.join(SLED_CONFIG_FILE),
+        PathBuf::from(SNAPSHOTS_DIR),
+        PathBuf::from(HIGH_WATER_FILE),
+        Path::new(JOURNAL_DIR).join(JOURNAL_FILES[0]),
+        Path::new(JOURNAL_DIR).join(JOURNAL_FILES[1]),
+    ];
+    match parts.iter().find(|part| !dir.join(part).exists()) {
+        None => Ok(()),
+        Some(part) => Err(StorageError::ContentsLost {
+            path: dir.to_path_buf(),
+            missing: part.display().to_string(),
+        }),
     }
 }
 

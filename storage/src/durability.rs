@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cache_bound::CacheBound;
 use crate::changes::Records;
+use crate::database::text_of;
 use crate::error::StorageError;
 use crate::panics;
 use crate::quiet::Quiet;
@@ -91,7 +92,7 @@ impl DurableTree {
         match applied {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(sled::Error::Io(error))) => Err(StorageError::io("write", &self.path, error)),
-            Ok(Err(error)) => Err(self.write_failed(error.to_string())),
+            Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),
         }
     }
@@ -101,10 +102,9 @@ impl DurableTree {
         if !self.cache.is_due(committed_bytes) {
             return Ok(());
         }
-        match panics::catch(|| self.cache.sweep()) {
-            Ok(Ok(true)) => self.sync(),
-            Ok(Ok(false)) => Ok(()),
-            Ok(Err(error)) => Err(self.write_failed(error.to_string())),
+        match panics::catch(|| self.cache.sweep(&self.data_file)) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),
         }
     }
@@ -123,7 +123,7 @@ impl DurableTree {
 
     /// The value under `key`.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<sled::IVec>, String> {
-        panics::catch(|| self.tree.get(key))?.map_err(|error| error.to_string())
+        panics::catch(|| self.tree.get(key))?.map_err(|error| text_of(&error))
     }
 
     /// Hands every record to `visit`, in the order of the keys, until one is refused.
@@ -135,7 +135,7 @@ impl DurableTree {
         loop {
             match panics::catch(|| records.next()).map_err(E::from)? {
                 None => return Ok(()),
-                Some(Err(error)) => return Err(E::from(error.to_string())),
+                Some(Err(error)) => return Err(E::from(text_of(&error))),
                 Some(Ok((key, value))) => visit(&key, &value)?,
             }
         }

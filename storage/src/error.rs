@@ -145,7 +145,7 @@ pub enum StorageError {
         index: Option<LogIndex>,
     },
     /// The operating system failed a request.
-    #[error("could not {action} {}: {source}. Check the disk: is it full, or failing?", path.display())]
+    #[error("could not {action} {}: {source}. {}", path.display(), advice(source))]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -196,10 +196,7 @@ pub enum StorageError {
         index: LogIndex,
     },
     /// A snapshot file is not what was written.
-    #[error(
-        "the snapshot file for index {index} is damaged: {what}. It must not be used; have the node fetch or \
-         cut another one"
-    )]
+    #[error("the snapshot file for index {index} is damaged: {what}")]
     SnapshotDamaged {
         /// The last log index that the snapshot covers.
         index: LogIndex,
@@ -216,7 +213,45 @@ pub enum StorageError {
     },
 }
 
+/// What to do when the operating system says this.
+fn advice(error: &io::Error) -> &'static str {
+    use io::ErrorKind::{IsADirectory, NotADirectory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match error.kind() {
+        StorageFull | QuotaExceeded => "The disk is full: make room on it",
+        ReadOnlyFilesystem => {
+            "The file system is read-only: a disk that fails is made so, or it was mounted so. Check the disk"
+        }
+        IsADirectory | NotADirectory => {
+            "Something else stands in the place of one of the node's files: move it away, and put the file back"
+        }
+        _ => "Check the disk: is it full, or failing?",
+    }
+}
+
 impl StorageError {
+    /// Whether the directory is of no use as it is, and the remedy, if nothing can be put back, is to empty it and
+    /// to start the node with `--join`.
+    #[must_use]
+    pub fn leaves_joining(&self) -> bool {
+        matches!(
+            self,
+            Self::NotAStore { .. }
+                | Self::ContentsLost { .. }
+                | Self::RolledBack { .. }
+                | Self::Damaged { .. }
+        )
+    }
+
+    /// Whether the disk failed, or is full: the directory may be as it should be.
+    #[must_use]
+    pub fn is_of_the_disk(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => source.kind() != io::ErrorKind::IsADirectory,
+            Self::WriteFailed { .. } | Self::NoAnswer { .. } => true,
+            _ => false,
+        }
+    }
+
     /// An operating-system error, with permission trouble told apart.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

@@ -186,7 +186,8 @@ pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageE
 
 impl Inspection {
     fn read(&mut self, copy: &Path) {
-        // First, as the copy is still what was found: opening a store may change it.
+        // First, as the copy is still what was found: to read the database may change it, and creates what it lacks.
+        let missing = directory::require_parts(copy).err();
         match HighWater::open(copy) {
             Ok((_, batch)) => self.high_water = Some(batch),
             Err(error) => self.problems.push(error.to_string()),
@@ -206,7 +207,12 @@ impl Inspection {
             node_id: NodeId(0),
         });
         let opened = SledStorage::open(copy, &identity, &Configuration::default(), &Options::default());
-        self.refusal = opened.err().map(|error| error.to_string());
+        // A marker that cannot be read is refused first.
+        let refusal = match missing {
+            Some(missing) if self.incarnation.is_some() => Some(missing),
+            _ => opened.err(),
+        };
+        self.refusal = refusal.map(|error| error.to_string());
     }
 
     fn read_snapshots(&mut self, copy: &Path) {

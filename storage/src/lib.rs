@@ -123,7 +123,8 @@ pub use directory::LOCK_FILE;
 pub use error::StorageError;
 pub use hard_state::Identity;
 pub use memory::{MemoryDisk, MemoryStorage, WriteFault};
-pub use sled_storage::{Options, SledStorage};
+pub use sled_storage::{Options, SledStorage, snapshot_path};
 pub use snapshot_file::{
-    CHUNK_BYTES, FileSnapshots, MemorySnapshots, SnapshotReader, SnapshotStore, SnapshotWriter, StagedVerdict,
+    CHUNK_BYTES, FileSnapshots, MemorySnapshots, SnapshotReader, SnapshotStore, SnapshotWriter,
+    StagedVerdict, snapshot_file_bytes,
 };

@@ -42,17 +42,32 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    format!("the database failed on it ({text})")
+    format!("the database failed on it ({})", without_backtrace(&text))
+}
+
+/// sled's text without the backtrace that it means to tell and does not have.
+pub(crate) fn without_backtrace(text: &str) -> String {
+    text.replace(" backtrace ()", "").replace(", bt: ()", "")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::catch;
+    use super::{catch, without_backtrace};
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
         assert_eq!(catch(|| 7), Ok(7));
         let error = catch(|| panic!("page {} is odd", 3)).unwrap_err();
         assert!(error.contains("page 3 is odd"), "{error}");
+    }
+
+    #[test]
+    fn a_backtrace_that_is_none_is_not_told() {
+        let error = sled::Error::Corruption { at: None, bt: () };
+        for text in [error.to_string(), format!("{error:?}")] {
+            assert!(text.contains("()"), "{text}");
+            let told = without_backtrace(&text);
+            assert!(!told.contains("()") && !told.contains("backtrace"), "{told}");
+        }
     }
 }

@@ -40,7 +40,7 @@
 //! end in time, fails the next write.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ use tracing::{info, warn};
 use crate::changes::{Changes, State};
 use crate::database::open_tree;
 use crate::deadline;
-use crate::directory::{Contents, DataDir, StoreId};
+use crate::directory::{self, Contents, DataDir, StoreId};
 use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{IDENTITY_KEY, Identity, Owner, Root};
@@ -150,7 +150,14 @@ impl SledStorage {
             Contents::Store(store) => store,
         };
         let opened = Self::open_existing(dir, identity, store, options)?;
-        if !options.join || store.joins {
+        if !options.join {
+            return Ok(opened);
+        }
+        if store.joins {
+            info!(
+                path = %opened.dir.path().display(),
+                "--join changes nothing: this store was made by it, and is used as it is"
+            );
             return Ok(opened);
         }
         if !opened.is_unused() {
@@ -238,7 +245,7 @@ impl SledStorage {
         let (tree, loaded) = JournaledTree::open(tree, &dir, &owner, acknowledged, options)?;
         let Loaded { state, restored } = loaded;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
-        check_snapshot_file(&snapshots, &state.snapshot)?;
+        check_snapshot_file(&dir, &snapshots, &state.snapshot)?;
         snapshots.keep_only(&state.snapshot)?;
         info!(
             path = %dir.path().display(),
@@ -389,18 +396,34 @@ fn write_first_batch(
     Ok(batch.number)
 }
 
-fn check_snapshot_file(snapshots: &FileSnapshots, snapshot: &SnapshotMeta) -> Result<(), StorageError> {
+fn check_snapshot_file(
+    dir: &DataDir,
+    snapshots: &FileSnapshots,
+    snapshot: &SnapshotMeta,
+) -> Result<(), StorageError> {
     if snapshot.size_bytes == 0 {
         return Ok(());
     }
+    let path = snapshot_path(dir.path(), snapshot);
     match snapshots.open(snapshot) {
         Ok(_) => Ok(()),
-        Err(StorageError::SnapshotMissing { index }) => Err(StorageError::ContentsLost {
-            path: snapshots.dir().to_path_buf(),
-            missing: format!("the snapshot file for index {index}"),
+        Err(StorageError::SnapshotMissing { .. }) => Err(StorageError::ContentsLost {
+            path: dir.path().to_path_buf(),
+            missing: format!("the snapshot file {}", path.display()),
+        }),
+        Err(StorageError::SnapshotDamaged { index, what }) => Err(StorageError::Damaged {
+            path,
+            what,
+            index: Some(index),
         }),
         Err(error) => Err(error),
     }
+}
+
+/// Where the store in the directory `dir` keeps the file of this snapshot.
+#[must_use]
+pub fn snapshot_path(dir: &Path, snapshot: &SnapshotMeta) -> PathBuf {
+    directory::snapshots_dir(dir).join(FileSnapshots::name_of(snapshot))
 }
 
 #[cfg(test)]
@@ -408,6 +431,7 @@ mod tests {
     use std::io::Write as _;
     use std::path::Path;
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
     use raft_core::{Configuration, HardState, LogIndex, NodeId, Standing, Storage as _, Term, Write};
@@ -623,6 +647,38 @@ mod tests {
         assert_eq!(left, [1200, 688, 176, 1]);
         drop(store);
         assert_eq!(open(dir.path()).restore().unwrap().entries, [command(1, 1200, 9)]);
+    }
+
+    #[test]
+    fn the_database_is_rid_of_a_log_a_few_records_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = open(dir.path()).owner;
+        let claimed = Arc::new(DataDir::claim(dir.path()).unwrap());
+        let options = Options::default();
+        let mut tree = open_within_bounds(&claimed, &options).unwrap();
+        let batches = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&batches);
+        tree.set_hook(Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }));
+        let mut store = SledStorage::open_over(tree, claimed, owner, &options).unwrap();
+        for index in 1..=160 {
+            store
+                .write(&[Write::Append(vec![command(1, index, 30_000)])])
+                .unwrap();
+        }
+        store.checkpoint().unwrap();
+        let snapshot = crate::conformance::cut_snapshot(&*store.snapshots(), 160, 1, b"state").unwrap();
+        let compact = Write::Compact {
+            snapshot,
+            first_retained: LogIndex(160),
+        };
+        store.write(&[compact]).unwrap();
+        batches.store(0, Ordering::Relaxed);
+        store.checkpoint().unwrap();
+        let batches = batches.load(Ordering::Relaxed);
+        assert!(batches > 4, "4.7 MB of records were removed in {batches} batches");
     }
 
     #[test]

@@ -52,7 +52,7 @@ use raft_core::{Configuration, LogIndex, SnapshotMeta, Term};
 use crate::error::StorageError;
 
 pub use files::FileSnapshots;
-pub use format::CHUNK_BYTES;
+pub use format::{CHUNK_BYTES, snapshot_file_bytes};
 pub use memory::MemorySnapshots;
 
 /// Whether a file received from another node is what it should be.

@@ -199,15 +199,23 @@ fn every_lost_part_is_named() {
 }
 
 #[test]
-fn a_lost_snapshot_file_is_named() {
+fn a_lost_or_damaged_snapshot_file_is_named() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
-    for file in fs::read_dir(dir.path().join("snapshots")).unwrap() {
-        fs::remove_file(file.unwrap().path()).unwrap();
-    }
+    let mut files = fs::read_dir(dir.path().join("snapshots")).unwrap();
+    let file = files.next().unwrap().unwrap().path();
+    let bytes = fs::read(&file).unwrap();
+    fs::write(&file, &bytes[1..]).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, StorageError::Damaged { .. }), "{error:?}");
+    assert_tells(&error, &[file.to_str().unwrap(), "instead of", "--join"]);
+    fs::remove_file(&file).unwrap();
     let error = refusal(dir.path());
     assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
-    assert_tells(&error, &["snapshot file for index 2"]);
+    assert_tells(
+        &error,
+        &[&format!("the snapshot file {} is gone", file.display())],
+    );
 }
 
 #[test]
@@ -429,6 +437,20 @@ fn a_store_with_data_is_not_made_to_join() {
     assert!(matches!(error, StorageError::JoinsWithData { .. }), "{error:?}");
     assert_tells(&error, &[&dir.path().display().to_string(), "--join", "empty"]);
     assert!(open(dir.path()).is_ok(), "and nothing happened to it");
+}
+
+#[test]
+fn a_directory_in_the_place_of_a_file_is_not_taken_for_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    fs::remove_file(dir.path().join("high-water")).unwrap();
+    fs::create_dir(dir.path().join("high-water")).unwrap();
+    let error = refusal(dir.path());
+    assert_tells(&error, &["high-water", "in the place of", "move it away"]);
+    assert!(
+        !error.to_string().contains("full") && !error.is_of_the_disk(),
+        "{error}"
+    );
 }
 
 #[test]

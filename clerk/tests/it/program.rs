@@ -544,7 +544,7 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
 /// Of protocol version 7, whatever its verdict says.
 const OF_VERSION_7: &[u8] = b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 /// As a port for peers answers a client.
-const PEER_PORT: &[u8] = b"KVRA\x00\x02\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+const PEER_PORT: &[u8] = b"KVRA\x00\x03\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 const WEB_SERVER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
 async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
@@ -618,6 +618,51 @@ async fn import_that_the_cluster_does_not_take_says_how_far_it_got() {
     let line = b"{\"key\": \"k\", \"value\": \"v\"}\n".to_vec();
     let stopped = feed(&cluster, ["import", "-", "--timeout", "200ms"], line).await;
     stopped.fails(3, "error: line 1: not done");
+    for advice in [
+        "the cluster has no leader",
+        "importing the lines again does no harm",
+    ] {
+        assert!(stopped.stderr().contains(advice), "{}", stopped.stderr());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_that_fails_leaves_nothing_behind_and_the_older_file_as_it_was() {
+    let cluster = Cluster::start(3).await;
+    cluster.lead(None);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("kept.jsonl");
+    std::fs::write(&file, "older").unwrap();
+    let words = [
+        OsStr::new("--timeout=200ms"),
+        OsStr::new("export"),
+        file.as_os_str(),
+    ];
+    run(&cluster, words).await.fails(3, "not done");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "older");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_endpoint_is_told_by_where_it_came_from() {
+    let bad = ["no port".to_owned()];
+    let of_variable = feed_command(
+        {
+            let mut command = command(&bad);
+            command.arg("status");
+            command
+        },
+        Vec::new(),
+    );
+    of_variable.fails(2, "error: CLERK_ENDPOINTS: ");
+    let mut of_flag = command(&bad);
+    of_flag.args(["--endpoints", "no port", "status"]);
+    let of_flag = feed_command(of_flag, Vec::new());
+    assert!(
+        !of_flag.stderr().contains("CLERK_ENDPOINTS"),
+        "{}",
+        of_flag.stderr()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

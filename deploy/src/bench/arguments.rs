@@ -15,6 +15,7 @@ Examples:
   deploy bench --failover 10 --against etcd
   deploy bench --pause
   deploy bench --endure --plots plots
+  deploy bench --growth --plots plots
   deploy --output json bench --quick | jq 'select(.event == \"result\")'
 
 `--against etcd` needs an `etcd` on PATH, and a `deploy` that was built with `--features etcd`. Where either is \
@@ -79,6 +80,9 @@ pub(crate) struct BenchArguments {
     /// it goes
     #[arg(long, conflicts_with_all = ["failover", "pause", "memory", "against"], help_heading = INSTEAD)]
     pub(crate) endure: bool,
+    /// Puts and gets by the number of nodes, of keys (up to 1,000,000, or --keys), of bytes in a value, and of clients
+    #[arg(long, conflicts_with_all = ["failover", "pause", "memory", "endure", "against"], help_heading = INSTEAD)]
+    pub(crate) growth: bool,
 }
 
 /// Another store.

@@ -25,8 +25,13 @@ pub(crate) struct OurCluster {
 impl OurCluster {
     /// A fresh one with default settings, once it has a leader.
     pub(crate) async fn start(under: Option<&Path>) -> Result<Self, Error> {
-        let all: Vec<u64> = (1..=NODES).collect();
-        Self::start_some(under, &all, None).await
+        Self::start_of(under, NODES).await
+    }
+
+    /// A fresh one of so many nodes with default settings, once it has a leader.
+    pub(crate) async fn start_of(under: Option<&Path>, nodes: u64) -> Result<Self, Error> {
+        let all: Vec<u64> = (1..=nodes).collect();
+        Self::start_some_of(under, nodes, &all, None).await
     }
 
     /// A fresh one of which only these nodes run, once it has a leader; with this `snapshot_log_bytes`.
@@ -35,9 +40,18 @@ impl OurCluster {
         ids: &[u64],
         snapshot_log_bytes: Option<u64>,
     ) -> Result<Self, Error> {
+        Self::start_some_of(under, NODES, ids, snapshot_log_bytes).await
+    }
+
+    async fn start_some_of(
+        under: Option<&Path>,
+        nodes: u64,
+        ids: &[u64],
+        snapshot_log_bytes: Option<u64>,
+    ) -> Result<Self, Error> {
         let mut attempts = 1;
         loop {
-            let mut cluster = Self::spawn(under, ids, snapshot_log_bytes)?;
+            let mut cluster = Self::spawn(under, nodes, ids, snapshot_log_bytes)?;
             match cluster.nodes.wait_for_leader(START_LIMIT).await {
                 Ok(_) => return Ok(cluster),
                 Err(Error::NodeEnded { .. }) if attempts < START_ATTEMPTS => attempts += 1,
@@ -46,9 +60,14 @@ impl OurCluster {
         }
     }
 
-    fn spawn(under: Option<&Path>, ids: &[u64], snapshot_log_bytes: Option<u64>) -> Result<Self, Error> {
+    fn spawn(
+        under: Option<&Path>,
+        nodes: u64,
+        ids: &[u64],
+        snapshot_log_bytes: Option<u64>,
+    ) -> Result<Self, Error> {
         let (dir, path) = temporary_directory(under)?;
-        let ports = ports::find_free(2 * ids.len().max(usize::try_from(NODES).unwrap_or(usize::MAX)))?;
+        let ports = ports::find_free(2 * usize::try_from(nodes).unwrap_or(usize::MAX))?;
         let file = ClusterFile::new(&path, nodes_on_ports(&ports), snapshot_log_bytes)?;
         let cluster_id = new_cluster_id();
         write_cluster_file(&path, &file, &cluster_id)?;

@@ -83,7 +83,12 @@ impl Cluster {
             };
             Some((id, usage::of(pid)?))
         };
-        (1..=NODES).filter_map(of).collect()
+        let ids = match self {
+            Self::Ours(ours) => ours.nodes().ids(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(_) => (1..=NODES).collect(),
+        };
+        ids.into_iter().filter_map(of).collect()
     }
 
     /// Connections for so many clients, who call the leader.

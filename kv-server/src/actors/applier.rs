@@ -17,8 +17,8 @@ use crate::shutdown::StopSender;
 use crate::state_machine::{StateError, StateMachine};
 use crate::state_snapshot::StateSnapshot;
 
-/// A log shorter than this is not worth a snapshot that is cut to make room.
-const WORTHWHILE_LOG_BYTES: u64 = 1 << 20;
+/// Less room than this is not worth a snapshot that is cut to make it.
+const WORTHWHILE_BYTES: u64 = 1 << 20;
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub(crate) struct Apply(pub(crate) Vec<Entry>);
 #[rtype(result = "()")]
 pub(crate) struct Restore(pub(crate) SnapshotMeta);
 
-/// Room on the disk is low: cut a snapshot if that makes the log much shorter.
+/// Room on the disk is low: cut a snapshot if that makes the log much shorter, or the snapshot smaller.
 #[derive(Clone, Copy, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct MakeRoom;
@@ -140,7 +140,7 @@ impl Applier {
         kv: Recipient<EntriesApplied>,
         stop: StopSender,
     ) -> Self {
-        Self {
+        let applier = Self {
             configuration: settings.snapshot.configuration.clone(),
             state,
             snapshots,
@@ -153,7 +153,9 @@ impl Applier {
             kv,
             stop,
             _fatal: FatalOnPanic::of("the applier"),
-        }
+        };
+        applier.tell_needs();
+        applier
     }
 
     fn apply(&mut self, entries: &[Entry], ctx: &mut Context<Self>) {
@@ -173,16 +175,24 @@ impl Applier {
             up_to,
         });
         self.node.do_send(AppliedTo(up_to));
-        self.tell_next_snapshot();
+        self.tell_needs();
         if self.log_bytes >= self.settings.snapshot_log_bytes {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
 
-    /// The next snapshot is at most as large as the last one and all that was applied since.
-    fn tell_next_snapshot(&self) {
-        self.disk
-            .set_next_snapshot_bytes(self.settings.snapshot.size_bytes.saturating_add(self.log_bytes));
+    fn tell_needs(&self) {
+        let snapshot_bytes = storage::snapshot_file_bytes(self.state.snapshot_bytes());
+        self.disk.set_needs(snapshot_bytes, self.log_bytes);
+    }
+
+    /// Whether a snapshot gives back enough room for what it costs: by the log that it replaces, or because much
+    /// that is in the last one was deleted since. At least half of what it takes for a moment, so that the disk is
+    /// not kept busy by a state that fills it.
+    fn makes_room(&self) -> bool {
+        let next = self.disk.next_snapshot_bytes();
+        let smaller = self.settings.snapshot.size_bytes.saturating_sub(next);
+        self.log_bytes.saturating_add(smaller) >= WORTHWHILE_BYTES.max(next / 2)
     }
 
     /// A snapshot that might fill the disk is put off: writes are refused by then, and the log stays.
@@ -263,6 +273,7 @@ impl Handler<Restored> for Applier {
         tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
         self.configuration = snapshot.configuration;
         self.log_bytes = 0;
+        self.tell_needs();
         let up_to = self.state.last_applied();
         self.kv.do_send(EntriesApplied {
             entries: Vec::new(),
@@ -285,7 +296,7 @@ impl Handler<CutFinished> for Applier {
                 // One that was restored meanwhile is newer and stays.
                 if snapshot.last_included_index > self.settings.snapshot.last_included_index {
                     self.settings.snapshot = snapshot.clone();
-                    self.tell_next_snapshot();
+                    self.tell_needs();
                 }
                 self.node.do_send(SnapshotCut(snapshot));
             }
@@ -308,8 +319,7 @@ impl Handler<MakeRoom> for Applier {
     type Result = ();
 
     fn handle(&mut self, _: MakeRoom, ctx: &mut Self::Context) {
-        let worthwhile = WORTHWHILE_LOG_BYTES.max(self.settings.snapshot.size_bytes / 2);
-        if self.log_bytes >= worthwhile && self.restoring.is_none() {
+        if self.restoring.is_none() && self.makes_room() {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }

@@ -4,23 +4,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
+use bytes::Bytes;
 use raft_core::{InstallSnapshot, NodeId, ReadId, ReadOutcome, SnapshotMeta, Term};
 use rand::rngs::StdRng;
 use rpc::peer::DiskRoom;
-use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection};
+use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection, RpcError};
 use storage::{SnapshotReader, SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
 use super::kv_server::{KvServer, PeerDiskRoom, ReadsDecided};
 use super::raft_node::{PeerResponse, PeerUnreachable, RaftNode, SnapshotDamaged, SnapshotFailed};
-use crate::replication::{Backoff, SNAPSHOT_CHUNK_BYTES, SnapshotTransfer, TransferStep};
+use crate::replication::{
+    Backoff, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_CHUNK_TIMEOUT, SnapshotTransfer, TransferStep,
+};
 
 /// A call that takes longer counts as lost.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a read index: the reader had better ask elsewhere then.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
-/// The same for a chunk of a snapshot, which waits for the peer's disk.
-const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long to leave a peer alone that verifies a snapshot.
 const VERIFY_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_REDIAL: Duration = Duration::from_millis(20);
@@ -366,44 +367,49 @@ impl SnapshotSender {
             return Ok(false);
         };
         let mut file = opened?;
+        let mut step = TransferStep::Send;
         loop {
-            let offset = self.transfer.offset();
-            let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else {
-                return Ok(false);
-            };
-            file = returned;
-            let Some(step) = self.send_chunk(self.transfer.request(chunk?)).await else {
-                return Ok(false);
-            };
-            match step {
-                TransferStep::Send => {}
-                TransferStep::AskAgain => tokio::time::sleep(VERIFY_PAUSE).await,
+            let data = match step {
+                TransferStep::Send => {
+                    let offset = self.transfer.offset();
+                    let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else {
+                        return Ok(false);
+                    };
+                    file = returned;
+                    chunk?
+                }
+                TransferStep::AskWhere => Bytes::new(),
+                TransferStep::AskAgain => {
+                    tokio::time::sleep(VERIFY_PAUSE).await;
+                    Bytes::new()
+                }
                 TransferStep::Installed => return Ok(true),
                 TransferStep::Failed => return Ok(false),
-            }
+            };
+            step = self.send_chunk(self.transfer.request(data)).await;
         }
     }
 
     /// The core sees every answer: it is a sign of life, and may bring a higher term.
-    async fn send_chunk(&mut self, request: InstallSnapshot) -> Option<TransferStep> {
-        let answer = self
-            .client
-            .install_snapshot(rpc::context(CHUNK_TIMEOUT), request)
-            .await
-            .ok()?
-            .ok()?;
+    async fn send_chunk(&mut self, request: InstallSnapshot) -> TransferStep {
+        let context = rpc::context(SNAPSHOT_CHUNK_TIMEOUT);
+        let answer = match self.client.install_snapshot(context, request).await {
+            Ok(Ok(answer)) => answer,
+            Err(RpcError::DeadlineExceeded) => return self.transfer.not_answered(),
+            Ok(Err(_)) | Err(_) => return TransferStep::Failed,
+        };
         let message = raft_core::Message::InstallSnapshotResponse(answer);
         self.node.do_send(PeerResponse {
             from: self.peer,
             message,
         });
-        Some(self.transfer.answered(answer.last_included_index, answer.outcome))
+        self.transfer.answered(answer.last_included_index, answer.outcome)
     }
 }
 
 type OpenSnapshot = Box<dyn SnapshotReader>;
 
-fn read_chunk(mut file: OpenSnapshot, offset: u64) -> (OpenSnapshot, Result<bytes::Bytes, StorageError>) {
+fn read_chunk(mut file: OpenSnapshot, offset: u64) -> (OpenSnapshot, Result<Bytes, StorageError>) {
     let chunk = file.read_chunk(offset, SNAPSHOT_CHUNK_BYTES);
     (file, chunk)
 }

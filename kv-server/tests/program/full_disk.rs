@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rpc::client::{BusyReason, Consistency, KvError};
 
@@ -68,7 +69,11 @@ struct SmallCluster {
 
 impl SmallCluster {
     fn start() -> Option<Self> {
-        let cluster = Cluster::of(3);
+        Self::with_settings("")
+    }
+
+    fn with_settings(settings: &str) -> Option<Self> {
+        let cluster = Cluster::with_settings(3, settings);
         let disks: Option<Vec<_>> = (1..=3).map(|id| SmallDisk::mount(cluster.data_dir(id))).collect();
         let Some(disks) = disks else {
             eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
@@ -181,5 +186,69 @@ fn full_disks_refuse_writes_before_they_are_full_lose_nothing_and_serve_again() 
         small.put("last", "value").ok()
     });
     assert_eq!(small.caller.get(&small.cluster, "last").as_deref(), Some("value"));
+    small.assert_all_run();
+}
+
+/// Puts values until the disks have had no room for another for two seconds; the keys.
+fn fill_for_good(small: &mut SmallCluster, value: &str) -> Vec<String> {
+    let mut keys = Vec::new();
+    let mut refused_since = None;
+    while keys.len() < 200 {
+        let key = format!("key-{:03}", keys.len());
+        if small.put(&key, value).is_ok() {
+            keys.push(key);
+            refused_since = None;
+        } else if refused_since.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(2) {
+            return keys;
+        }
+    }
+    panic!("the disks hold more than they can");
+}
+
+#[test]
+fn a_node_that_is_started_on_a_full_disk_says_so_and_starts_when_there_is_room() {
+    let cluster = Cluster::of(1);
+    let Some(disk) = SmallDisk::mount(cluster.data_dir(1)) else {
+        eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
+        return;
+    };
+    disk.fill_up_to(0);
+    // The file that fills the disk is none of a data directory.
+    let inside = format!("--data-dir={}", cluster.data_dir(1).join("data").display());
+    let output = cluster.output(1, &[&inside]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
+    let message = &stderr[stderr.rfind("error: ").unwrap()..];
+    assert!(message.contains("The disk is full: make room on it"), "{stderr}");
+    disk.make_room();
+    let _server = cluster.start_with(1, &[&inside]);
+    Caller::new().append(&cluster, "k", "v");
+}
+
+#[test]
+fn full_disks_serve_again_once_all_keys_are_deleted() {
+    // Little is kept free, so that the snapshots take much of the disks.
+    let min_free_bytes = 8 * MIB;
+    let Some(mut small) =
+        SmallCluster::with_settings(&format!("[storage]\nmin_free_bytes = {min_free_bytes}"))
+    else {
+        return;
+    };
+    let value = "x".repeat(MIB / 4);
+    let keys = fill_for_good(&mut small, &value);
+    // There is room for deletes, and for nothing else before the snapshots have gone.
+    small
+        .disks
+        .iter()
+        .for_each(|disk| disk.fill_up_to(min_free_bytes - MIB));
+    wait_until("all nodes refuse", || small.put("more", &value).err());
+    for key in &keys {
+        small.caller.delete(&small.cluster, key);
+    }
+    wait_until("the cluster takes writes again", || {
+        small.put("last", &value).ok()
+    });
+    assert_eq!(small.caller.get(&small.cluster, "last"), Some(value));
+    assert_eq!(small.caller.get(&small.cluster, &keys[0]), None);
     small.assert_all_run();
 }

@@ -151,11 +151,30 @@ fn what_cannot_be_looked_into_is_refused_with_status_2() {
             message.starts_with("error: ") && message.contains(expected),
             "{message}"
         );
+        assert!(message.contains("name the directory that data_dir"), "{message}");
     }
     assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0);
     let help = inspect(empty.path(), &["--help"]);
     assert!(help.status.success() && stdout(&help).contains("kv-server inspect --data-dir"));
     assert_eq!(inspect(empty.path(), &["--output", "xml"]).status.code(), Some(2));
+    let usage = inspect(empty.path(), &["--no-such-flag"]);
+    assert!(
+        stderr(&usage).contains("Usage: kv-server inspect"),
+        "{}",
+        stderr(&usage)
+    );
+}
+
+/// What the node says when it is started; with the command by which it joins.
+fn refusal_of_the_node(cluster: &Cluster) -> String {
+    let output = cluster.output(1, &[]);
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(
+        message.ends_with(&format!("--join:\n  {}\n", cluster.join_command(1))),
+        "{message}"
+    );
+    message
 }
 
 #[test]
@@ -181,7 +200,25 @@ fn damage_is_told_with_status_1_and_the_rest_is_shown() {
         "last"
     );
 
+    let refusal = refusal_of_the_node(&cluster);
+    assert!(
+        refusal.contains(&format!("the snapshot file {} cannot be used", file.display())),
+        "{refusal}"
+    );
+
+    fs::write(&file, &intact[1..]).unwrap();
+    let refusal = refusal_of_the_node(&cluster);
+    assert!(
+        refusal.contains(&format!("{} is damaged", file.display())),
+        "{refusal}"
+    );
+
     fs::remove_file(&file).unwrap();
+    let refusal = refusal_of_the_node(&cluster);
+    assert!(
+        refusal.contains(&format!("the snapshot file {} is gone", file.display())),
+        "{refusal}"
+    );
     let (status, found) = json(&dir, &[]);
     let refusal = found["refusal"].as_str().unwrap();
     assert!(
@@ -194,11 +231,16 @@ fn damage_is_told_with_status_1_and_the_rest_is_shown() {
     );
     fs::write(&file, &intact).unwrap();
 
-    for part in ["high-water", "raft-storage"] {
+    for part in ["high-water", "raft-storage", "sled/conf"] {
         let kept = fs::read(dir.join(part)).unwrap();
         fs::remove_file(dir.join(part)).unwrap();
         let (status, found) = json(&dir, &["--entries"]);
         assert_eq!((status, &found["whole"]), (Some(1), &false.into()), "{found}");
+        let (refusal, of_the_node) = (&found["refusal"], refusal_of_the_node(&cluster));
+        assert!(
+            of_the_node.contains(refusal.as_str().unwrap()),
+            "{refusal} and {of_the_node}"
+        );
         assert_eq!(
             found["entries"].as_array().unwrap().last().unwrap()["key"],
             "last"

@@ -47,11 +47,7 @@ fn an_emptied_follower_is_refused_and_counts_again_when_it_has_joined() {
         message.contains(&format!("knows node {lost} by other data")),
         "{message}"
     );
-    let command = format!(
-        "kv-server --config {} --id {lost} --join",
-        cluster.file().display()
-    );
-    assert!(message.contains(&command), "{message}");
+    assert!(message.contains(&cluster.join_command(lost)), "{message}");
 
     // The very command, on the directory that the refused start left behind.
     servers[lost - 1] = cluster.start_with(lost, &["--join"]);
@@ -70,6 +66,8 @@ fn an_emptied_follower_is_refused_and_counts_again_when_it_has_joined() {
         servers[lost - 1] = cluster.start_with(lost, flags);
         caller.append(&cluster, "k", "again,");
     }
+    let log = servers[lost - 1].log();
+    assert_eq!(log.matches("--join changes nothing").count(), 1, "{log}");
     assert_eq!(
         caller.get(&cluster, "k").as_deref(),
         Some("first,second,again,again,")
@@ -96,6 +94,10 @@ fn an_emptied_node_elects_nobody_while_the_leader_is_down() {
     // Made to join, it does not make a majority of one either.
     servers[lost - 1] = cluster.start_with(lost, &["--join"]);
     wait_until("it is up", || caller.status(cluster.client_addrs[lost - 1]));
+    wait_until("it has said that it waits", || {
+        let log = servers[lost - 1].log();
+        log.contains("waits to join: no leader").then_some(())
+    });
     servers[leader - 1] = cluster.start(leader);
     caller.append(&cluster, "k", "second,");
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("first,second,"));
@@ -125,4 +127,33 @@ fn joining_is_refused_on_a_directory_with_data() {
     assert!(stderr.contains("already holds the data of this node"), "{stderr}");
     servers[0] = cluster.start(1);
     wait_for_first(&cluster, &Caller::new(), 1);
+}
+
+#[test]
+fn a_node_with_data_stops_and_keeps_it_when_the_others_have_founded_another_cluster() {
+    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
+    let mut servers: Vec<_> = (1..=3).map(|id| cluster.start(id)).collect();
+    let mut caller = Caller::new();
+    for number in 0..4 {
+        caller.append(&cluster, &format!("large-{number}"), &"x".repeat(50_000));
+    }
+    wait_until("the third node has a snapshot", || {
+        let status = caller.status(cluster.client_addrs[2])?;
+        (status.snapshot_index.get() > 0).then_some(())
+    });
+    servers.iter_mut().for_each(Server::kill);
+    for id in [1, 2] {
+        empty(&cluster, id);
+        servers[id - 1] = cluster.start(id);
+    }
+    let mut newcomer = Caller::new();
+    newcomer.append(&cluster, "k", "of the new cluster");
+    // The second time shows that the first left the data alone.
+    for _ in 0..2 {
+        let message = refused(&cluster, 3);
+        assert!(message.contains("leads another cluster"), "{message}");
+        assert!(message.contains("leaves its data as it is"), "{message}");
+    }
+    assert!((1..=2).all(|id| servers[id - 1].is_running()));
+    assert_eq!(newcomer.get(&cluster, "k").as_deref(), Some("of the new cluster"));
 }

@@ -66,6 +66,7 @@ fn a_bad_value_from_the_environment_is_refused_by_the_name_of_its_variable() {
             "300,300",
         ),
         ("KV_SERVER_LOG_FORMAT", "--log-format", "prose"),
+        ("KV_SERVER_LOG", "--log", "info,="),
         ("KV_SERVER_LEASE_READS", "--lease-reads", "perhaps"),
     ] {
         let of_variable = cluster.output_in(1, &["--check"], &[(variable, value)]);
@@ -77,6 +78,14 @@ fn a_bad_value_from_the_environment_is_refused_by_the_name_of_its_variable() {
             assert!(stderr.contains(named) && !stderr.contains(other), "{stderr}");
         }
     }
+}
+
+#[test]
+fn a_bad_filter_in_rust_log_is_refused_by_that_name() {
+    let output = Cluster::of(1).output_in(1, &["--check"], &[("RUST_LOG", "info,=")]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.starts_with("error: RUST_LOG: "), "{stderr}");
 }
 
 #[test]
@@ -148,6 +157,10 @@ fn a_data_directory_that_lost_its_contents_is_refused() {
     std::fs::remove_dir_all(cluster.data_dir(1).join("sled")).unwrap();
     let message = refusal(&cluster, 1, &[]);
     assert!(message.contains("was initialised before"), "{message}");
+    assert!(
+        message.ends_with(&format!("--join:\n  {}", cluster.join_command(1))),
+        "{message}"
+    );
 }
 
 #[test]

@@ -70,6 +70,11 @@ impl Cluster {
         self.dir.path().join(format!("node-{id}"))
     }
 
+    /// What lets a node join anew, as messages say it.
+    pub(crate) fn join_command(&self, id: usize) -> String {
+        format!("kv-server --config {} --id {id} --join", self.file().display())
+    }
+
     pub(crate) fn start(&self, id: usize) -> Server {
         self.start_with(id, &[])
     }

@@ -15,6 +15,7 @@ pub(crate) const SENDER: Sender = Sender {
     incarnation: Incarnation::ZERO,
     standing: Standing::Founder,
     knows_receiver_as: Some(Incarnation::ZERO),
+    cluster_founder: None,
 };
 
 /// `RequestVote` of `candidate` for `term`, whose log ends at `(last_log_index, last_log_term)`.

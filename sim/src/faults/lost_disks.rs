@@ -183,6 +183,18 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    /// A running node cannot read the snapshot that it was sent and stops. That is right if a bit of it flipped
+    /// after it had been verified, and wrong if not. Started again, it refuses that disk.
+    pub(crate) fn cannot_restore(&mut self, node: NodeId, reason: &str) -> Result<(), Violation> {
+        let is_damaged = self.machines.get(&node).is_some_and(|machine| machine.is_damaged);
+        if !is_damaged {
+            let what = format!("node {node} cannot restore its state: {reason}");
+            return Err(Violation::new("applier", what));
+        }
+        self.disk_failed(node, reason);
+        Ok(())
+    }
+
     /// The cluster does not take `node`, which stops. That is right only if its disk is not what it was.
     pub(crate) fn turned_away(&mut self, node: NodeId, refusal: Refusal) -> Result<(), Violation> {
         let what = format!("node {node} stops: {refusal}");

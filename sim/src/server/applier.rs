@@ -32,7 +32,7 @@ pub(super) struct Applier {
 
 enum Work {
     /// The state is loaded when the order comes: the file may be gone later.
-    Restore(SnapshotMeta, Result<StateMachine, String>),
+    Restore(Box<SnapshotMeta>, Result<StateMachine, String>),
     Apply(Vec<Entry>),
 }
 
@@ -91,7 +91,9 @@ impl Server {
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
         let state = load(self.disk.snapshots.as_ref(), &snapshot, self.applier.session_cap);
         self.applier.queue.clear();
-        self.applier.queue.push_back(Work::Restore(snapshot, state));
+        self.applier
+            .queue
+            .push_back(Work::Restore(Box::new(snapshot), state));
         self.start_applier();
     }
 
@@ -111,9 +113,10 @@ impl Server {
         self.applier.is_busy = false;
         match self.applier.queue.pop_front() {
             Some(Work::Apply(entries)) => self.apply(entries)?,
-            Some(Work::Restore(snapshot, state)) => {
-                let state = state.map_err(|reason| self.must_stop(&reason))?;
-                self.install(snapshot, state);
+            Some(Work::Restore(snapshot, Ok(state))) => self.install(*snapshot, state),
+            Some(Work::Restore(_, Err(reason))) => {
+                self.outputs.push(Output::CannotRestore(reason));
+                return Ok(());
             }
             None => {}
         }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use kv_server::replication::{SnapshotTransfer, TransferStep};
 use raft_core::{LogIndex, Message, NodeId, SnapshotMeta, SnapshotOutcome, Term};
 use storage::{SnapshotReader, StorageError};
 
 use super::{Output, Server};
+use crate::messages::Loss;
 
 /// Names a transfer: a later one to the same peer has a higher number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,13 +93,19 @@ impl Server {
             return;
         };
         let offset = transfer.transfer.offset();
-        let data = match transfer.file.read_chunk(offset, chunk_bytes) {
-            Ok(data) => data,
+        match transfer.file.read_chunk(offset, chunk_bytes) {
+            Ok(data) => self.call_peer(tag, data),
             Err(error) => {
                 let snapshot = transfer.transfer.snapshot().clone();
                 self.cannot_be_read(&snapshot, &error);
-                return self.transfer_failed(tag);
+                self.transfer_failed(tag);
             }
+        }
+    }
+
+    fn call_peer(&mut self, tag: TransferTag, data: Bytes) {
+        let Some(transfer) = self.transfers.find(tag) else {
+            return;
         };
         transfer.call += 1;
         let chunk = ChunkTag {
@@ -119,13 +127,19 @@ impl Server {
         };
         // The answer is taken: a repeated one finds another call.
         transfer.call += 1;
-        match transfer.transfer.answered(index, outcome) {
+        let step = transfer.transfer.answered(index, outcome);
+        self.go_on(tag, step);
+        self.flush();
+    }
+
+    fn go_on(&mut self, tag: TransferTag, step: TransferStep) {
+        match step {
             TransferStep::Send => self.send_chunk(tag),
+            TransferStep::AskWhere => self.call_peer(tag, Bytes::new()),
             TransferStep::AskAgain => self.outputs.push(Output::AskAgain(tag)),
             TransferStep::Installed => drop(self.transfers.under_way.remove(&tag.peer)),
             TransferStep::Failed => self.transfer_failed(tag),
         }
-        self.flush();
     }
 
     /// The pause is over in which the peer verified the file.
@@ -135,15 +149,16 @@ impl Server {
     }
 
     /// No answer to this call will come.
-    pub(super) fn chunk_lost(&mut self, chunk: ChunkTag) {
+    pub(super) fn chunk_lost(&mut self, chunk: ChunkTag, loss: Loss) {
         let tag = chunk.transfer;
-        if self
-            .transfers
-            .find(tag)
-            .is_some_and(|transfer| transfer.call == chunk.call)
-        {
-            self.transfer_failed(tag);
-        }
+        let Some(transfer) = self.transfers.find(tag).filter(|found| found.call == chunk.call) else {
+            return;
+        };
+        let step = match loss {
+            Loss::ConnectionBroke => TransferStep::Failed,
+            Loss::NoAnswer => transfer.transfer.not_answered(),
+        };
+        self.go_on(tag, step);
     }
 
     /// A damaged file is replaced, or who needs it would wait until the log has grown.

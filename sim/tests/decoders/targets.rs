@@ -205,6 +205,7 @@ fn rpc_peer_seeds() -> Vec<Vec<u8>> {
                 incarnation: Incarnation::default(),
                 standing: Standing::default(),
                 knows_receiver_as: Some(Incarnation::default()),
+                cluster_founder: None,
             },
         },
     };

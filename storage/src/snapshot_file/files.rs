@@ -59,11 +59,6 @@ impl FileSnapshots {
         name_of(snapshot)
     }
 
-    /// Where the files are.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Removes every snapshot but `keep`. Only right while nobody else can have finished one, that is at
     /// open.
     pub(crate) fn keep_only(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
@@ -73,12 +68,12 @@ impl FileSnapshots {
 
     /// `rests`: see [`Pace`].
     fn temporary(&self, rests: bool) -> Result<TemporaryFile, StorageError> {
-        TemporaryFile::create(self.temporary_path(), rests)
+        TemporaryFile::create(self.temporary_path(""), rests)
     }
 
-    fn temporary_path(&self) -> PathBuf {
+    fn temporary_path(&self, what: &str) -> PathBuf {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("{number}{TEMPORARY_SUFFIX}"))
+        self.dir.join(format!("{number}{what}{TEMPORARY_SUFFIX}"))
     }
 
     fn staged(&self) -> MutexGuard<'_, Option<Staged>> {
@@ -171,7 +166,8 @@ impl SnapshotStore for FileSnapshots {
         let is_older = |name: &str| index_in(name).is_some_and(|index| index < keep.last_included_index);
         let mut renamed = Vec::new();
         for path in find_files(&self.dir, is_older)? {
-            let temporary = self.temporary_path();
+            // No file that is being written ever has such a name.
+            let temporary = self.temporary_path(".removed");
             fs::rename(&path, &temporary).map_err(StorageError::while_trying("rename", &path))?;
             renamed.push(temporary);
         }
@@ -241,8 +237,11 @@ impl Remover {
         }
         let remove = move || {
             for path in paths {
-                if let Err(error) = fs::remove_file(&path) {
-                    tracing::warn!(%error, path = %path.display(), "could not remove an older snapshot");
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, path = %path.display(), "could not remove an older snapshot");
+                    }
+                    _ => {}
                 }
             }
         };

@@ -15,11 +15,19 @@ pub(super) const TRAILER_BYTES: usize = 32;
 /// Magic, version and length: the part of the header whose size is fixed.
 pub(super) const PREAMBLE_BYTES: usize = 16;
 
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_MAGIC: &[u8; 8] = b"RAFTSNAP";
 const TRAILER_MAGIC: &[u8; 8] = b"SNAPTAIL";
 const META_LIMIT_BYTES: usize = 32 * 1024;
 const CRC_BYTES: usize = 4;
+
+/// How long a snapshot file with a payload of `payload_bytes` is at most, in bytes.
+#[must_use]
+pub fn snapshot_file_bytes(payload_bytes: u64) -> u64 {
+    const REST_BYTES: usize = PREAMBLE_BYTES + META_LIMIT_BYTES + CRC_BYTES + TRAILER_BYTES;
+    let chunks = payload_bytes.div_ceil(CHUNK_BYTES as u64);
+    payload_bytes.saturating_add(chunks * FRAME_HEADER_BYTES as u64 + REST_BYTES as u64)
+}
 
 /// Which state the snapshot holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

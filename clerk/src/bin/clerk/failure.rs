@@ -121,26 +121,33 @@ impl From<Error> for Failure {
     }
 }
 
+/// What to do when nothing is wrong with the request.
+pub(crate) fn about_the_cluster(error: &Error) -> Option<&'static str> {
+    let Error::NotDone { reason, .. } = error else {
+        return None;
+    };
+    Some(match reason {
+        Reason::Unreachable { .. } | Reason::NotConnectedInTime { .. } => {
+            "is the cluster running? --endpoints or CLERK_ENDPOINTS name its servers"
+        }
+        Reason::WrongServer { .. } => {
+            "--endpoints or CLERK_ENDPOINTS must name the client ports (client_addr) of servers of this release"
+        }
+        Reason::Refused {
+            error: KvError::NotLeader { .. },
+            ..
+        } => "the cluster has no leader: a majority of its nodes must be up and connected (see clerk status)",
+        _ => return None,
+    })
+}
+
 fn what_to_do(error: &Error) -> Option<&'static str> {
-    match error {
+    about_the_cluster(error).or(match error {
         Error::InvalidArgument(_) => None,
         Error::OutcomeUnknown { .. } | Error::SessionExpired => {
             Some("look at the key before you write again: the write may have taken effect")
         }
         Error::NotDone { reason, .. } => Some(match reason {
-            Reason::Unreachable { .. } | Reason::NotConnectedInTime { .. } => {
-                "is the cluster running? --endpoints or CLERK_ENDPOINTS name its servers"
-            }
-            Reason::WrongServer { .. } => {
-                "--endpoints or CLERK_ENDPOINTS must name the client ports (client_addr) of servers of this \
-                 release"
-            }
-            Reason::Refused {
-                error: KvError::NotLeader { .. },
-                ..
-            } => {
-                "the cluster has no leader: a majority of its nodes must be up and connected (see clerk status)"
-            }
             Reason::Refused {
                 error: KvError::Busy(BusyReason::DiskFull { .. }),
                 ..
@@ -149,7 +156,7 @@ fn what_to_do(error: &Error) -> Option<&'static str> {
             }
             _ => "nothing was changed: try again, or give it more time with --timeout",
         }),
-    }
+    })
 }
 
 /// Only for writing to stdout; reading maps its errors with the file's name.

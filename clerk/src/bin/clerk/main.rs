@@ -82,7 +82,8 @@ async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
         .endpoints(&endpoints)
         .timeout(timeout)
         .read_from(read_from);
-    let clerk = settings.clone().build()?;
+    let built = settings.clone().build();
+    let clerk = built.map_err(|error| blame_the_variable(error.into()))?;
     match command {
         Command::Put { key, value } => commands::put(&clerk, format, key, value).await,
         Command::Append { key, value } => commands::append(&clerk, format, key, value).await,
@@ -99,6 +100,19 @@ async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
         Command::Bench(load) => bench::run(settings, format, load).await,
         Command::Completions { shell } => completions(shell),
     }
+}
+
+/// Names the variable where the endpoints came from there: the flag, which errors else mean, was not given.
+fn blame_the_variable(failure: Failure) -> Failure {
+    const VARIABLE: &str = "CLERK_ENDPOINTS";
+    let is_the_flag = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy();
+        word.split('=').next() == Some("--endpoints")
+    };
+    if std::env::var_os(VARIABLE).is_none() || std::env::args_os().any(is_the_flag) {
+        return failure;
+    }
+    failure.at(VARIABLE)
 }
 
 fn completions(shell: clap_complete::Shell) -> Result<Status, Failure> {

@@ -19,7 +19,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::arguments::Format;
 use crate::commands::bytes;
-use crate::failure::{Failure, Status};
+use crate::failure::{Failure, Status, about_the_cluster};
 use crate::is_json;
 use crate::output::{self, Entry};
 
@@ -52,13 +52,15 @@ pub(crate) async fn export(
     file: &Path,
 ) -> Result<Status, Failure> {
     let to_stdout = file == Path::new("-");
-    let partial = (!to_stdout && !is_special(file)).then(|| partial_of(file));
-    let target = partial.as_deref().unwrap_or(file);
+    let mut partial = None;
     let mut out: Box<dyn Write> = if to_stdout {
         Box::new(output::stdout())
     } else {
+        let own = (!is_special(file)).then(|| partial_of(file));
+        let target = own.as_deref().unwrap_or(file);
         let created = File::create(target);
         let created = created.map_err(|error| cannot("create", target, &error))?;
+        partial = own.map(Partial);
         Box::new(BufWriter::with_capacity(64 << 10, created))
     };
     let bar = progress_bar(None);
@@ -75,8 +77,8 @@ pub(crate) async fn export(
     }
     bar.finish_and_clear();
     drop(out);
-    if let Some(partial) = &partial {
-        std::fs::rename(partial, file).map_err(|error| cannot("replace", file, &error))?;
+    if let Some(partial) = partial {
+        std::fs::rename(&partial.0, file).map_err(|error| cannot("replace", file, &error))?;
     }
     let summary = Summary::new(count, began.elapsed());
     if to_stdout {
@@ -91,6 +93,15 @@ pub(crate) async fn export(
 /// complete, so that one that fails does not cost an older one.
 fn is_special(file: &Path) -> bool {
     std::fs::metadata(file).is_ok_and(|metadata| !metadata.is_file())
+}
+
+/// A file that is not complete yet. It goes with this value, unless it has got another name by then.
+struct Partial(PathBuf);
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 fn partial_of(file: &Path) -> PathBuf {
@@ -228,8 +239,8 @@ struct Importer {
     puts: JoinSet<Ended>,
     keys_in_flight: HashSet<Vec<u8>>,
     done: u64,
-    /// The first line that failed, and why.
-    failed: Option<(u64, Failure)>,
+    /// The first line that failed, why, and what to do about the cluster.
+    failed: Option<(u64, Failure, Option<&'static str>)>,
 }
 
 impl Importer {
@@ -281,7 +292,7 @@ impl Importer {
     }
 
     fn note(&mut self, ended: Result<Ended, JoinError>) {
-        let (number, failure) = match ended {
+        let (number, failure, advice) = match ended {
             Ok((number, key, outcome)) => {
                 self.keys_in_flight.remove(&key);
                 match outcome {
@@ -289,17 +300,20 @@ impl Importer {
                         self.done += 1;
                         return;
                     }
-                    Err(error) => (number, error.into()),
+                    Err(error) => {
+                        let advice = about_the_cluster(&error);
+                        (number, error.into(), advice)
+                    }
                 }
             }
-            Err(error) => (0, Failure::not_done(format!("a put broke off: {error}"))),
+            Err(error) => (0, Failure::not_done(format!("a put broke off: {error}")), None),
         };
-        self.fail(number, failure);
+        self.fail(number, failure, advice);
     }
 
-    fn fail(&mut self, number: u64, failure: Failure) {
-        if self.failed.as_ref().is_none_or(|(first, _)| number < *first) {
-            self.failed = Some((number, failure));
+    fn fail(&mut self, number: u64, failure: Failure, advice: Option<&'static str>) {
+        if self.failed.as_ref().is_none_or(|(first, ..)| number < *first) {
+            self.failed = Some((number, failure, advice));
         }
     }
 
@@ -309,13 +323,15 @@ impl Importer {
             self.reap().await;
         }
         if let Err((number, failure)) = outcome {
-            self.fail(number, failure);
+            self.fail(number, failure, None);
         }
         match self.failed.take() {
             None => Ok(()),
-            Some((number, failure)) => Err(failure
-                .at(&format!("line {number}"))
-                .with_hint(how_far_it_got(number))),
+            Some((number, failure, advice)) => {
+                let advice = advice.map(|advice| format!("{advice}\n  ")).unwrap_or_default();
+                let hint = advice + &how_far_it_got(number);
+                Err(failure.at(&format!("line {number}")).with_hint(hint))
+            }
         }
     }
 }
