@@ -347,7 +347,7 @@ mod tests {
     fn a_filter_that_makes_no_sense_is_refused() {
         let error = filter(Some("info,raft_core=loud"), None).unwrap_err().to_string();
         assert!(
-            error.starts_with("the log filter \"info,raft_core=loud\" is not valid: "),
+            error.starts_with("--log: the log filter \"info,raft_core=loud\" is not valid: "),
             "{error}"
         );
         assert!(
