@@ -347,13 +347,15 @@ mod tests {
     fn a_filter_that_makes_no_sense_is_refused() {
         let error = filter(Some("info,raft_core=loud"), None).unwrap_err().to_string();
         assert!(
-            error.starts_with("--log: the log filter \"info,raft_core=loud\" is not valid: "),
+            error.contains(": the log filter \"info,raft_core=loud\" is not valid: "),
             "{error}"
         );
         assert!(
             error.ends_with("\nfix: use levels and targets, such as info,raft_core=debug"),
             "{error}"
         );
+        let error = filter(Some(""), Some("raft_core=loud")).unwrap_err().to_string();
+        assert!(error.starts_with("RUST_LOG: the log filter"), "{error}");
     }
 
     #[test]
