@@ -105,7 +105,7 @@ pub struct LimitsConfig {
 /// The section `[storage]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// How much memory the store of the log may use for its cache, in bytes. Default 32 MiB.
+    /// How much memory the store of the log may use for its cache, in bytes. Default 16 MiB.
     pub cache_bytes: u64,
     /// While fewer bytes than this and a snapshot are free on the disk of `data_dir`, the node takes no new
     /// data; see [`disk_room`](crate::disk_room). 0: never mind. Default (`None`): 128 MiB, or a quarter of the
@@ -273,7 +273,7 @@ impl StorageConfig {
         );
         let min_free = section.min_free_bytes.map(toml::Spanned::into_inner);
         Ok(Self {
-            cache_bytes: cache.above_zero(32 << 20)?,
+            cache_bytes: cache.above_zero(16 << 20)?,
             min_free_bytes: overrides.min_free_bytes.or(min_free),
             stall_timeout: Duration::from_millis(stall.above_zero(30_000)?),
         })

@@ -6,9 +6,10 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. All changes of a full journal file but the root, in sled batches of about [`SLED_BATCH_BYTES`], each
-//!    flushed and `fdatasync`ed. *Some of them are in sled. The root is the old one, so the file is replayed from
-//!    the start.* A sync comes after each batch, and not only after all of them: see below.
+//! 1. Of many, the new records, empty, and then all changes of a full journal file but the root, in sled batches of about
+//!    [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The root is the old
+//!    one, so the file is replayed from the start.* A sync comes after each batch, and not only after all of them:
+//!    see below.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
@@ -101,6 +102,7 @@ impl Checkpointer {
         let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
+            failure: None,
             closing: Arc::clone(&closing),
             _dir: dir,
         };
@@ -227,18 +229,25 @@ impl Drop for Checkpointer {
 /// What runs on the thread.
 struct Worker {
     tree: DurableTree,
+    /// Nothing more is written to sled after a failure that nobody waited for.
+    failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
     /// Dropped last: the directory is locked as long as sled is open.
     _dir: Arc<DataDir>,
 }
 
 impl Worker {
-    fn run(self, queue: &Receiver<Job>) {
+    fn run(mut self, queue: &Receiver<Job>) {
         // The queue ends when the store is closed. Who no longer waits for an answer misses nothing.
         for job in queue {
             match job {
                 Job::Checkpoint(layer, file, reply) => {
-                    let _ = reply.send(self.caught(|| self.checkpoint(&layer, &file)));
+                    let done = self.caught(|| self.checkpoint(&layer, &file));
+                    let may_go_on = done.is_ok();
+                    let _ = reply.send(done);
+                    if may_go_on {
+                        self.bound_cache(&layer);
+                    }
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
@@ -257,6 +266,12 @@ impl Worker {
     }
 
     fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if bytes_of(layer) > SLED_BATCH_BYTES {
+            self.make_places(layer)?;
+        }
         let mut batch = sled::Batch::default();
         let mut bytes = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
@@ -279,6 +294,23 @@ impl Worker {
         file.prepare()
     }
 
+    /// Puts the new records of `layer` into sled, empty. Only for a layer that takes several batches anyway.
+    /// sled writes a page of its tree anew when it is split, which happens after every eighth record that is added at
+    /// its end: with their values, every record would be written three times. Pages of empty records cost next to
+    /// nothing, and a value does not split the page it goes to.
+    fn make_places(&self, layer: &Overlay) -> Result<(), StorageError> {
+        let mut batch = sled::Batch::default();
+        layer.added().for_each(|key| batch.insert(key, &[]));
+        self.tree.commit(batch)
+    }
+
+    /// Nobody waits for it: if it fails, so does the next checkpoint.
+    fn bound_cache(&mut self, carried: &Overlay) {
+        if let Err(error) = self.tree.bound_cache(bytes_of(carried)) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
     /// How much a change makes sled write, about: a removal as much as the record that it removes.
     fn changed_bytes(&self, key: &[u8], value: Option<&[u8]>) -> Result<usize, StorageError> {
         match value {
@@ -296,6 +328,12 @@ impl Worker {
             cause,
         }
     }
+}
+
+/// The keys and values of a layer.
+fn bytes_of(layer: &Overlay) -> usize {
+    let bytes = |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
+    layer.iter().map(bytes).sum()
 }
 
 fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&[u8]>) {

@@ -19,6 +19,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::cache_bound::CacheBound;
 use crate::changes::Records;
 use crate::database::text_of;
 use crate::error::StorageError;
@@ -34,6 +35,7 @@ pub(crate) const SLED_CONFIG_FILE: &str = "conf";
 /// Commits batches to sled so that they survive a power loss.
 pub(crate) struct DurableTree {
     tree: Quiet<sled::Tree>,
+    cache: CacheBound,
     data_file: File,
     path: PathBuf,
     /// Called before each batch, to fail, to panic or to hang as sled can.
@@ -65,6 +67,7 @@ impl DurableTree {
             .map_err(StorageError::while_trying("open", &path))?;
         Ok(Self {
             tree: Quiet::new((**db).clone()),
+            cache: CacheBound::new(db.clone()),
             data_file,
             path,
             #[cfg(test)]
@@ -89,6 +92,18 @@ impl DurableTree {
         match applied {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(sled::Error::Io(error))) => Err(StorageError::io("write", &self.path, error)),
+            Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
+            Err(panic) => Err(self.write_failed(panic)),
+        }
+    }
+
+    /// So many bytes were committed since the last call: keeps sled's cache within its bound.
+    pub(crate) fn bound_cache(&mut self, committed_bytes: usize) -> Result<(), StorageError> {
+        if !self.cache.is_due(committed_bytes) {
+            return Ok(());
+        }
+        match panics::catch(|| self.cache.sweep(&self.data_file)) {
+            Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),
         }

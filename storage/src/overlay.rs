@@ -50,6 +50,15 @@ impl Overlay {
         self.changes.get(key).map(|change| change.value.as_deref())
     }
 
+    /// The keys of the records that the layers below do not hold, in order.
+    pub(crate) fn added(&self) -> impl Iterator<Item = &[u8]> {
+        let is_added = |change: &Change| change.value.is_some() && !change.existed;
+        self.changes
+            .iter()
+            .filter(move |(_, change)| is_added(change))
+            .map(|(key, _)| key.as_slice())
+    }
+
     /// Every change, in the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
         self.changes
@@ -128,6 +137,16 @@ mod tests {
         assert_eq!(overlay.get(b"new"), Some(Some(b"1".as_slice())));
         overlay.absorb(batch(b"new", None, true));
         assert_eq!(overlay, Overlay::default());
+    }
+
+    #[test]
+    fn only_what_the_layers_below_do_not_hold_was_added() {
+        let mut overlay = Overlay::default();
+        overlay.absorb(batch(b"new", Some(b"1"), false));
+        overlay.absorb(batch(b"new", Some(b"2"), true));
+        overlay.absorb(batch(b"old", Some(b"3"), true));
+        overlay.absorb(batch(b"removed", None, true));
+        assert!(overlay.added().eq([b"new".as_slice()]));
     }
 
     #[test]

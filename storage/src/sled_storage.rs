@@ -66,7 +66,8 @@ use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// Memory that sled may use for its page cache, in bytes. Default: 32 MiB.
+    /// Memory that sled may use for its page cache, in bytes. What went into sled since the cache was last made to
+    /// keep to it, up to 16 MiB, comes on top. Default: 16 MiB.
     pub cache_bytes: u64,
     /// The store is to take the place of one that was lost: it joins a cluster that knows this node by other
     /// data. Only for a directory that is missing or empty, or whose store never held anything; on one that
@@ -74,7 +75,7 @@ pub struct Options {
     pub join: bool,
     /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. What they
     /// hold is also kept in memory until it is in sled. Larger files mean that less of the log is ever written
-    /// to sled, and a longer replay when the store is opened. Default: 16 MiB.
+    /// to sled, and a longer replay when the store is opened. Default: 8 MiB.
     pub journal_bytes: u64,
     /// How long a write waits for sled to take in one file of the journal while the other is full. After that
     /// the store fails: the disk does not answer. Default: 30 s.
@@ -87,9 +88,9 @@ const OPEN_WAIT: Duration = Duration::from_secs(600);
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 32 * 1024 * 1024,
+            cache_bytes: 16 * 1024 * 1024,
             join: false,
-            journal_bytes: 16 * 1024 * 1024,
+            journal_bytes: 8 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
         }
     }

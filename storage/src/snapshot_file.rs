@@ -29,7 +29,8 @@
 //!
 //! # Order of writing, and what a crash after each step leaves
 //!
-//! 1. The file is written under a temporary name. *A leftover, removed at the next open.*
+//! 1. The file is written under a temporary name, and synced piece by piece so that the syncs of the journal do not
+//!    wait for all of it. *A leftover, removed at the next open.*
 //! 2. It is synced. *As after 1.*
 //! 3. It is renamed. *As after 1, or a file that no record names, removed at the next open.*
 //! 4. The directory is synced. *A file that no record names, removed at the next open.*
@@ -39,6 +40,7 @@ mod files;
 mod format;
 pub(crate) mod fuzzing;
 mod memory;
+mod pace;
 mod reader;
 mod writer;
 

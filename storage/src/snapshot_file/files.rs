@@ -5,10 +5,12 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
 use raft_core::{Configuration, LogIndex, SnapshotMeta, Term};
 
 use super::format::HeaderMeta;
+use super::pace::Pace;
 use super::reader::Reader;
 use super::writer::Encoder;
 use super::{SnapshotReader, SnapshotStore, SnapshotWriter, StagedVerdict};
@@ -25,6 +27,7 @@ pub struct FileSnapshots {
     /// Numbers the temporary files, so that two snapshots being cut never share one.
     temporaries: AtomicU64,
     staged: Mutex<Option<Staged>>,
+    remover: Mutex<Remover>,
 }
 
 /// The file that is being received.
@@ -47,6 +50,7 @@ impl FileSnapshots {
             dir: dir.to_path_buf(),
             temporaries: AtomicU64::new(0),
             staged: Mutex::new(None),
+            remover: Mutex::default(),
         })
     }
 
@@ -62,9 +66,14 @@ impl FileSnapshots {
         remove_files(&self.dir, |name| name.ends_with(SNAPSHOT_SUFFIX) && name != kept)
     }
 
-    fn temporary(&self) -> Result<TemporaryFile, StorageError> {
+    /// `rests`: see [`Pace`].
+    fn temporary(&self, rests: bool) -> Result<TemporaryFile, StorageError> {
+        TemporaryFile::create(self.temporary_path(""), rests)
+    }
+
+    fn temporary_path(&self, what: &str) -> PathBuf {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        TemporaryFile::create(self.dir.join(format!("{number}{TEMPORARY_SUFFIX}")))
+        self.dir.join(format!("{number}{what}{TEMPORARY_SUFFIX}"))
     }
 
     fn staged(&self) -> MutexGuard<'_, Option<Staged>> {
@@ -86,7 +95,7 @@ impl SnapshotStore for FileSnapshots {
             last_included_term,
             configuration,
         };
-        let file = self.temporary()?;
+        let file = self.temporary(true)?;
         let path = file.path.clone();
         let encoder = Encoder::start(file, meta).map_err(StorageError::while_trying("write", &path))?;
         Ok(Box::new(FileWriter {
@@ -113,7 +122,8 @@ impl SnapshotStore for FileSnapshots {
             super::check_chunk(snapshot, snapshot, 0, 0, data)?;
             *guard = Some(Staged {
                 snapshot: snapshot.clone(),
-                file: self.temporary()?,
+                // The thread that receives it makes the log durable, too.
+                file: self.temporary(false)?,
                 length: 0,
             });
         }
@@ -126,7 +136,7 @@ impl SnapshotStore for FileSnapshots {
             .file
             .handle
             .seek(SeekFrom::Start(offset))
-            .and_then(|_| staged.file.handle.write_all(data))
+            .and_then(|_| staged.file.write_all(data))
             .map_err(StorageError::while_trying("write", &path))?;
         staged.length += data.len() as u64;
         Ok(())
@@ -150,10 +160,20 @@ impl SnapshotStore for FileSnapshots {
         Ok(StagedVerdict::Good)
     }
 
+    /// The files lose their names at once, and their space a little later, on another thread: to free the space of
+    /// a large file takes long. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
-        remove_files(&self.dir, |name| {
-            index_in(name).is_some_and(|index| index < keep.last_included_index)
-        })
+        let is_older = |name: &str| index_in(name).is_some_and(|index| index < keep.last_included_index);
+        let mut renamed = Vec::new();
+        for path in find_files(&self.dir, is_older)? {
+            // No file that is being written ever has such a name.
+            let temporary = self.temporary_path(".removed");
+            fs::rename(&path, &temporary).map_err(StorageError::while_trying("rename", &path))?;
+            renamed.push(temporary);
+        }
+        let mut remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
+        remover.remove(renamed);
+        Ok(())
     }
 }
 
@@ -177,20 +197,72 @@ fn index_in(name: &str) -> Option<LogIndex> {
     index.parse().ok().map(LogIndex)
 }
 
-fn remove_files(dir: &Path, unwanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
-    let mut removed = false;
+fn find_files(dir: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, StorageError> {
+    let mut found = Vec::new();
     for entry in fs::read_dir(dir).map_err(StorageError::while_trying("list", dir))? {
         let entry = entry.map_err(StorageError::while_trying("list", dir))?;
-        if entry.file_name().to_str().is_some_and(&unwanted) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(StorageError::while_trying("remove", &path))?;
-            removed = true;
+        if entry.file_name().to_str().is_some_and(&wanted) {
+            found.push(entry.path());
         }
     }
-    if removed {
-        durability::sync_dir(dir)
-    } else {
+    Ok(found)
+}
+
+fn remove_files(dir: &Path, unwanted: impl Fn(&str) -> bool) -> Result<(), StorageError> {
+    let found = find_files(dir, unwanted)?;
+    for path in &found {
+        match fs::remove_file(path) {
+            // Whoever had the directory before may still be removing it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed.map_err(StorageError::while_trying("remove", path))?,
+        }
+    }
+    if found.is_empty() {
         Ok(())
+    } else {
+        durability::sync_dir(dir)
+    }
+}
+
+/// Removes files on a thread of its own. Dropping it waits for that.
+#[derive(Debug, Default)]
+struct Remover(Option<JoinHandle<()>>);
+
+impl Remover {
+    /// Waits for what it was given before, which as a rule was done long ago.
+    fn remove(&mut self, paths: Vec<PathBuf>) {
+        self.finish();
+        if paths.is_empty() {
+            return;
+        }
+        let remove = move || {
+            for path in paths {
+                match fs::remove_file(&path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                        tracing::warn!(%error, path = %path.display(), "could not remove an older snapshot");
+                    }
+                    _ => {}
+                }
+            }
+        };
+        // Without a thread they stay until the next open.
+        self.0 = thread::Builder::new()
+            .name("snapshot-remover".to_owned())
+            .spawn(remove)
+            .ok();
+    }
+
+    fn finish(&mut self) {
+        if let Some(thread) = self.0.take() {
+            // Nothing in it panics.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Remover {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 
@@ -200,15 +272,17 @@ struct TemporaryFile {
     handle: File,
     path: PathBuf,
     kept: bool,
+    pace: Pace,
 }
 
 impl TemporaryFile {
-    fn create(path: PathBuf) -> Result<Self, StorageError> {
+    fn create(path: PathBuf, rests: bool) -> Result<Self, StorageError> {
         let handle = File::create_new(&path).map_err(StorageError::while_trying("create", &path))?;
         Ok(Self {
             handle,
             path,
             kept: false,
+            pace: Pace::new(rests),
         })
     }
 
@@ -226,7 +300,9 @@ impl TemporaryFile {
 
 impl Write for TemporaryFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.handle.write(bytes)
+        let written = self.handle.write(bytes)?;
+        self.pace.written(&self.handle, written)?;
+        Ok(written)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -62,6 +62,40 @@ fn the_meta_describes_the_bytes_of_the_file() {
 }
 
 #[test]
+fn a_file_of_several_pieces_comes_back_as_it_was_cut_and_as_it_was_sent() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let payload: Vec<u8> = (0..=250).cycle().take(5 << 19).collect();
+    let snapshot = cut(&store, &payload);
+    let bytes = fs::read(file_in(dir.path())).unwrap();
+    assert!(read_in_every_way(&store, &snapshot) == [Ok(payload), Ok(bytes.clone())]);
+    fs::remove_file(file_in(dir.path())).unwrap();
+    for (number, chunk) in bytes.chunks(1 << 19).enumerate() {
+        store.stage(&snapshot, (number << 19) as u64, chunk).unwrap();
+    }
+    assert_eq!(store.finish_staged(&snapshot).unwrap(), StagedVerdict::Good);
+    assert!(fs::read(file_in(dir.path())).unwrap() == bytes);
+}
+
+#[test]
+fn the_space_of_an_older_snapshot_is_freed_before_the_store_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let older = cut(&store, b"older");
+    let newer = SnapshotMeta {
+        last_included_index: older.last_included_index.next(),
+        ..older.clone()
+    };
+    store.remove_except(&newer).unwrap();
+    assert!(matches!(
+        store.open(&older),
+        Err(StorageError::SnapshotMissing { .. })
+    ));
+    drop(store);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn every_flipped_byte_is_found_on_loading_on_sending_and_on_receiving() {
     let dir = tempfile::tempdir().unwrap();
     let store = FileSnapshots::at(dir.path()).unwrap();
