@@ -122,6 +122,19 @@ fn a_hand_over_goes_on_as_soon_as_the_target_has_caught_up() {
     assert_eq!(cluster.leader(), Some(NodeId(2)));
 }
 
+/// A hand-over to one peer is not given to another, though that one's log is further.
+#[test]
+fn a_hand_over_to_somebody_goes_to_nobody_else() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    cluster.propose(1, "2 is ahead of 3");
+    cluster.settle();
+    let target = cluster.with(NodeId(1), |server| server.node.transfer_leadership_to(NodeId(3)));
+    assert_eq!(target, Some(Some(NodeId(3))));
+}
+
 /// No index that a peer can name makes a node panic.
 #[test]
 fn a_heartbeat_behind_the_highest_number_is_a_conflict() {
