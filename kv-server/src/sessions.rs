@@ -328,7 +328,9 @@ mod tests {
     #[test]
     fn a_repeated_write_is_executed_once_and_answered_alike() {
         let mut table = SessionTable::new(10);
+        assert!(table.is_empty());
         let session = table.open(LogIndex(1), 42);
+        assert!(!table.is_empty());
         assert_eq!(write(&mut table, 2, id(session, 1, 1)), (true, stored(2)));
         assert_eq!(write(&mut table, 3, id(session, 1, 1)), (false, stored(2)));
         assert_eq!(write(&mut table, 4, id(session, 2, 1)), (true, stored(4)));

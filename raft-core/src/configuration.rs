@@ -144,7 +144,7 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::Configuration;
-    use crate::types::{LogIndex, NodeId};
+    use crate::types::{Incarnation, LogIndex, NodeId};
 
     fn ids(ids: &[u64]) -> Vec<NodeId> {
         ids.iter().copied().map(NodeId).collect()
@@ -204,5 +204,15 @@ mod tests {
         let reached = [0, 9, 3, 7, 5, 1];
         let index = |id: NodeId| LogIndex(reached[usize::try_from(id.get()).unwrap()]);
         assert_eq!(configuration.quorum_index(index), LogIndex(5));
+    }
+
+    #[test]
+    fn every_member_and_every_registered_store_counts_as_memory() {
+        let joint = Configuration::joint(ids(&[1, 2, 3]), ids(&[3, 4, 5])).with_learners(ids(&[6]));
+        assert_eq!(joint.size_bytes(), 7 * 8);
+        let registered = joint
+            .with_incarnation(NodeId(1), Incarnation(1))
+            .with_incarnation(NodeId(2), Incarnation(2));
+        assert_eq!(registered.size_bytes(), 7 * 8 + 2 * 16);
     }
 }

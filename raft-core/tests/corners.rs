@@ -80,6 +80,23 @@ fn a_peer_whose_window_was_lost_and_then_compacted_is_still_found_out() {
     );
 }
 
+/// What is on the way to a peer that cannot be reached is lost: nothing is sent behind it before the peer has told how
+/// far it is. Without that the window would be filled in vain.
+#[test]
+fn a_peer_that_cannot_be_reached_is_probed_before_it_gets_more() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.settle();
+    cluster.propose(1, "lost on the way to 2");
+    cluster.lose(|envelope| envelope.to == NodeId(2));
+    cluster.with(NodeId(1), |server| server.peer_unreachable(2));
+    cluster.propose(1, "second");
+    assert!(cluster.network.iter().all(|envelope| envelope.to != NodeId(2)));
+    cluster.pass(2);
+    cluster.settle();
+    assert!(cluster.everybody_has("second"));
+}
+
 /// The answer that completes the target's log makes nothing else happen at the leader.
 #[test]
 fn a_hand_over_goes_on_as_soon_as_the_target_has_caught_up() {
@@ -103,6 +120,19 @@ fn a_hand_over_goes_on_as_soon_as_the_target_has_caught_up() {
     cluster.release_persists(2);
     cluster.settle();
     assert_eq!(cluster.leader(), Some(NodeId(2)));
+}
+
+/// A hand-over to one peer is not given to another, though that one's log is further.
+#[test]
+fn a_hand_over_to_somebody_goes_to_nobody_else() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    cluster.propose(1, "2 is ahead of 3");
+    cluster.settle();
+    let target = cluster.with(NodeId(1), |server| server.node.transfer_leadership_to(NodeId(3)));
+    assert_eq!(target, Some(Some(NodeId(3))));
 }
 
 /// No index that a peer can name makes a node panic.

@@ -117,6 +117,13 @@ impl Client {
         self.workload = Some(Workload::new(self.id, scenario));
     }
 
+    /// Whether it begins nothing but reads from now on.
+    pub(crate) fn only_reads(&mut self, only: bool) {
+        if let Some(workload) = &mut self.workload {
+            workload.only_reads(only);
+        }
+    }
+
     /// The client does only what it is told from now on.
     pub(crate) fn stops(&mut self) {
         self.workload = None;

@@ -5,10 +5,13 @@ use rand::RngExt;
 use raft_core::NodeId;
 
 use crate::client::Step;
-use crate::clock::{Micros, SECOND};
+use crate::clock::{MILLISECOND, Micros, SECOND};
 use crate::invariants::Violation;
 use crate::server::{Answer, RequestId};
 use crate::simulation::{Event, Simulation};
+
+/// How soon a client knows that a node refuses it.
+const REFUSED_WITHIN: Micros = 5 * MILLISECOND;
 
 impl Simulation<'_> {
     pub(crate) fn wake_after(&mut self, client: usize, min: Micros, max: Micros) {
@@ -52,6 +55,9 @@ impl Simulation<'_> {
                     "client {id} asks {node}, attempt {attempt}: {}",
                     request.question
                 ));
+                if self.network.refuses(id, node) {
+                    return self.wake_after(client, MILLISECOND, REFUSED_WITHIN);
+                }
                 if self.network.serves(id, node) {
                     for delay in self.deliveries() {
                         self.queue

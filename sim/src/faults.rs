@@ -1,5 +1,6 @@
 //! What goes wrong, and how it is made good.
 
+mod desertion;
 mod disks;
 mod kinds;
 mod links;
@@ -16,6 +17,7 @@ use crate::scenario::CLOCK_PERCENT;
 use crate::server::Server;
 use crate::simulation::{Event, Simulation};
 
+pub(crate) use desertion::Desertion;
 pub(crate) use kinds::FaultMix;
 pub use kinds::{FaultCounts, FaultKind};
 
@@ -60,6 +62,7 @@ impl Simulation<'_> {
             FaultKind::HandOver => self.hand_over(),
             FaultKind::ClientCrash => self.crash_some_client(),
             FaultKind::ClientCutOff => self.cut_off_some_client(),
+            FaultKind::LeaderDeserted => self.desert_leader(),
             // The network does these to single messages.
             FaultKind::MessageLost | FaultKind::MessageDuplicated | FaultKind::MessageDelayed => false,
         };
@@ -142,6 +145,7 @@ impl Simulation<'_> {
         self.tell(format_args!("the faults end"));
         self.healed_at = Some(self.queue.now());
         self.operations_at_heal = self.totals.operations;
+        self.reunite();
         self.network.heal();
         for client in &mut self.clients {
             client.never_give_up();

@@ -11,9 +11,11 @@
 //! crash at any time and in the middle of their writes, stand still, and have clocks that run fast or slow. Disks
 //! are slow, stall, fail (the node stops), flip bits (a node that finds one in its log, its hard state or the
 //! snapshot that it needs refuses to start), are lost whole, and are put back as they were earlier. Such nodes do
-//! not count: they are turned away by the others until an operator lets them join anew. Appliers are slow, leaders are asked to hand over. Clients put, append, delete, get and scan, retry as
-//! [`clerk`] does, crash and come back with their session, and are cut off. They read by a round of heartbeats, at
-//! followers, through the log, and in some runs on the leader's lease, with clocks within what leases allow for. In
+//! not count: they are turned away by the others until an operator lets them join anew. Appliers are slow, leaders
+//! are asked to hand over. In some runs leaders are left by the others while some of their clients stay with them
+//! and read. Clients put, append, delete, get and scan, retry as [`clerk`] does, crash and come back with their
+//! session, and are cut off. They read by a round of heartbeats, at followers, through the log, and in some runs on
+//! the leader's lease, with clocks within what leases allow for. In
 //! the second phase, everything works: within ten election timeouts an operation must be done, and soon after all
 //! nodes must have the same state and every waiter its answer.
 //!

@@ -13,6 +13,13 @@ use crate::scenario::NetworkSettings;
 /// How long a straggler is held up at most.
 const STRAGGLER_DELAY_MAX: Micros = 500 * MILLISECOND;
 
+/// What is told to a node and waits to be heard.
+#[derive(Clone, Copy, Debug)]
+struct Backlog {
+    since: Micros,
+    most: Micros,
+}
+
 /// Links are directed: a cut from 1 to 2 lets 2 still reach 1.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -20,6 +27,10 @@ pub(crate) struct Network {
     cut: BTreeSet<(NodeId, NodeId)>,
     /// Clients and the nodes that they cannot reach.
     clients_cut: BTreeSet<(u64, NodeId)>,
+    /// Clients and the nodes that refuse them at once.
+    clients_refused: BTreeSet<(u64, NodeId)>,
+    /// Nodes that do not keep up with what they are told.
+    backlogs: BTreeMap<NodeId, Backlog>,
     /// How often the connection between two nodes broke, the lower id first.
     breaks: BTreeMap<(NodeId, NodeId), u64>,
 }
@@ -30,6 +41,8 @@ impl Network {
             settings,
             cut: BTreeSet::new(),
             clients_cut: BTreeSet::new(),
+            clients_refused: BTreeSet::new(),
+            backlogs: BTreeMap::new(),
             breaks: BTreeMap::new(),
         }
     }
@@ -83,6 +96,28 @@ impl Network {
         self.clients_cut.insert((client, node));
     }
 
+    /// `client` is refused by `node`, and knows it at once.
+    pub(crate) fn refuse_client(&mut self, client: u64, node: NodeId) {
+        self.clients_refused.insert((client, node));
+    }
+
+    /// Whether `client` is refused by `node`.
+    pub(crate) fn refuses(&self, client: u64, node: NodeId) -> bool {
+        self.clients_refused.contains(&(client, node))
+    }
+
+    /// What other nodes tell `node` arrives later and later from `since` on, at half the pace, until it is late by
+    /// `most`.
+    pub(crate) fn falls_behind(&mut self, node: NodeId, since: Micros, most: Micros) {
+        self.backlogs.insert(node, Backlog { since, most });
+    }
+
+    /// How much later `node` hears what arrives `now`.
+    pub(crate) fn lateness(&self, node: NodeId, now: Micros) -> Micros {
+        let backlog = self.backlogs.get(&node);
+        backlog.map_or(0, |backlog| (now - backlog.since).min(backlog.most))
+    }
+
     /// All links of `node` work again.
     pub(crate) fn reconnect_node(&mut self, node: NodeId) {
         self.cut.retain(|(from, to)| *from != node && *to != node);
@@ -92,6 +127,8 @@ impl Network {
     pub(crate) fn reconnect(&mut self) {
         self.cut.clear();
         self.clients_cut.clear();
+        self.clients_refused.clear();
+        self.backlogs.clear();
     }
 
     /// No faults from now on.
@@ -160,6 +197,19 @@ mod tests {
         assert!(network.is_open(NodeId(2), NodeId(3)));
         network.reconnect();
         assert!(network.is_open(NodeId(1), NodeId(2)));
+    }
+
+    #[test]
+    fn a_node_that_falls_behind_hears_at_half_the_pace_and_no_later_than_it_may() {
+        let mut network = Network::new(NetworkSettings::HEALTHY);
+        network.falls_behind(NodeId(1), 1_000, 500);
+        assert_eq!(
+            [1_000, 1_100, 1_500, 9_000].map(|now| network.lateness(NodeId(1), now)),
+            [0, 100, 500, 500]
+        );
+        assert_eq!(network.lateness(NodeId(2), 9_000), 0);
+        network.reconnect();
+        assert_eq!(network.lateness(NodeId(1), 9_000), 0);
     }
 
     #[test]

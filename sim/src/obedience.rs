@@ -142,6 +142,7 @@ impl Simulation<'_> {
         match event {
             CoreEvent::BecameLeader { term } => {
                 self.totals.elections += 1;
+                self.leader_is_replaced(node);
                 self.invariants.election_safety.elected(term, node, incarnation)?;
                 if let Some(server) = self
                     .machines

@@ -37,6 +37,8 @@ pub(crate) struct Scenario {
     pub(crate) faults: FaultMix,
     /// By how many hundredths a clock runs fast or slow at most while faults happen.
     pub(crate) clock_skew_percent: u64,
+    /// The longest election timeout of these nodes.
+    pub(crate) election_timeout_max: Ticks,
     /// Whether leaders serve reads on their lease. Clocks then stay within what leases allow for.
     pub(crate) lease_reads: bool,
     pub(crate) network: NetworkSettings,
@@ -119,6 +121,7 @@ impl Scenario {
             fault_interval: generator.random_range(80 * MILLISECOND..=SECOND),
             faults: FaultMix::draw(generator),
             clock_skew_percent: if lease_reads { 4 } else { skew },
+            election_timeout_max: Ticks(ELECTION_TIMEOUT_MAX / ELECTION_TICK),
             lease_reads,
             network: NetworkSettings::draw(generator),
             disk_delay_max: generator.random_range(200..=5 * MILLISECOND),
@@ -137,6 +140,24 @@ impl Scenario {
         }
     }
 
+    /// A run in which leaders are deserted, which is when reads may be stale: on quick disks and with many clients,
+    /// so that there is a new leader, and something new to read there, soon.
+    pub(crate) fn deserts_leaders(&mut self, generator: &mut Pcg64Mcg) {
+        self.faults = FaultMix::deserting();
+        self.fault_interval = generator.random_range(500 * MILLISECOND..=1_500 * MILLISECOND);
+        self.chaos = generator.random_range(6 * SECOND..=10 * SECOND);
+        self.lease_reads = generator.random_ratio(2, 3);
+        self.clock_skew_percent = if self.lease_reads { 4 } else { 60 };
+        self.election_timeout_max = Ticks([34, 60][generator.random_range(0..2_usize)]);
+        if generator.random_ratio(2, 3) {
+            self.network = NetworkSettings::HEALTHY;
+        }
+        self.disk_delay_max = generator.random_range(200..=MILLISECOND);
+        self.clients = generator.random_range(4..=6);
+        self.session_cap = 100_000;
+        self.think_time_max = generator.random_range(10 * MILLISECOND..=40 * MILLISECOND);
+    }
+
     /// A cluster of `nodes` that nothing happens to, with the settings of kv-server and no clients.
     pub(crate) fn calm(nodes: u64) -> Self {
         Self {
@@ -148,6 +169,7 @@ impl Scenario {
             fault_interval: SECOND,
             faults: FaultMix::default(),
             clock_skew_percent: 4,
+            election_timeout_max: Ticks(ELECTION_TIMEOUT_MAX / ELECTION_TICK),
             lease_reads: false,
             network: NetworkSettings::HEALTHY,
             disk_delay_max: 500,
@@ -170,7 +192,7 @@ impl Scenario {
             incarnation,
             seed,
             election_timeout_min: Ticks(30),
-            election_timeout_max: Ticks(ELECTION_TIMEOUT_MAX / ELECTION_TICK),
+            election_timeout_max: self.election_timeout_max,
             max_append_bytes: self.max_append_bytes,
             max_inflight_messages: self.max_inflight_messages,
             retained_log_bytes: self.retained_log_bytes,

@@ -9,6 +9,7 @@ use rand_pcg::Pcg64Mcg;
 
 use crate::client::Client;
 use crate::clock::{EventQueue, Micros, SECOND};
+use crate::faults::Desertion;
 use crate::history::History;
 use crate::invariants::{Invariants, Violation};
 use crate::machine::{Life, Machine};
@@ -23,6 +24,9 @@ use crate::traffic::Traffic;
 
 /// After healing, some operation must be done within this time.
 const PROGRESS_WITHIN: Micros = 10 * ELECTION_TIMEOUT_MAX;
+
+/// Makes another stream of random numbers from a seed: that for [`Scenario::deserts_leaders`].
+const DESERTIONS: u64 = 0x6465_7365_7274_6564;
 
 /// Something that happens at some time.
 #[derive(Debug)]
@@ -56,7 +60,13 @@ pub(crate) enum Event {
     ClientAsks(NodeId, ClientRequest),
     ClientHears(NodeId, RequestId, Answer),
     ReadIndex(IndexMessage),
+    /// A message to a node that does not keep up with what it is told: it hears it now.
+    Late(Box<Event>),
     Fault,
+    /// The others leave a leader.
+    Desert,
+    /// They are together again.
+    Reunite,
     Restart(NodeId),
     /// An operator lets a node join anew.
     Join(NodeId),
@@ -101,6 +111,7 @@ pub(crate) struct Simulation<'a> {
     pub(crate) history: History,
     pub(crate) invariants: Invariants,
     pub(crate) totals: Totals,
+    pub(crate) desertion: Option<Desertion>,
     pub(crate) healed_at: Option<Micros>,
     pub(crate) operations_at_heal: u64,
     pub(crate) may_begin: bool,
@@ -114,7 +125,12 @@ impl<'a> Simulation<'a> {
     /// The run of `seed`: the scenario is drawn from it.
     pub(crate) fn new(seed: u64, bug: Option<PlantedBug>, trace: Trace<'a>) -> Self {
         let mut generator = Pcg64Mcg::seed_from_u64(seed);
-        let scenario = Scenario::draw(&mut generator);
+        let mut scenario = Scenario::draw(&mut generator);
+        // From a stream of its own: the runs without stay what they were.
+        let mut temper = Pcg64Mcg::seed_from_u64(seed ^ DESERTIONS);
+        if temper.random_ratio(1, 6) {
+            scenario.deserts_leaders(&mut temper);
+        }
         Self::of(scenario, generator, bug, trace)
     }
 
@@ -139,6 +155,7 @@ impl<'a> Simulation<'a> {
             scenario,
             trace,
             totals: Totals::default(),
+            desertion: None,
             healed_at: None,
             operations_at_heal: 0,
             may_begin: true,
@@ -200,7 +217,8 @@ impl<'a> Simulation<'a> {
         };
         self.totals.simulated_us = self.queue.now();
         self.trace.event(self.queue.now(), sequence);
-        if let Some(event) = self.unless_paused(event) {
+        let in_time = self.unless_late(event);
+        if let Some(event) = in_time.and_then(|event| self.unless_paused(event)) {
             self.happen(event)?;
         }
         self.settle()
@@ -264,6 +282,9 @@ impl<'a> Simulation<'a> {
             Event::ReadIndex(message) => self.read_index_arrives(message),
             Event::Fault if self.healed_at.is_some() => {}
             Event::Fault => self.fault()?,
+            Event::Late(event) => self.happen(*event)?,
+            Event::Desert => self.desert(),
+            Event::Reunite => self.reunite(),
             Event::Restart(node) => self.restart(node)?,
             Event::Join(node) => self.join(node)?,
             Event::Resume(node) => self.resume(node),

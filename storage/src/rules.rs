@@ -136,3 +136,47 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), StorageErro
         Err(StorageError::invalid_write(what()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Entry, LogIndex, Payload, SnapshotMeta, Term, Write};
+
+    use super::LogBounds;
+
+    /// Entries 6 to 9 behind a snapshot at 5.
+    const BOUNDS: LogBounds = LogBounds {
+        first: LogIndex(6),
+        last: LogIndex(9),
+        snapshot: LogIndex(5),
+    };
+
+    #[test]
+    fn an_append_begins_in_the_log_or_right_behind_it() {
+        for (index, is_taken) in [(5, false), (6, true), (10, true), (11, false)] {
+            let entry = Entry {
+                index: LogIndex(index),
+                term: Term(1),
+                payload: Payload::Noop,
+            };
+            let checked = BOUNDS.check(&Write::Append(vec![entry]));
+            assert_eq!(checked.is_ok(), is_taken, "at {index}");
+        }
+    }
+
+    #[test]
+    fn a_suffix_is_kept_only_of_a_log_that_holds_the_last_entry_of_the_snapshot() {
+        for (index, is_taken) in [(5, true), (9, true), (10, false)] {
+            let snapshot = SnapshotMeta {
+                last_included_index: LogIndex(index),
+                last_included_term: Term(1),
+                size_bytes: 1,
+                ..SnapshotMeta::default()
+            };
+            let checked = BOUNDS.check(&Write::InstallSnapshot {
+                snapshot,
+                keep_suffix: true,
+            });
+            assert_eq!(checked.is_ok(), is_taken, "at {index}");
+        }
+    }
+}

@@ -40,6 +40,17 @@ fn an_entry_is_committed_once_a_majority_has_it_and_all_before_it_too() {
     assert_eq!(cluster.lines(1), ["a", "b"]);
 }
 
+/// What the follower had in the earlier term may have been replaced since.
+#[test]
+fn an_answer_of_an_earlier_term_counts_for_nothing() {
+    let mut leader = leader_1(disk().with_hard_state(1, Some(1)));
+    let last = leader.node.status().last_log_index;
+    leader.receive_from(2, matched(1, last.get()));
+    assert_eq!(leader.node.status().commit_index, LogIndex::ZERO);
+    leader.receive_from(2, matched(2, last.get()));
+    assert_eq!(leader.node.status().commit_index, last);
+}
+
 #[test]
 fn followers_learn_what_is_committed_and_apply_it_in_the_order_of_the_log() {
     let mut cluster = Cluster::new(3, plain_raft);

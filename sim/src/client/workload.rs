@@ -26,6 +26,7 @@ pub(super) struct Workload {
     puts: u64,
     /// Values for mixed keys: no two alike.
     values: u64,
+    only_reads: bool,
 }
 
 /// What the answer to an operation must agree with.
@@ -47,10 +48,14 @@ impl Workload {
             appends: 0,
             puts: 0,
             values: 0,
+            only_reads: false,
         }
     }
 
     pub(super) fn next(&mut self, generator: &mut Pcg64Mcg, invariants: &mut Invariants) -> (Request, Watch) {
+        if self.only_reads {
+            return self.read_of_the_leader(generator, invariants);
+        }
         match generator.random_range(0..16) {
             0..4 => self.append(generator, invariants),
             4..6 => self.put_own(),
@@ -65,6 +70,27 @@ impl Workload {
             }
             _ => (self.mixed(generator), Watch::Nothing),
         }
+    }
+
+    /// Whether nothing but reads comes next.
+    pub(super) fn only_reads(&mut self, only: bool) {
+        self.only_reads = only;
+    }
+
+    /// Of a key with which an answer can be compared at once.
+    fn read_of_the_leader(&self, generator: &mut Pcg64Mcg, invariants: &Invariants) -> (Request, Watch) {
+        let key = if generator.random_ratio(1, 2) {
+            own_key(generator.random_range(1..=self.clients))
+        } else {
+            numbered("shared", generator.random_range(0..self.shared_keys))
+        };
+        let way = if generator.random_ratio(3, 4) {
+            ReadWay::Lease
+        } else {
+            ReadWay::Round
+        };
+        let watch = Watch::Read(floor_of(&key, invariants));
+        (Request::Get { key, way }, watch)
     }
 
     fn append(&mut self, generator: &mut Pcg64Mcg, invariants: &mut Invariants) -> (Request, Watch) {

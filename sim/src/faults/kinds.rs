@@ -54,6 +54,8 @@ pub enum FaultKind {
     ClientCrash,
     /// A client cannot reach some nodes.
     ClientCutOff,
+    /// A leader is left by the others, and some clients stay with it.
+    LeaderDeserted,
 }
 
 impl FaultKind {
@@ -61,7 +63,7 @@ impl FaultKind {
     const COUNT: usize = Self::ALL.len();
 
     /// All of them.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::MessageLost,
         Self::MessageDuplicated,
         Self::MessageDelayed,
@@ -85,10 +87,11 @@ impl FaultKind {
         Self::HandOver,
         Self::ClientCrash,
         Self::ClientCutOff,
+        Self::LeaderDeserted,
     ];
 
     /// The kinds that are drawn one at a time, with how often at most, against the others. What the network
-    /// does to single messages is not among them.
+    /// does to single messages is not among them, nor what has runs of its own.
     const DRAWN: [(Self, u32); 20] = [
         (Self::Partition, 6),
         (Self::OneWayCut, 3),
@@ -139,6 +142,7 @@ impl FaultKind {
             Self::HandOver => "hand-overs",
             Self::ClientCrash => "client crashes",
             Self::ClientCutOff => "clients cut off",
+            Self::LeaderDeserted => "leaders deserted",
         }
     }
 }
@@ -196,6 +200,18 @@ impl FaultMix {
             .map(|(_, weight)| weight)
             .sum();
         Self { weights, repair }
+    }
+
+    /// Leaders are deserted again and again, and little else happens.
+    pub(crate) fn deserting() -> Self {
+        let weights = vec![
+            (FaultKind::LeaderDeserted, 12),
+            (FaultKind::Crash, 1),
+            (FaultKind::Pause, 1),
+            (FaultKind::ClockSkewed, 1),
+            (FaultKind::HandOver, 1),
+        ];
+        Self { weights, repair: 1 }
     }
 
     /// The next fault; `None` mends the links.

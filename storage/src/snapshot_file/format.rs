@@ -169,3 +169,23 @@ impl Trailer {
         expected == Some(frames_bytes) && self.chunks == self.payload_bytes.div_ceil(CHUNK_BYTES as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{CHUNK_BYTES, FRAME_HEADER_BYTES, Trailer};
+
+    #[test]
+    fn a_trailer_fits_a_file_of_as_many_bytes_and_chunks_and_no_other() {
+        let payload_bytes = CHUNK_BYTES as u64 + 1;
+        let trailer = |chunks| Trailer {
+            chunks,
+            payload_bytes,
+            body_checksum: 0,
+        };
+        let of_chunks = |chunks| payload_bytes + chunks * FRAME_HEADER_BYTES as u64;
+        assert!(trailer(2).fits(of_chunks(2)));
+        assert!(!trailer(2).fits(of_chunks(2) - 1));
+        assert!(!trailer(3).fits(of_chunks(3)), "two chunks hold it");
+        assert!(!trailer(u64::MAX).fits(of_chunks(2)));
+    }
+}
