@@ -136,7 +136,8 @@ impl Cluster {
         // A session opened twice concerns nobody: the one not used ends as the least recently used.
         let mut opening = self.begin(Effect::Read, running.remaining());
         let open = |link: Arc<Link>, context| async move { link.client().open_session(context).await };
-        let id = self.ask_without_effect(&mut opening, Want::Leader, open).await?;
+        let id = self.ask_without_effect(&mut opening, Want::Leader, open).await;
+        let id = id.map_err(Error::of_opening_a_session)?;
         tracing::debug!(session = ?id, "session opened");
         let session = Session::new(id);
         self.session.set(Arc::clone(&session));

@@ -63,6 +63,25 @@ impl Error {
             Self::OutcomeUnknown { .. } | Self::SessionExpired => false,
         }
     }
+
+    /// What a server cannot tell about the session that was to be opened says nothing of the write, which was
+    /// not sent.
+    pub(crate) fn of_opening_a_session(self) -> Self {
+        match self {
+            Self::NotDone {
+                after,
+                reason:
+                    Reason::Refused {
+                        endpoint,
+                        error: KvError::OutcomeUnknown,
+                    },
+            } => Self::NotDone {
+                after,
+                reason: Reason::NoSession { endpoint },
+            },
+            other => other,
+        }
+    }
 }
 
 impl From<rpc::client::InvalidArgument> for Error {
@@ -149,6 +168,12 @@ pub enum Reason {
         endpoint: String,
         /// Its answer.
         error: KvError,
+    },
+    /// Leadership moved while a session was being opened: the write itself was not sent.
+    #[error("{endpoint} lost its leadership while it opened a session for the write")]
+    NoSession {
+        /// Who was asked.
+        endpoint: String,
     },
     /// The server was asked and said nothing.
     #[error("{endpoint} gave no answer within {waited:?}")]

