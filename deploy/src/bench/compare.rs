@@ -65,7 +65,7 @@ struct Finished<'a> {
 
 impl fmt::Display for Finished<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headings = [
+        let mut headings = vec![
             "WORKLOAD",
             "SYSTEM",
             "OPS/S",
@@ -79,25 +79,23 @@ impl fmt::Display for Finished<'_> {
             "RSS MiB",
             "ERRORS",
         ];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
         let mut last = None;
-        for row in self.results {
-            let is_new = last.replace(row.workload) != Some(row.workload);
-            lines.push(cells(row, is_new));
-        }
+        let rows = self
+            .results
+            .iter()
+            .map(|row| cells(row, last.replace(row.workload) != Some(row.workload)));
+        let mut rows: Vec<_> = rows.collect();
         if self.results.iter().all(|row| row.ratio.is_none()) {
-            lines.iter_mut().for_each(|line| drop(line.remove(RATIO_COLUMN)));
+            headings.remove(RATIO_COLUMN);
+            rows.iter_mut().for_each(|cells| drop(cells.remove(RATIO_COLUMN)));
         }
         let s = if self.rounds == 1 { "" } else { "s" };
-        write!(
-            f,
-            "\n{}\n\nmedians of {} round{s} of {} s, {} keys; OPS/S of ours as a multiple of the peer's (RATIO), longest time \
+        let legend = format!(
+            "medians of {} round{s} of {} s, {} keys; OPS/S of ours as a multiple of the peer's (RATIO), longest time \
              without an\nanswer (GAP), CPU time of all nodes and of the clients for an operation, memory of the largest node",
-            render(&lines),
-            self.rounds,
-            self.seconds_each,
-            self.keys
-        )
+            self.rounds, self.seconds_each, self.keys
+        );
+        f.write_str(&render(&headings, rows, &legend))
     }
 }
 

@@ -98,14 +98,15 @@ impl fmt::Display for Finished {
             "DISK MiB",
             "RAM MiB",
         ];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
-        lines.extend(self.endurance.iter().map(Part::cells));
-        write!(
-            f,
-            "\n{}\n\n{CLIENTS} clients, {} keys, values of {VALUE_BYTES} B; disk and memory of the largest node",
-            render(&lines),
+        let legend = format!(
+            "{CLIENTS} clients, {} keys, values of {VALUE_BYTES} B; disk and memory of the largest node",
             self.keys
-        )
+        );
+        f.write_str(&render(
+            &headings,
+            self.endurance.iter().map(Part::cells),
+            &legend,
+        ))
     }
 }
 

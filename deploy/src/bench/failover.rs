@@ -109,8 +109,7 @@ impl fmt::Display for Finished {
             "MEDIAN GAP ms",
             "LONGEST GAP ms",
         ];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
-        lines.extend(self.failovers.iter().map(|one| {
+        let rows = self.failovers.iter().map(|one| {
             vec![
                 one.end.signal().to_owned(),
                 one.system.to_owned(),
@@ -118,13 +117,12 @@ impl fmt::Display for Finished {
                 format!("{:.0}", one.median_gap_ms),
                 format!("{:.0}", one.longest_gap_ms),
             ]
-        }));
-        let table = render(&lines);
-        write!(
-            f,
-            "\n{table}\n\nthe longest time without a successful write around it; {} writers",
+        });
+        let legend = format!(
+            "the longest time without a successful write around it; {} writers",
             self.writers
-        )
+        );
+        f.write_str(&render(&headings, rows, &legend))
     }
 }
 

@@ -181,24 +181,23 @@ impl fmt::Display for Finished {
             "RSS MiB",
             "ERRORS",
         ];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
         let mut last = None;
-        for grown in &self.growth {
-            lines.push(grown.cells(last.replace(grown.grows) != Some(grown.grows)));
-        }
+        let rows = self
+            .growth
+            .iter()
+            .map(|grown| grown.cells(last.replace(grown.grows) != Some(grown.grows)));
         let usual = Point::default();
-        write!(
-            f,
-            "\n{}\n\n{} s each; what does not grow: {} nodes, {} keys (of large values as many as have {} MiB in all), \
+        let legend = format!(
+            "{} s each; what does not grow: {} nodes, {} keys (of large values as many as have {} MiB in all), \
              values of {} B, {} clients;\nmemory of the largest node",
-            render(&lines),
             self.seconds_each,
             usual.nodes,
             usual.keys,
             MOST_BYTES >> 20,
             usual.value_bytes,
             usual.clients
-        )
+        );
+        f.write_str(&render(&headings, rows, &legend))
     }
 }
 

@@ -54,25 +54,24 @@ struct Finished {
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headings = ["WRITTEN", "SYSTEM", "NODE 1 MiB", "NODE 2 MiB", "NODE 3 MiB"];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
-        for row in &self.memory {
-            let mut line = vec![
-                format!(
-                    "{} puts on {} keys",
-                    row.fill.keys * row.fill.times,
-                    row.fill.keys
-                ),
-                row.system.to_owned(),
-            ];
-            #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
-            line.extend(row.resident_bytes.iter().map(|bytes| mib(Some(*bytes as f64))));
-            lines.push(line);
-        }
-        write!(
-            f,
-            "\n{}\n\nmemory in RAM (RSS), values of {VALUE_BYTES} B",
-            render(&lines)
-        )
+        let legend = format!("memory in RAM (RSS), values of {VALUE_BYTES} B");
+        f.write_str(&render(&headings, self.memory.iter().map(Row::cells), &legend))
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<String> {
+        let mut line = vec![
+            format!(
+                "{} puts on {} keys",
+                self.fill.keys * self.fill.times,
+                self.fill.keys
+            ),
+            self.system.to_owned(),
+        ];
+        #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
+        line.extend(self.resident_bytes.iter().map(|bytes| mib(Some(*bytes as f64))));
+        line
     }
 }
 

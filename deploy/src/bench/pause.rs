@@ -83,15 +83,14 @@ impl fmt::Display for Finished {
             "MAX µs",
             "NOT DONE",
         ];
-        let mut lines = vec![headings.map(str::to_owned).to_vec()];
-        for one in &self.pauses {
+        let rows = self.pauses.iter().map(|one| {
             let what = match (one.beside, one.caught_up_ms) {
                 (Beside::Nothing, _) => "nothing".to_owned(),
                 (Beside::Snapshots, _) => format!("{} snapshots cut", one.snapshots),
                 (Beside::Newcomer, Some(ms)) => format!("a follower from nothing, there after {ms:.0} ms"),
                 (Beside::Newcomer, None) => "a follower from nothing, not there at the end".to_owned(),
             };
-            lines.push(vec![
+            vec![
                 what,
                 String::new(),
                 one.rate.to_string(),
@@ -100,14 +99,13 @@ impl fmt::Display for Finished {
                 one.p99_us.to_string(),
                 one.max_us.to_string(),
                 (one.errors + one.not_begun).to_string(),
-            ]);
-        }
-        write!(
-            f,
-            "\n{}\n\n{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients",
-            render(&lines),
+            ]
+        });
+        let legend = format!(
+            "{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients",
             self.keys
-        )
+        );
+        f.write_str(&render(&headings, rows, &legend))
     }
 }
 

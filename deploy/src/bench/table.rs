@@ -1,8 +1,16 @@
 //! Tables for the terminal.
 
-/// Lines of cells, the first of them the headings: the first two columns to the left, the others, which are
-/// numbers, to the right.
-pub(crate) fn render(lines: &[Vec<String>]) -> String {
+use std::iter;
+
+/// Rows of cells under their headings, between empty lines, and what is to be said of all of them: the first two
+/// columns to the left, the others, which are numbers, to the right.
+pub(crate) fn render(headings: &[&str], rows: impl IntoIterator<Item = Vec<String>>, legend: &str) -> String {
+    let headings = headings.iter().map(|heading| (*heading).to_owned()).collect();
+    let lines: Vec<Vec<String>> = iter::once(headings).chain(rows).collect();
+    format!("\n{}\n\n{legend}", align(&lines))
+}
+
+fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = lines.iter().filter_map(|line| line.get(column));
@@ -41,12 +49,11 @@ mod tests {
     #[test]
     fn names_stand_to_the_left_and_numbers_to_the_right() {
         let line = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let table = render(&[
-            line(["WHAT", "WHO", "N"]),
-            line(["put", "ours", "1000"]),
-            line(["", "x", "7"]),
-        ]);
-        assert_eq!(table, "WHAT  WHO      N\nput   ours  1000\n      x        7");
+        let rows = [line(["put", "ours", "1000"]), line(["", "x", "7"])];
+        assert_eq!(
+            render(&["WHAT", "WHO", "N"], rows, "N: how many"),
+            "\nWHAT  WHO      N\nput   ours  1000\n      x        7\n\nN: how many"
+        );
     }
 
     #[test]
