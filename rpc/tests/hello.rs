@@ -7,7 +7,8 @@ mod common;
 use std::time::Duration;
 
 use common::{
-    CLUSTER, MapService, Running, closed, connect, greeted, identity, soon, start_kv, start_peer, until,
+    CLUSTER, MapService, Running, begun, closed, connect, greeted, identity, soon, start_kv, start_peer,
+    until,
 };
 use raft_core::NodeId;
 use rpc::hello::{Hello, HelloError, PROTOCOL_VERSION, Reply, ServerIdentity};
@@ -78,7 +79,10 @@ async fn another_protocol_version_is_refused_and_told_ours() {
     let server = start_kv(MapService::default(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
     // Nobody knows how long a hello of version 4 is: six bytes must do.
-    stream.write_all(b"KVRH\x00\x04").await.unwrap();
+    stream
+        .write_all(&[&b"KVRH"[..], &(PROTOCOL_VERSION + 1).to_be_bytes()].concat())
+        .await
+        .unwrap();
     let reply = Reply::read(&mut stream).await.unwrap();
     assert_eq!(
         (reply.version, reply.refusal),
@@ -166,7 +170,7 @@ async fn a_silent_caller_is_dropped_after_the_handshake_timeout() {
     let server = start_kv(MapService::default(), limits).await;
     let silent = TcpStream::connect(server.addr).await.unwrap();
     let mut half = TcpStream::connect(server.addr).await.unwrap();
-    half.write_all(b"KVRH\x00\x03\x02").await.unwrap();
+    half.write_all(&begun(b"KVRH", b"\x02")).await.unwrap();
     closed(silent).await;
     closed(half).await;
     server.stop().await;
@@ -227,7 +231,7 @@ async fn a_client_tells_apart_nobody_there_nobody_answering_and_somebody_else() 
     let protocol = connect_kv(&web, &ConnectOptions::default()).await.unwrap_err();
     assert!(matches!(protocol, ConnectError::Protocol { .. }), "{protocol}");
 
-    let verdict_of_the_future = fake_server(b"KVRA\x00\x03\x63\x00\x00\x00\x00\x00\x00\x00\x00\x09").await;
+    let verdict_of_the_future = fake_server(begun(b"KVRA", b"\x63\x00\0\0\0\0\0\0\0\x09")).await;
     let protocol = connect_kv(&verdict_of_the_future, &ConnectOptions::default())
         .await
         .unwrap_err();
@@ -241,13 +245,14 @@ async fn a_client_tells_apart_nobody_there_nobody_answering_and_somebody_else() 
 }
 
 /// A server that sends `answer` to whoever calls, reads the hello, and closes.
-async fn fake_server(answer: &'static [u8]) -> String {
+async fn fake_server(answer: impl Into<Vec<u8>>) -> String {
+    let answer = answer.into();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         Hello::read(&mut stream).await.unwrap();
-        stream.write_all(answer).await.unwrap();
+        stream.write_all(&answer).await.unwrap();
     });
     addr
 }

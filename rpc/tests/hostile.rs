@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{
-    MapService, PATIENCE, Running, closed, connect, frame, get_frame, greeted, soon, start_kv, write_id,
+    MapService, PATIENCE, Running, begun, closed, connect, frame, get_frame, greeted, soon, start_kv,
+    write_id,
 };
 use rpc::framing::WireRequest;
 use rpc::limits::MAX_FRAME_BYTES;
@@ -36,7 +37,7 @@ async fn callers_that_send_nothing_or_half_a_hello_do_not_keep_others_out() {
     for number in 0..CROWD {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
         if number % 2 == 0 {
-            stream.write_all(b"KVRH\x00\x03\x02\xff").await.unwrap();
+            stream.write_all(&begun(b"KVRH", b"\x02\xff")).await.unwrap();
         }
         crowd.push(stream);
     }
@@ -48,16 +49,16 @@ async fn callers_that_send_nothing_or_half_a_hello_do_not_keep_others_out() {
 async fn garbage_closes_its_own_connection_only() {
     let server = start_kv(MapService::default(), ServerLimits::default()).await;
     let well_behaved = connect(&server).await;
-    let hellos: [&[u8]; 5] = [
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"KVRA\x00\x03",
-        &[0; 64],
-        &[0xff; 64],
-        b"KVRH\x00\x03\x09\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    let hellos = [
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        begun(b"KVRA", b""),
+        vec![0; 64],
+        vec![0xff; 64],
+        begun(b"KVRH", b"\x09\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
     ];
     for number in 0..CROWD {
         let mut stream = TcpStream::connect(server.addr).await.unwrap();
-        stream.write_all(hellos[number % hellos.len()]).await.unwrap();
+        stream.write_all(&hellos[number % hellos.len()]).await.unwrap();
         closed(stream).await;
     }
     served_on(&server, &well_behaved).await;

@@ -12,7 +12,7 @@ use rpc::codec::{CodecError, decode, encode};
 use rpc::framing::{
     CallerFraming, FRAME_HEADER_BYTES, FailureReason, FrameError, ServerFraming, WireRequest, WireResponse,
 };
-use rpc::hello::{Hello, Reply};
+use rpc::hello::{Hello, PROTOCOL_VERSION, Reply};
 use rpc::limits::MAX_FRAME_BYTES;
 use rpc::peer::{PeerRequest, PeerResponse};
 use tarpc::{ClientMessage, Response};
@@ -269,10 +269,11 @@ proptest! {
         let _ = drain(KvCaller::default(), &bytes);
         let _ = drain(PeerServer::default(), &bytes);
         let _ = drain(PeerCaller::default(), &bytes);
+        let version = PROTOCOL_VERSION.to_be_bytes();
         block_on(async {
             let _ = Hello::read(&mut &bytes[..]).await;
-            let _ = Hello::read(&mut &[b"KVRH\x00\x03", &bytes[..]].concat()[..]).await;
-            let _ = Reply::read(&mut &[b"KVRA\x00\x03", &bytes[..]].concat()[..]).await;
+            let _ = Hello::read(&mut &[&b"KVRH"[..], &version, &bytes].concat()[..]).await;
+            let _ = Reply::read(&mut &[&b"KVRA"[..], &version, &bytes].concat()[..]).await;
         });
     }
 

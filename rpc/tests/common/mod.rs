@@ -17,7 +17,7 @@ use rpc::client::{
     ScanReply, ScanRequest, Sequence, SessionId, StatusReply, WriteId,
 };
 use rpc::framing::{WireRequest, WireResponse};
-use rpc::hello::{Hello, Reply};
+use rpc::hello::{Hello, PROTOCOL_VERSION, Reply};
 use rpc::peer::{DiskRoom, Peer, PeerError};
 use rpc::{Context, KvConnection, ServerIdentity, ServerLimits, connect_kv, serve_kv, serve_peer};
 use serde::Serialize;
@@ -313,6 +313,11 @@ pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     tokio::time::timeout(PATIENCE, waiting)
         .await
         .unwrap_or_else(|_| panic!("never came: {what}"));
+}
+
+/// The first bytes of a hello or a reply, of our own protocol version.
+pub(crate) fn begun(magic: &[u8; 4], rest: &[u8]) -> Vec<u8> {
+    [&magic[..], &PROTOCOL_VERSION.to_be_bytes(), rest].concat()
 }
 
 /// A raw connection that has said hello and was welcomed.

@@ -15,7 +15,7 @@ use raft_core::{
 };
 use rpc::client::{GetReply, KvRequest, KvResponse, ScanRequest, Sequence, SessionId, WriteId};
 use rpc::framing::{CallerFraming, ServerFraming, WireRequest, WireResponse};
-use rpc::hello::{Hello, Reply};
+use rpc::hello::{Hello, HelloError, PROTOCOL_VERSION, Reply, ServerInfo};
 use rpc::limits::MAX_FRAME_BYTES;
 use rpc::peer::{PeerRequest, PeerResponse};
 use skiplist::{Dump, SkipList};
@@ -224,11 +224,35 @@ fn hello(mut bytes: &[u8]) {
 }
 
 fn hello_seeds() -> Vec<Vec<u8>> {
-    // Magic, version, service, length of the cluster's id, from, to, the id; then a reply's magic.
-    let kv = b"KVRH\x00\x02\x02\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0demo".to_vec();
-    let peer = b"KVRH\x00\x02\x01\x04\0\0\0\0\0\0\0\x01\0\0\0\0\0\0\0\x02demo".to_vec();
-    let reply = b"KVRA\x00\x02\x00\x04\0\0\0\0\0\0\0\x01demo".to_vec();
-    vec![kv, peer, reply]
+    let hellos = [
+        Hello::Client {
+            expected_cluster_id: Some("demo".into()),
+        },
+        Hello::Peer {
+            cluster_id: "demo".into(),
+            from: NodeId(1),
+            to: NodeId(2),
+        },
+    ];
+    let reply = Reply {
+        version: PROTOCOL_VERSION,
+        server: ServerInfo {
+            cluster_id: "demo".into(),
+            node_id: NodeId(1),
+        },
+        refusal: None,
+    };
+    let mut seeds = hellos
+        .map(|hello| written(|bytes| hello.write(bytes).now_or_never()))
+        .to_vec();
+    seeds.push(written(|bytes| reply.write(bytes).now_or_never()));
+    seeds
+}
+
+fn written(write: impl FnOnce(&mut Vec<u8>) -> Option<Result<(), HelloError>>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut bytes).expect("memory is never pending").unwrap();
+    bytes
 }
 
 fn command(bytes: &[u8]) {
