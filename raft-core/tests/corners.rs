@@ -4,12 +4,12 @@ mod common;
 
 use common::cluster::Cluster;
 use common::disk::Disk;
-use common::messages::{append, chunk, snapshot, vote_request};
+use common::messages::{append, chunk, matched, snapshot, vote_request};
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, config, entries, plain_raft, voters};
 use raft_core::{
-    AppendOutcome, CallId, Config, Envelope, LogIndex, Message, Node, NodeId, ProgressState, ReadOutcome,
-    Role, SnapshotOutcome, Storage, Term,
+    AppendOutcome, CallId, Config, Envelope, Event, LogIndex, Message, Node, NodeId, ProgressState,
+    ReadOutcome, Role, SnapshotOutcome, Storage, Term,
 };
 
 /// Leader 1 of term 1 sends a heartbeat of its read round 1. It is so late that 1 has meanwhile lost its
@@ -95,6 +95,79 @@ fn a_peer_that_cannot_be_reached_is_probed_before_it_gets_more() {
     cluster.pass(2);
     cluster.settle();
     assert!(cluster.everybody_has("second"));
+}
+
+/// A conflict from before what has matched meanwhile is late: the window goes on.
+#[test]
+fn a_late_conflict_does_not_stop_a_peer_that_has_matched_meanwhile() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.propose(1, "a");
+    cluster.settle();
+    let last = cluster.commit_index(1);
+    let mut late = matched(cluster.term(1).get(), last.get());
+    if let Message::AppendEntriesResponse(response) = &mut late {
+        response.outcome = AppendOutcome::Conflict {
+            rejected_index: last,
+            conflict_term: None,
+            conflict_index: last,
+        };
+    }
+    cluster.with(NodeId(1), |server| server.receive_from(2, late));
+    let states = cluster.server(1).node.peer_progress();
+    assert!(
+        states
+            .iter()
+            .all(|(_, _, state)| *state == ProgressState::Replicate)
+    );
+}
+
+/// Where a peer's log ends that lacks what the leader compacted, it needs the snapshot still; one that has as much needs
+/// it no more.
+#[test]
+fn a_snapshot_under_way_is_given_up_for_a_peer_that_the_log_can_serve_and_for_no_other() {
+    let mut cluster = Cluster::new(3, |id| Config {
+        retained_log_bytes: 0,
+        ..config(id)
+    });
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    for text in ["a", "b", "c"] {
+        cluster.propose(1, text);
+    }
+    cluster.settle();
+    cluster.cut_snapshot(1);
+    let compacted = cluster.commit_index(1);
+    cluster.heal();
+    cluster.heartbeat(1);
+    cluster.deliver_round();
+    cluster.deliver_round();
+    let state_of_3 = |cluster: &Cluster| {
+        let peers = cluster.server(1).node.peer_progress();
+        peers
+            .into_iter()
+            .find(|(id, ..)| *id == NodeId(3))
+            .map(|(_, _, state)| state)
+    };
+    let under_way = ProgressState::Snapshot {
+        last_included_index: compacted,
+    };
+    assert_eq!(state_of_3(&cluster), Some(under_way));
+    let term = cluster.term(1).get();
+    for (has, then) in [
+        (compacted.previous(), under_way),
+        (compacted.previous(), under_way),
+        (compacted, ProgressState::Replicate),
+    ] {
+        cluster.with(NodeId(1), |server| {
+            server.receive_from(3, matched(term, has.get()));
+        });
+        assert_eq!(state_of_3(&cluster), Some(then), "it has {has}");
+    }
+    let begins = |happening: &Happening| matches!(happening, Happening::Event(Event::SnapshotNeeded { .. }));
+    let begun = cluster.history.iter().filter(|(_, happening)| begins(happening));
+    assert_eq!(begun.count(), 1, "and not once for each answer");
 }
 
 /// The answer that completes the target's log makes nothing else happen at the leader.
