@@ -162,7 +162,7 @@ impl<'a> Shown<'a> {
     fn of(entry: &'a Entry) -> Self {
         let plain = |kind| (kind, None, None);
         let (kind, key, value_bytes) = match &entry.payload {
-            Payload::Noop => plain("noop"),
+            Payload::Noop { .. } => plain("noop"),
             Payload::Configuration(_) => plain("configuration"),
             Payload::Command(encoded) => match Command::decode(encoded) {
                 Err(_) => plain("unreadable"),

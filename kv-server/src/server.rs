@@ -288,6 +288,7 @@ impl Server {
         let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
         let reader = state.reader();
+        let progress = storage.progress();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
         let parts = Parts {
             config,
@@ -317,7 +318,7 @@ impl Server {
                 refusals: RefusalReporter::new(config, parts.stop.clone()),
             };
             started = Some((persister, kv, applier));
-            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock)
+            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock, progress)
         });
         let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);

@@ -61,7 +61,7 @@ fn append_entries() -> PeerRequest {
                 Entry {
                     term: Term(4),
                     index: LogIndex(70_001),
-                    payload: Payload::Noop,
+                    payload: Payload::Noop { leader_id: NodeId(1) },
                 },
                 Entry {
                     term: Term(4),

@@ -111,6 +111,7 @@ mod journaled;
 mod memory;
 mod overlay;
 mod panics;
+mod progress;
 mod quiet;
 mod record;
 mod restore;
@@ -123,6 +124,7 @@ pub use directory::LOCK_FILE;
 pub use error::StorageError;
 pub use hard_state::Identity;
 pub use memory::{MemoryDisk, MemoryStorage, WriteFault};
+pub use progress::Progress;
 pub use sled_storage::{Options, SledStorage, snapshot_path};
 pub use snapshot_file::{
     CHUNK_BYTES, FileSnapshots, MemorySnapshots, SnapshotReader, SnapshotStore, SnapshotWriter,

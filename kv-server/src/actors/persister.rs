@@ -67,19 +67,18 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
     }
 
     fn commit(&mut self) {
-        let Some(storage) = self.storage.as_mut() else {
-            return;
-        };
-        let working = self.clock.start();
-        let committed = self.queue.commit(storage, self.snapshots.as_ref());
-        drop(working);
-        match committed {
-            Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
-            Ok(None) => {}
-            Err(error) => {
-                // Nothing is acknowledged any more: the store is given up and the node stops.
-                self.storage = None;
-                self.stop.storage_failed(error);
+        while let Some(storage) = self.storage.as_mut() {
+            let working = self.clock.start();
+            let committed = self.queue.commit(storage, self.snapshots.as_ref());
+            drop(working);
+            match committed {
+                Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
+                Ok(None) => return,
+                Err(error) => {
+                    // Nothing is acknowledged any more: the store is given up and the node stops.
+                    self.storage = None;
+                    self.stop.storage_failed(error);
+                }
             }
         }
     }

@@ -195,7 +195,7 @@ fn rpc_peer_seeds() -> Vec<Vec<u8>> {
             prev_log_index: LogIndex(70_000),
             prev_log_term: Term(3),
             entries: vec![
-                entry(70_001, Payload::Noop),
+                entry(70_001, Payload::Noop { leader_id: NodeId(1) }),
                 entry(70_002, Payload::Command(vec![5; 60].into())),
             ],
             leader_commit: LogIndex(69_999),
