@@ -251,7 +251,8 @@ fn hello_seeds() -> Vec<Vec<u8>> {
 
 fn written(write: impl FnOnce(&mut Vec<u8>) -> Option<Result<(), HelloError>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(&mut bytes).expect("memory is never pending").unwrap();
+    let written = write(&mut bytes).expect("memory is never pending");
+    written.expect("memory takes every byte");
     bytes
 }
 

@@ -1,6 +1,6 @@
 //! `import` and `export`: keys and values as JSON lines.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -25,6 +25,9 @@ use crate::output::{self, Entry};
 
 /// How many puts are in flight at once.
 const PUTS_IN_FLIGHT: usize = 64;
+/// No further put is begun while the values of those in flight have so many bytes: what is in flight has to come
+/// through within the timeout of a put, on slow disks too.
+const BYTES_IN_FLIGHT: usize = 4 << 20;
 /// The longest line: the longest key and value with every byte written as `\u0000`, and room for the rest.
 const MAX_LINE_BYTES: usize = 6 * (MAX_KEY_BYTES + MAX_VALUE_BYTES) + 4_096;
 
@@ -237,7 +240,8 @@ type Ended = (u64, Vec<u8>, Result<(), Error>);
 struct Importer {
     clerk: Clerk,
     puts: JoinSet<Ended>,
-    keys_in_flight: HashSet<Vec<u8>>,
+    /// Their keys, and how many bytes their values have.
+    in_flight: HashMap<Vec<u8>, usize>,
     done: u64,
     /// The first line that failed, why, and what to do about the cluster.
     failed: Option<(u64, Failure, Option<&'static str>)>,
@@ -248,7 +252,7 @@ impl Importer {
         Self {
             clerk,
             puts: JoinSet::new(),
-            keys_in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             done: 0,
             failed: None,
         }
@@ -260,7 +264,7 @@ impl Importer {
             let line = lines.next().await.map_err(|failure| (lines.number, failure))?;
             let Some(line) = line else { return Ok(()) };
             let (key, value) = parse_line(&line).map_err(|failure| (lines.number, failure))?;
-            while self.puts.len() >= PUTS_IN_FLIGHT || self.keys_in_flight.contains(&key) {
+            while self.is_full() || self.in_flight.contains_key(&key) {
                 self.reap().await;
             }
             while self.puts.try_join_next().map(|ended| self.note(ended)).is_some() {}
@@ -276,8 +280,12 @@ impl Importer {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.puts.len() >= PUTS_IN_FLIGHT || self.in_flight.values().sum::<usize>() >= BYTES_IN_FLIGHT
+    }
+
     fn put(&mut self, number: u64, key: Vec<u8>, value: Vec<u8>) {
-        self.keys_in_flight.insert(key.clone());
+        self.in_flight.insert(key.clone(), value.len());
         let clerk = self.clerk.clone();
         self.puts.spawn(async move {
             let outcome = clerk.put(&key, value).await.map(drop);
@@ -294,7 +302,7 @@ impl Importer {
     fn note(&mut self, ended: Result<Ended, JoinError>) {
         let (number, failure, advice) = match ended {
             Ok((number, key, outcome)) => {
-                self.keys_in_flight.remove(&key);
+                self.in_flight.remove(&key);
                 match outcome {
                     Ok(()) => {
                         self.done += 1;
