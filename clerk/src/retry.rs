@@ -501,5 +501,7 @@ mod tests {
         call.after(Duration::ZERO, unreachable(), true);
         let message = call.time_is_up(6 * SECOND).to_string();
         assert_eq!(message, "not done within 5s: n1:1 refused");
+        let at_once = call.time_is_up(Duration::from_micros(300)).to_string();
+        assert_eq!(at_once, "not done: n1:1 refused");
     }
 }
