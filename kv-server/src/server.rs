@@ -25,6 +25,7 @@ use crate::actors::{
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
+use crate::descriptors::ConnectionRoom;
 use crate::disk_room::{self, ClusterRoom, DiskSpace};
 use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_stalls};
 use crate::driver::Driver;
@@ -65,14 +66,14 @@ struct Server {
 /// # Errors
 ///
 /// When it cannot start, or had to stop because its disk failed.
-pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
+pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), ServerError> {
     // Signals first: one that comes while the storage is being read stops the server in order, too.
     let mut signals = Signals::install()?;
     // The ports before the disk: a second server on the same configuration ends here, before it touches the disk.
     let ports = Ports::bind(&config).await?;
     let opened = Opened::open(&config)?;
     let joins = opened.restored.hard_state.standing == Standing::Joining;
-    let mut server = Server::start(&config, ports, opened)?;
+    let mut server = Server::start(&config, room, ports, opened)?;
     if joins {
         actix_rt::spawn(tell_that_it_waits(server.soft_state.clone()));
     }
@@ -260,6 +261,7 @@ fn members(config: &Config) -> Vec<Member> {
 /// Everything that [`Server::start`] hands to the actors it creates.
 struct Parts<'a> {
     config: &'a Config,
+    room: ConnectionRoom,
     snapshots: Arc<dyn SnapshotStore>,
     stop: StopSender,
     persister_thread: &'a Arbiter,
@@ -269,7 +271,12 @@ struct Parts<'a> {
 }
 
 impl Server {
-    fn start(config: &Config, ports: Ports, opened: Opened) -> Result<Self, ServerError> {
+    fn start(
+        config: &Config,
+        room: ConnectionRoom,
+        ports: Ports,
+        opened: Opened,
+    ) -> Result<Self, ServerError> {
         let (stop, failures) = stop_channel();
         let (persister_thread, ticker_thread) = (Arbiter::new(), Arbiter::new());
         let Opened {
@@ -292,6 +299,7 @@ impl Server {
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
         let parts = Parts {
             config,
+            room,
             snapshots: storage.snapshots(),
             stop,
             persister_thread: &persister_thread,
@@ -516,30 +524,32 @@ fn serve_ports(
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),
-        peer_limits(),
+        peer_limits(parts.room),
         make_peer_service,
         stopped(stop.subscribe()),
     );
     let clients = rpc::serve_kv(
         ports.clients,
         identity,
-        client_limits(parts.config),
+        client_limits(parts.config, parts.room),
         clients,
         stopped(stop.subscribe()),
     );
     vec![actix_rt::spawn(peers), actix_rt::spawn(clients)]
 }
 
-fn peer_limits() -> rpc::ServerLimits {
+fn peer_limits(room: ConnectionRoom) -> rpc::ServerLimits {
     rpc::ServerLimits {
+        max_handshakes: room.peer_handshakes,
         shutdown_grace: REQUEST_GRACE,
         ..rpc::ServerLimits::for_peers()
     }
 }
 
-fn client_limits(config: &Config) -> rpc::ServerLimits {
+fn client_limits(config: &Config, room: ConnectionRoom) -> rpc::ServerLimits {
     rpc::ServerLimits {
-        max_connections: config.limits.connections,
+        max_connections: room.clients,
+        max_handshakes: room.client_handshakes,
         max_connections_per_ip: config.limits.connections_per_address,
         max_requests_in_flight: config.limits.requests_in_flight_per_connection,
         shutdown_grace: REQUEST_GRACE,

@@ -59,11 +59,13 @@ pub(crate) async fn export(
     let mut out: Box<dyn Write> = if to_stdout {
         Box::new(output::stdout())
     } else {
-        let own = (!is_special(file)).then(|| partial_of(file));
-        let target = own.as_deref().unwrap_or(file);
-        let created = File::create(target);
-        let created = created.map_err(|error| cannot("create", target, &error))?;
-        partial = own.map(Partial);
+        let created = if is_special(file) {
+            File::create(file).map_err(|error| cannot("create", file, &error))?
+        } else {
+            let (own, created) = Partial::create(end_of_links(file))?;
+            partial = Some(own);
+            created
+        };
         Box::new(BufWriter::with_capacity(64 << 10, created))
     };
     let bar = progress_bar(None);
@@ -81,7 +83,7 @@ pub(crate) async fn export(
     bar.finish_and_clear();
     drop(out);
     if let Some(partial) = partial {
-        std::fs::rename(&partial.0, file).map_err(|error| cannot("replace", file, &error))?;
+        partial.complete()?;
     }
     let summary = Summary::new(count, began.elapsed());
     if to_stdout {
@@ -99,12 +101,44 @@ fn is_special(file: &Path) -> bool {
 }
 
 /// A file that is not complete yet. It goes with this value, unless it has got another name by then.
-struct Partial(PathBuf);
+struct Partial {
+    path: PathBuf,
+    /// The file that it is to replace.
+    target: PathBuf,
+}
+
+impl Partial {
+    /// Creates it beside `target`, with the permissions of what it is to replace: a file that was not for
+    /// everyone's eyes stays so.
+    fn create(target: PathBuf) -> Result<(Self, File), Failure> {
+        let path = partial_of(&target);
+        let created = File::create(&path).map_err(|error| cannot("create", &path, &error))?;
+        let partial = Self { path, target };
+        if let Ok(replaced) = std::fs::metadata(&partial.target) {
+            let set = created.set_permissions(replaced.permissions());
+            set.map_err(|error| cannot("set the permissions of", &partial.path, &error))?;
+        }
+        Ok((partial, created))
+    }
+
+    fn complete(self) -> Result<(), Failure> {
+        std::fs::rename(&self.path, &self.target).map_err(|error| cannot("replace", &self.target, &error))
+    }
+}
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// The file that `file` names, which need not be there yet, through any symbolic link.
+fn end_of_links(file: &Path) -> PathBuf {
+    let target = file.canonicalize().ok().or_else(|| {
+        let link = std::fs::read_link(file).ok()?;
+        Some(file.parent()?.join(link))
+    });
+    target.unwrap_or_else(|| file.to_owned())
 }
 
 fn partial_of(file: &Path) -> PathBuf {
