@@ -264,6 +264,15 @@ impl StorageError {
         matches!(self, Self::SnapshotLost { .. } | Self::SnapshotDamaged { .. })
     }
 
+    /// What the operating system refused to read, write or use.
+    #[must_use]
+    pub fn refused_path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::PermissionDenied { path, .. } => Some(path),
+            _ => None,
+        }
+    }
+
     /// An operating-system error, with permission trouble told apart.
     pub(crate) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();

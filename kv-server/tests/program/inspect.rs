@@ -165,6 +165,26 @@ fn what_cannot_be_looked_into_is_refused_with_status_2() {
     );
 }
 
+#[test]
+fn a_part_that_cannot_be_read_is_told_with_status_3_and_is_neither_gone_nor_damaged() {
+    let cluster = killed_node();
+    let path = cluster.data_dir(1).join("sled");
+    fs::rename(&path, cluster.dir.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink("sled", &path).unwrap();
+    for output in [inspect(&cluster.data_dir(1), &[]), cluster.output(1, &[])] {
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        let last = &message[message.rfind("error: ").unwrap()..];
+        assert!(last.contains(path.to_str().unwrap()), "{message}");
+        for wrong in ["gone", "damaged", "--join", "TMPDIR"] {
+            assert!(!last.contains(wrong), "{wrong}: {message}");
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(cluster.dir.path().join("kept"), &path).unwrap();
+    assert_eq!(inspect(&cluster.data_dir(1), &[]).status.code(), Some(0));
+}
+
 /// What the node says when it is started; with the command by which it joins.
 fn refusal_of_the_node(cluster: &Cluster) -> String {
     let output = cluster.output(1, &[]);
