@@ -24,12 +24,16 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// The status and the document, whose `problems` are never empty when something is wrong.
 fn json(dir: &Path, flags: &[&str]) -> (Option<i32>, Value) {
     let output = inspect(dir, &[&["--output", "json"], flags].concat());
-    (
-        output.status.code(),
-        serde_json::from_str(&stdout(&output)).unwrap(),
-    )
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let problems = found["problems"].as_array().unwrap();
+    assert_eq!(problems.is_empty(), found["whole"] == true, "{found}");
+    if let Some(refusal) = found["refusal"].as_str() {
+        assert_eq!(problems.iter().filter(|problem| *problem == refusal).count(), 1);
+    }
+    (output.status.code(), found)
 }
 
 /// Every file below `dir`: its bytes and when they were last changed.
