@@ -417,7 +417,7 @@ fn check_snapshot_file(
     let path = snapshot_path(dir.path(), snapshot);
     match snapshots.open(snapshot) {
         Ok(_) => Ok(()),
-        Err(StorageError::SnapshotMissing { .. }) => Err(StorageError::ContentsLost {
+        Err(StorageError::SnapshotLost { path }) => Err(StorageError::ContentsLost {
             path: dir.path().to_path_buf(),
             missing: format!("the snapshot file {}", path.display()),
         }),

@@ -100,7 +100,7 @@ pub(crate) struct PeerUnreachable(pub(crate) NodeId);
 #[rtype(result = "()")]
 pub(crate) struct SnapshotFailed(pub(crate) NodeId);
 
-/// The file of this snapshot turned out to be damaged when it was to be sent.
+/// The file of this snapshot turned out to be damaged or lost when it was to be sent.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SnapshotDamaged(pub(crate) SnapshotMeta);
