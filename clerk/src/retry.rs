@@ -2,8 +2,9 @@
 //!
 //! A call asks one server after another in *rounds*: within a round it tries each server at most once and
 //! without waiting; when a round has found no server that did it, the call pauses (exponential backoff with
-//! full jitter) and starts the next round; the last one begins shortly before the time is up. It ends with an answer, with an error that no retry can mend, or
-//! when its time is up. All this is plain data and arithmetic: time is handed in, jitter comes from a seed.
+//! full jitter) and starts the next round; the last one begins shortly before the time is up. It ends with an
+//! answer, with an error that no retry can mend, or when its time is up. All this is plain data and arithmetic: time
+//! is handed in, jitter comes from a seed.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
-//! Watches the disk from the side: how much room is left, and whether a write ever comes back.
+//! Watches the disk from the side: how much room is left, whether the files are still there, and whether a write ever
+//! comes back.
 //!
-//! Each watch has a plain thread of its own, because what it looks at may block: neither holds up the node, nor
-//! the other one.
+//! Each watch has a plain thread of its own, because what it looks at may block: none holds up the node, nor another
+//! one.
 
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -13,14 +13,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rpc::peer::DiskRoom;
-use storage::LOCK_FILE;
 
+use crate::data_files::DataFiles;
 use crate::disk_room::DiskSpace;
 use crate::exit;
 use crate::shutdown::StopSender;
 
 /// How often the free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(200);
+/// How often the names of the data files are looked at.
+const FILES_INTERVAL: Duration = Duration::from_millis(200);
 /// How long an orderly stop may take after a stall was told; then the process ends as it is.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -81,37 +83,30 @@ impl Watch {
     }
 }
 
-/// Which file a name stands for.
-fn file_at(path: &Path) -> io::Result<(u64, u64)> {
-    let metadata = path.metadata()?;
-    Ok((metadata.dev(), metadata.ino()))
-}
-
-/// Whether `path` no longer names the file `opened`, which this process holds open. Unknown is no.
-fn is_gone(path: &Path, opened: (u64, u64)) -> bool {
-    match file_at(path) {
-        Ok(found) => found != opened,
-        Err(error) => error.kind() == io::ErrorKind::NotFound,
-    }
+/// Stops the node when files of its data directory were removed or replaced. What is gone is told one look after that was
+/// found: by then whoever removes a whole directory is done.
+pub(crate) fn watch_files(files: Arc<DataFiles>, stop: StopSender) -> io::Result<Watch> {
+    let mut looks_after = 0_u64;
+    Watch::start("file-watch", FILES_INTERVAL, move |_| {
+        if files.are_in_place() {
+            return;
+        }
+        if looks_after == 1 {
+            stop.files_lost(files.what_is_lost());
+        }
+        looks_after += 1;
+    })
 }
 
 /// Keeps `disk` up to date about the file system of `dir`. `low` is called at every look that finds less than
-/// ample room. Stops the node when its data directory was removed or replaced: what it writes then is in files
-/// that have no name any more, and gone with the process.
+/// ample room.
 pub(crate) fn watch_space(
     dir: PathBuf,
     disk: Arc<DiskSpace>,
-    stop: StopSender,
     low: impl Fn() + Send + 'static,
 ) -> io::Result<Watch> {
     let mut failed = false;
-    let lock = dir.join(LOCK_FILE);
-    let mut opened = Some(file_at(&lock)?);
     Watch::start("space-watch", SPACE_INTERVAL, move |_| {
-        if opened.is_some_and(|opened| is_gone(&lock, opened)) {
-            opened = None;
-            stop.storage_removed(dir.clone());
-        }
         match space_of(&dir) {
             Ok(space) => {
                 failed = false;

@@ -76,6 +76,7 @@ mod client_service;
 mod codec;
 pub mod command;
 pub mod config;
+mod data_files;
 mod descriptors;
 pub mod disk_room;
 mod disk_watch;

@@ -25,9 +25,10 @@ use crate::actors::{
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
+use crate::data_files::DataFiles;
 use crate::descriptors::ConnectionRoom;
 use crate::disk_room::{self, ClusterRoom, DiskSpace};
-use crate::disk_watch::{CommitClock, Watch, space_around, watch_space, watch_stalls};
+use crate::disk_watch::{CommitClock, Watch, space_around, watch_files, watch_space, watch_stalls};
 use crate::driver::Driver;
 use crate::intake::{Door, Intake};
 use crate::lease_clock::LeaseClock;
@@ -57,8 +58,9 @@ struct Server {
     serving: Vec<tokio::task::JoinHandle<()>>,
     failures: StopReceiver,
     threads: Vec<Arbiter>,
+    files: Arc<DataFiles>,
     /// Watch the disk as long as the server runs.
-    _watches: [Watch; 2],
+    _watches: [Watch; 3],
 }
 
 /// Runs one server until it is told to stop or cannot go on. Must be called inside an actix system.
@@ -87,14 +89,19 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
     let outcome = tokio::select! {
         signal = signals.next() => {
             tracing::info!("{signal}: stops in order");
-            server.hand_over().await;
-            Ok(())
+            if server.files.are_in_place() {
+                server.hand_over().await;
+                Ok(())
+            } else {
+                Err(Fatal::FilesLost(server.files.what_is_lost()))
+            }
         }
-        failure = server.failures.reason() => {
-            tracing::error!("{failure}");
-            Err(ServerError::Fatal(failure))
-        }
+        failure = server.failures.reason() => Err(failure),
     };
+    let outcome = outcome.map_err(|failure| {
+        tracing::error!("{failure}");
+        ServerError::Fatal(failure)
+    });
     if tokio::time::timeout(STOP_TIMEOUT, server.stop()).await.is_err() {
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
@@ -268,6 +275,7 @@ struct Parts<'a> {
     disk: Arc<DiskSpace>,
     longest_log_bytes: u64,
     commit_clock: Arc<CommitClock>,
+    files: Arc<DataFiles>,
 }
 
 impl Server {
@@ -297,6 +305,7 @@ impl Server {
         let reader = state.reader();
         let progress = storage.progress();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
+        let files = Arc::new(DataFiles::of(&config.data_dir));
         let parts = Parts {
             config,
             room,
@@ -306,9 +315,9 @@ impl Server {
             disk: Arc::new(disk),
             longest_log_bytes,
             commit_clock: Arc::default(),
+            files: Arc::clone(&files),
         };
-        let intake = Intake::default();
-        let lease_clock = LeaseClock::new(election_tick(config));
+        let (intake, lease_clock) = (Intake::default(), LeaseClock::new(election_tick(config)));
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
@@ -324,19 +333,18 @@ impl Server {
                 leadership: kv.clone().recipient(),
                 replicators: start_replicators(&parts, ctx, &kv),
                 refusals: RefusalReporter::new(config, parts.stop.clone()),
+                files: Arc::clone(&parts.files),
             };
             started = Some((persister, kv, applier));
             RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock, progress)
         });
         let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
-        let watches =
-            start_watches(&parts, &kv, &applier).map_err(|error| ServerError::Fatal(Fatal::Thread(error)))?;
+        let watches = start_watches(&parts, &kv, &applier).map_err(Fatal::Thread)?;
         let (stop_serving, _) = watch::channel(false);
         let door = Arc::new(Door::new(intake, kv.clone()));
         let service = ClientService::new(Arc::clone(&door), node.clone(), reader, about(config));
         let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, door, service);
-        let threads = vec![ticker_thread, persister_thread];
         Ok(Self {
             node,
             kv,
@@ -345,7 +353,8 @@ impl Server {
             stop_serving,
             serving,
             failures,
-            threads,
+            threads: vec![ticker_thread, persister_thread],
+            files,
             _watches: watches,
         })
     }
@@ -400,6 +409,7 @@ fn start_persister(
         ctx.address().recipient(),
         parts.stop.clone(),
         Arc::clone(&parts.commit_clock),
+        Arc::clone(&parts.files),
     );
     Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
 }
@@ -490,7 +500,7 @@ fn longest_log_bytes(config: &Config, total_bytes: u64) -> u64 {
     }
 }
 
-fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 2]> {
+fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 3]> {
     let config = parts.config;
     let (kv, applier) = (kv.clone(), applier.clone());
     let low = move || {
@@ -498,9 +508,10 @@ fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>
         applier.do_send(MakeRoom);
     };
     let (dir, clock) = (config.data_dir.clone(), Arc::clone(&parts.commit_clock));
-    let timeout = config.storage.stall_timeout;
+    let (files, timeout) = (Arc::clone(&parts.files), config.storage.stall_timeout);
     Ok([
-        watch_space(dir.clone(), Arc::clone(&parts.disk), parts.stop.clone(), low)?,
+        watch_space(dir.clone(), Arc::clone(&parts.disk), low)?,
+        watch_files(files, parts.stop.clone())?,
         watch_stalls(dir, clock, timeout, parts.stop.clone())?,
     ])
 }

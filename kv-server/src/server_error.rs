@@ -66,7 +66,7 @@ pub(crate) enum ServerError {
     Signals(io::Error),
     /// It ran, and cannot go on.
     #[error(transparent)]
-    Fatal(Fatal),
+    Fatal(#[from] Fatal),
 }
 
 impl ServerError {
@@ -95,7 +95,8 @@ impl ServerError {
     fn leaves_joining(&self) -> bool {
         match self {
             Self::Storage(error) | Self::Fatal(Fatal::Storage(error)) => error.leaves_joining(),
-            Self::Snapshot { .. } | Self::Fatal(Fatal::Removed { .. }) => true,
+            Self::Fatal(Fatal::FilesLost(lost)) => lost.leaves_joining(),
+            Self::Snapshot { .. } => true,
             _ => false,
         }
     }

@@ -9,6 +9,7 @@ use thiserror::Error;
 use tokio::sync::mpsc;
 
 use crate::actors::SnapshotError;
+use crate::data_files::FilesLost;
 use crate::not_taken::NotTaken;
 use crate::state_machine::StateError;
 
@@ -32,16 +33,9 @@ pub(crate) enum Fatal {
         /// How long the write has taken so far.
         waited: Duration,
     },
-    /// The data directory is not there any more.
-    #[error(
-        "the data directory {} was removed or replaced while the node ran, so it stops: nothing that it writes \
-         would outlive it. Put the directory back as it was, or start the node on an empty one with --join",
-        path.display()
-    )]
-    Removed {
-        /// The data directory.
-        path: PathBuf,
-    },
+    /// Files of the data directory are not there any more. Nothing was acknowledged after that was noticed.
+    #[error(transparent)]
+    FilesLost(FilesLost),
     /// The state machine cannot go on.
     #[error("the state machine cannot go on, so the node stops: {0}")]
     State(StateError),
@@ -82,9 +76,9 @@ impl StopSender {
         self.send(Fatal::Stalled { path, waited });
     }
 
-    /// The data directory is not there any more.
-    pub(crate) fn storage_removed(&self, path: PathBuf) {
-        self.send(Fatal::Removed { path });
+    /// Files of the data directory are not there any more.
+    pub(crate) fn files_lost(&self, lost: FilesLost) {
+        self.send(Fatal::FilesLost(lost));
     }
 
     /// The state machine cannot go on.

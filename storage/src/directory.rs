@@ -42,9 +42,8 @@ use crate::high_water::HIGH_WATER_FILE;
 use crate::journal::JOURNAL_FILES;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
-/// The file in a data directory that is locked as long as its store is open. It is never replaced: when another
-/// file stands there, or none, the directory is not the one that was opened any more.
-pub const LOCK_FILE: &str = "raft-storage.lock";
+/// The file in a data directory that is locked as long as its store is open. It is never replaced.
+pub(crate) const LOCK_FILE: &str = "raft-storage.lock";
 const MARKER_FILE: &str = "raft-storage";
 const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
 const SLED_DIR: &str = "sled";
@@ -218,6 +217,19 @@ impl DataDir {
     fn require_parts(&self) -> Result<(), StorageError> {
         require_parts(&self.path)
     }
+}
+
+/// What an open store relies on: there from the end of its creation on, and never replaced.
+pub(crate) fn standing_parts() -> Vec<PathBuf> {
+    let (sled, journal) = (Path::new(SLED_DIR), Path::new(JOURNAL_DIR));
+    let mut parts = vec![
+        sled.join(SLED_DATA_FILE),
+        sled.join(SLED_CONFIG_FILE),
+        PathBuf::from(SNAPSHOTS_DIR),
+    ];
+    parts.extend(JOURNAL_FILES.map(|file| journal.join(file)));
+    parts.extend([MARKER_FILE, HIGH_WATER_FILE, LOCK_FILE].map(PathBuf::from));
+    parts
 }
 
 /// Checks that a directory whose creation was finished has all that belongs there.

@@ -111,6 +111,7 @@ mod journaled;
 mod memory;
 mod overlay;
 mod panics;
+mod presence;
 mod progress;
 mod quiet;
 mod record;
@@ -120,10 +121,10 @@ mod sealed;
 mod sled_storage;
 mod snapshot_file;
 
-pub use directory::LOCK_FILE;
 pub use error::StorageError;
 pub use hard_state::Identity;
 pub use memory::{MemoryDisk, MemoryStorage, WriteFault};
+pub use presence::{Missing, Presence};
 pub use progress::Progress;
 pub use sled_storage::{Options, SledStorage, snapshot_path};
 pub use snapshot_file::{

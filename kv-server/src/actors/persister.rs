@@ -7,6 +7,7 @@ use raft_core::Storage;
 use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
+use crate::data_files::DataFiles;
 use crate::disk_watch::CommitClock;
 use crate::driver::PersistJob;
 use crate::group_commit::{Committed, GroupCommit};
@@ -20,6 +21,7 @@ pub(crate) struct Persister<S> {
     node: Recipient<Persisted>,
     stop: StopSender,
     clock: Arc<CommitClock>,
+    files: Arc<DataFiles>,
     commit_scheduled: bool,
     _fatal: FatalOnPanic,
 }
@@ -45,7 +47,7 @@ struct CommitQueued;
 pub(crate) struct Stop;
 
 impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
-    /// A persister of `storage` that reports to `node`; `clock` runs while the disk is at work.
+    /// A persister of `storage`, whose files are `files`, that reports to `node`; `clock` runs while the disk is at work.
     #[must_use]
     pub(crate) fn new(
         storage: S,
@@ -53,6 +55,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
         node: Recipient<Persisted>,
         stop: StopSender,
         clock: Arc<CommitClock>,
+        files: Arc<DataFiles>,
     ) -> Self {
         Self {
             storage: Some(storage),
@@ -61,19 +64,26 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
             node,
             stop,
             clock,
+            files,
             commit_scheduled: false,
             _fatal: FatalOnPanic::of("the persister"),
         }
     }
 
     fn commit(&mut self) {
-        while let Some(storage) = self.storage.as_mut() {
+        while !self.queue.is_empty()
+            && let Some(storage) = self.storage.as_mut()
+        {
             let working = self.clock.start();
             let committed = self.queue.commit(storage, self.snapshots.as_ref());
+            let in_place = self.files.are_in_place();
             drop(working);
             match committed {
+                // It went into files without a name, or failed because they are gone. The watch tells and stops the
+                // node.
+                _ if !in_place => self.storage = None,
                 Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
-                Ok(None) => return,
+                Ok(None) => {}
                 Err(error) => {
                     // Nothing is acknowledged any more: the store is given up and the node stops.
                     self.storage = None;
@@ -175,6 +185,7 @@ mod tests {
                 node,
                 stop.clone(),
                 Arc::clone(&clock),
+                Arc::default(),
             );
             let thread = Arbiter::new();
             let persister = Persister::start_in_arbiter(&thread.handle(), |_| persister);

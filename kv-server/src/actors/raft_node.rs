@@ -1,6 +1,7 @@
 //! Owns the consensus core: receives its inputs, and sends its outputs where they belong.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use super::kv_server::{LeadershipChanged, ProposalOutcome, Proposed, ReadsDecide
 use super::persister::{Persist, Persisted};
 use super::replicator::{AskReadIndex, Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
+use crate::data_files::DataFiles;
 use crate::driver::{Actions, Driver};
 use crate::intake::ReadWay;
 use crate::lease_clock::LeaseClock;
@@ -47,6 +49,8 @@ pub(crate) struct Links {
     pub(crate) replicators: BTreeMap<NodeId, Addr<Replicator>>,
     /// Stops the server when the cluster does not take this node.
     pub(crate) refusals: RefusalReporter,
+    /// Nothing goes anywhere once these are lost.
+    pub(crate) files: Arc<DataFiles>,
 }
 
 /// The actor around the core. Its handlers are synchronous: no transition is ever half done when the next
@@ -200,6 +204,10 @@ impl RaftNode {
 
     fn flush(&mut self) {
         self.inputs_since_flush = 0;
+        if self.links.files.are_lost() {
+            // Neither its promises nor what a leader counts its own copy for may leave any more.
+            return;
+        }
         self.read_lease_clock();
         while let Some(actions) = self.driver.poll() {
             self.act(actions);

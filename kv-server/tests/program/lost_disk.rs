@@ -117,6 +117,83 @@ fn a_node_whose_directory_is_removed_while_it_runs_stops() {
     caller.append(&cluster, "k", "second,");
 }
 
+/// The only node of a cluster, whose file is removed, or replaced by a copy, while it runs. It acknowledges nothing after
+/// that; what it says when it has stopped.
+fn without_its_file(file: &str, is_replaced: bool) -> (Cluster, Caller, String) {
+    let cluster = Cluster::of(1);
+    let mut server = cluster.start(1);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "first,");
+    let (path, copy) = (cluster.data_dir(1).join(file), cluster.data_dir(1).join("copy"));
+    if is_replaced {
+        std::fs::copy(&path, &copy).unwrap();
+        std::fs::rename(&copy, &path).unwrap();
+    } else {
+        std::fs::remove_file(&path).unwrap();
+    }
+    caller.begin_write();
+    while server.is_running() {
+        let acknowledged = caller.try_append(cluster.client_addrs[0], "k", "lost,");
+        assert_eq!(acknowledged, None, "without {file}: {}", server.log());
+    }
+    let (status, log) = (server.wait_for_end(), server.log());
+    assert_eq!(status.code(), Some(3), "without {file}: {log}");
+    let message = log[log.rfind("error: ").unwrap()..].to_owned();
+    let named = format!(
+        "error: {file} in the data directory {}",
+        cluster.data_dir(1).display()
+    );
+    assert!(message.starts_with(&named), "{message}");
+    assert!(
+        message.contains("was removed or replaced while the node ran"),
+        "{message}"
+    );
+    (cluster, caller, message)
+}
+
+#[test]
+fn a_node_whose_data_file_is_removed_or_replaced_acknowledges_nothing_more_and_names_it() {
+    for (file, is_replaced) in [
+        ("sled/db", false),
+        ("journal/0", false),
+        ("journal/1", true),
+        ("high-water", true),
+        ("raft-storage", false),
+    ] {
+        let (cluster, _, message) = without_its_file(file, is_replaced);
+        assert!(message.contains("may not be on its disk any more"), "{message}");
+        let advice = format!("start the node with --join:\n  {}\n", cluster.join_command(1));
+        assert!(message.ends_with(&advice), "{message}");
+    }
+}
+
+#[test]
+fn a_node_that_lost_only_its_lock_file_says_that_a_plain_start_will_do() {
+    let (cluster, caller, message) = without_its_file("raft-storage.lock", false);
+    assert!(
+        message.ends_with("the data is whole: start the node again\n"),
+        "{message}"
+    );
+    let _server = cluster.start(1);
+    let value = caller.get(&cluster, "k").unwrap();
+    assert!(value.starts_with("first,"), "{value}");
+}
+
+#[test]
+fn a_node_that_is_told_to_stop_before_it_notices_that_a_file_is_gone_says_so() {
+    let cluster = Cluster::of(1);
+    let mut server = cluster.start(1);
+    Caller::new().append(&cluster, "k", "first,");
+    server.signal("-STOP");
+    std::fs::remove_file(cluster.data_dir(1).join("sled/db")).unwrap();
+    server.signal("-TERM");
+    server.signal("-CONT");
+    let status = server.wait_for_end();
+    let log = server.log();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("error: sled/db in the data directory"), "{log}");
+}
+
 #[test]
 fn joining_is_refused_on_a_directory_with_data() {
     let (cluster, mut servers, _) = running();

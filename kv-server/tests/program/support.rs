@@ -250,7 +250,7 @@ impl Caller {
 
     /// Appends exactly once, however often it has to ask.
     pub(crate) fn append(&mut self, cluster: &Cluster, key: &str, value: &str) {
-        self.sequence += 1;
+        self.begin_write();
         wait_until("the append is acknowledged", || {
             cluster
                 .client_addrs
@@ -298,7 +298,8 @@ impl Caller {
         })
     }
 
-    fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
+    /// Asks one server to append, as the write that was begun last; whether it was acknowledged.
+    pub(crate) fn try_append(&mut self, addr: SocketAddr, key: &str, value: &str) -> Option<()> {
         let connection = self.connect(addr)?;
         let id = self.write_id(&connection)?;
         let (key, value) = (key.to_owned().into(), value.to_owned().into());
