@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster_file::{ClusterFile, FILE_NAME};
 use crate::error::Error;
-use crate::node_process::NodeProcess;
+use crate::node_process::{NodeProcess, check_configuration};
 use crate::observe;
 
 /// How often a condition is looked at while waiting for it.
@@ -46,6 +46,8 @@ impl LocalCluster {
 
     /// As [`Self::start`], but starts only the nodes of these ids.
     pub(crate) fn start_some(dir: &Path, file: ClusterFile, ids: &[u64]) -> Result<Self, Error> {
+        // A node that refuses its configuration, or its environment, would only be found dead.
+        check_configuration(dir, file.nodes[0].id)?;
         let mut cluster = Self {
             dir: dir.to_owned(),
             file,

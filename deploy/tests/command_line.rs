@@ -52,6 +52,23 @@ fn help_shows_examples_and_no_hidden_command() {
 }
 
 #[test]
+fn a_bad_log_filter_is_refused_before_a_node_starts_and_nothing_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    for command in ["demo", "bench"] {
+        let output = Command::new(env!("CARGO_BIN_EXE_deploy"))
+            .arg(command)
+            .env("RUST_LOG", "info,=")
+            .env("TMPDIR", dir.path())
+            .output()
+            .unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains("RUST_LOG"), "{message}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn the_version_is_the_packages() {
     assert_eq!(
         stdout(&deploy(&["--version"])),

@@ -367,11 +367,13 @@ impl Server {
         let Ok(Some(target)) = self.node.send(StepAside).await else {
             return;
         };
-        let handed_over = self.soft_state.wait_for(|state| state.role != Role::Leader);
-        match tokio::time::timeout(HAND_OVER_TIMEOUT, handed_over).await {
-            Ok(_) => tracing::info!("handed leadership to node {target}"),
-            Err(_) => tracing::info!("node {target} did not take over in time"),
-        }
+        // To be no longer the leader is not enough: one that reaches no majority steps down, too.
+        let another_leads = self
+            .soft_state
+            .wait_for(|state| state.role != Role::Leader && state.leader_id.is_some());
+        // Whether it came to that is in the state itself.
+        let _ = tokio::time::timeout(HAND_OVER_TIMEOUT, another_leads).await;
+        tracing::info!("{}", told_of_hand_over(target, *self.soft_state.borrow()));
     }
 
     /// Refuses new work, ends what waits, flushes and closes, in this order.
@@ -387,6 +389,16 @@ impl Server {
             thread.stop();
             let _ = actix_rt::task::spawn_blocking(move || thread.join()).await;
         }
+    }
+}
+
+/// What came of handing leadership to `target`, by what the node knows in the end.
+fn told_of_hand_over(target: NodeId, state: SoftState) -> String {
+    match state.leader_id {
+        _ if state.role == Role::Leader => format!("node {target} did not take over in time"),
+        Some(leader) if leader == target => format!("handed leadership to node {target}"),
+        Some(leader) => format!("node {leader} leads now, and not node {target}, which was asked to"),
+        None => format!("leads no longer; whether node {target} took over is not known"),
     }
 }
 
@@ -588,6 +600,35 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::Term;
+
+    use super::*;
+
+    #[test]
+    fn only_a_leader_that_is_known_is_said_to_have_got_the_leadership() {
+        let told = |role, leader_id: Option<u64>| {
+            let leader_id = leader_id.map(NodeId);
+            let term = Term(3);
+            told_of_hand_over(
+                NodeId(2),
+                SoftState {
+                    role,
+                    term,
+                    leader_id,
+                },
+            )
+        };
+        assert_eq!(told(Role::Follower, Some(2)), "handed leadership to node 2");
+        assert!(told(Role::Follower, Some(3)).starts_with("node 3 leads now"));
+        assert!(told(Role::Leader, Some(1)).contains("did not take over"));
+        for role in [Role::Follower, Role::Candidate] {
+            assert!(told(role, None).contains("not known"));
         }
     }
 }

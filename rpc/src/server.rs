@@ -129,6 +129,9 @@ impl<M> Port<M> {
                     Ok((stream, caller)) => {
                         let handshake = self.admission.begin_handshake();
                         connections.spawn(Arc::clone(&self).attend(stream, caller, handshake));
+                        // Those that a burst of callers pushes out must close before more are taken in: the
+                        // limits are on open files, too.
+                        tokio::task::yield_now().await;
                     }
                     Err(error) => self.recover_from_accept_error(&error).await,
                 },

@@ -89,7 +89,8 @@ impl Checker<'_> {
         name: &str,
         given: Option<Spanned<String>>,
     ) -> Result<Address, ConfigError> {
-        let fix = format!("use host:port, such as {name} = \"127.0.0.1:7101\"");
+        let port = if name == "client_addr" { 7102 } else { 7101 };
+        let fix = format!("use host:port, such as {name} = \"127.0.0.1:{port}\"");
         let given = given.ok_or_else(|| {
             self.source.error(
                 section,

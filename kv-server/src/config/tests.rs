@@ -436,7 +436,7 @@ fn an_address_that_is_none_is_refused() {
     assert_eq!(
         refusal("127.0.0.1:7102", "127.0.0.1:70000"),
         "cluster.toml, line 12: client_addr is \"127.0.0.1:70000\": its port is not between 1 and 65535\n\
-         fix: use host:port, such as client_addr = \"127.0.0.1:7101\""
+         fix: use host:port, such as client_addr = \"127.0.0.1:7102\""
     );
 }
 
@@ -458,7 +458,7 @@ fn a_node_must_be_whole() {
     assert_eq!(
         refusal("client_addr = \"127.0.0.1:7112\"\n", ""),
         "cluster.toml, line 14: client_addr is missing in this [[node]]\n\
-         fix: use host:port, such as client_addr = \"127.0.0.1:7101\""
+         fix: use host:port, such as client_addr = \"127.0.0.1:7102\""
     );
 }
 

@@ -41,13 +41,7 @@ fn a_good_configuration_passes_the_check_and_touches_nothing() {
 fn a_node_that_may_open_too_few_files_says_so_and_touches_nothing() {
     let cluster = Cluster::of(1);
     for limit in [22, 16, 12] {
-        let output = std::process::Command::new("sh")
-            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
-            .arg(env!("CARGO_BIN_EXE_kv-server"))
-            .args(["--id", "1", "--config"])
-            .arg(cluster.file())
-            .output()
-            .unwrap();
+        let output = cluster.output_with_files(1, limit);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{stderr}");
         assert!(
@@ -57,6 +51,27 @@ fn a_node_that_may_open_too_few_files_says_so_and_touches_nothing() {
         assert!(stderr.contains("LimitNOFILE="), "{stderr}");
         assert!(!cluster.data_dir(1).exists());
     }
+}
+
+#[test]
+fn a_burst_of_connections_leaves_a_node_the_files_that_it_needs() {
+    let cluster = Cluster::of(1);
+    let server = cluster.start_with_files(1, 80);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "v");
+    let mut burst = Vec::new();
+    for _ in 0..200 {
+        for addr in [cluster.client_addrs[0], cluster.raft_addrs[0]] {
+            burst.push(TcpStream::connect(addr).unwrap());
+        }
+    }
+    caller.append(&cluster, "k", "w");
+    let log = server.log();
+    assert!(
+        log.contains("10 clients can be connected at a time, not 512"),
+        "{log}"
+    );
+    assert!(!log.contains("could not accept"), "{log}");
 }
 
 #[test]

@@ -80,10 +80,20 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(&self, id: usize, flags: &[&str]) -> Server {
+        let mut command = program(&self.file(), id);
+        command.args(flags);
+        self.spawn(id, command)
+    }
+
+    /// Starts a server that may have `files` files and connections open.
+    pub(crate) fn start_with_files(&self, id: usize, files: u32) -> Server {
+        self.spawn(id, limited(&program(&self.file(), id), files))
+    }
+
+    fn spawn(&self, id: usize, mut command: Command) -> Server {
         let log = self.dir.path().join(format!("log-{id}"));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let child = program(&self.file(), id)
-            .args(flags)
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr)
@@ -95,6 +105,14 @@ impl Cluster {
     /// Runs a server that is expected to end by itself.
     pub(crate) fn output(&self, id: usize, flags: &[&str]) -> Output {
         self.output_in(id, flags, &[])
+    }
+
+    /// The same with at most `files` files open.
+    pub(crate) fn output_with_files(&self, id: usize, files: u32) -> Output {
+        limited(&program(&self.file(), id), files)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
     }
 
     /// The same with these variables in its environment.
@@ -120,6 +138,19 @@ fn program(file: &Path, id: usize) -> Command {
         command.env_remove(variable);
     }
     command
+}
+
+/// The same command in a process that may have `files` files open.
+fn limited(command: &Command, files: u32) -> Command {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (variable, _) in command.get_envs() {
+        shell.env_remove(variable);
+    }
+    shell
 }
 
 /// A running server; killed, by its own id, when dropped.
