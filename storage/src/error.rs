@@ -221,7 +221,9 @@ pub enum StorageError {
 
 /// What to do when the operating system says this.
 fn advice(error: &io::Error) -> &'static str {
-    use io::ErrorKind::{IsADirectory, NotADirectory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use io::ErrorKind::{
+        IsADirectory, NotADirectory, NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
     match error.kind() {
         StorageFull | QuotaExceeded => "The disk is full: make room on it",
         ReadOnlyFilesystem => {
@@ -230,6 +232,7 @@ fn advice(error: &io::Error) -> &'static str {
         IsADirectory | NotADirectory => {
             "Something else stands in the place of one of the node's files: move it away, and put the file back"
         }
+        NotFound => "It, or a directory on the way to it, is not there: if something removed it, put it back",
         _ => "Check the disk: is it full, or failing?",
     }
 }

@@ -443,14 +443,35 @@ fn a_store_with_data_is_not_made_to_join() {
 fn a_directory_in_the_place_of_a_file_is_not_taken_for_a_full_disk() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
-    fs::remove_file(dir.path().join("high-water")).unwrap();
-    fs::create_dir(dir.path().join("high-water")).unwrap();
-    let error = refusal(dir.path());
-    assert_tells(&error, &["high-water", "in the place of", "move it away"]);
-    assert!(
-        !error.to_string().contains("full") && !error.is_of_the_disk(),
-        "{error}"
-    );
+    let snapshot = fs::read_dir(dir.path().join("snapshots")).unwrap().next();
+    let places = [snapshot.unwrap().unwrap().path(), dir.path().join("high-water")];
+    for path in places {
+        let kept = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        let error = refusal(dir.path());
+        assert_tells(
+            &error,
+            &[path.to_str().unwrap(), "in the place of", "move it away"],
+        );
+        assert!(
+            !error.to_string().contains("full") && !error.is_of_the_disk() && !error.leaves_joining(),
+            "{error}"
+        );
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, kept).unwrap();
+    }
+}
+
+#[test]
+fn what_was_removed_from_a_running_store_is_not_taken_for_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let store = open(dir.path()).unwrap();
+    fs::remove_dir_all(dir.path().join("snapshots")).unwrap();
+    let error = cut_snapshot(&*store.snapshots(), 4, 1, b"state").unwrap_err();
+    assert_tells(&error, &["snapshots", "is not there", "put it back"]);
+    assert!(!error.to_string().contains("full"), "{error}");
 }
 
 #[test]

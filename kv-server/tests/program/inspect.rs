@@ -170,6 +170,20 @@ fn what_cannot_be_looked_into_is_refused_with_status_2() {
 }
 
 #[test]
+fn a_place_for_the_copy_that_is_not_there_is_not_taken_for_a_full_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kv-server"));
+    command.arg("inspect").arg("--data-dir").arg(dir.path());
+    let output = command.env("TMPDIR", dir.path().join("absent")).output().unwrap();
+    let message = stderr(&output);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(
+        message.contains("is not there") && message.contains("set TMPDIR") && !message.contains("full"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_part_that_cannot_be_read_is_told_with_status_3_and_is_neither_gone_nor_damaged() {
     let cluster = killed_node();
     let path = cluster.data_dir(1).join("sled");

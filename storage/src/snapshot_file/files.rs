@@ -111,7 +111,7 @@ impl SnapshotStore for FileSnapshots {
     fn open(&self, snapshot: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
         let path = self.dir.join(name_of(snapshot));
         let index = snapshot.last_included_index;
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => Ok(Box::new(Reader::open(file, snapshot)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if index.get() < self.on_record.load(Ordering::SeqCst) {
@@ -186,6 +186,15 @@ impl SnapshotStore for FileSnapshots {
         remover.remove(renamed);
         Ok(())
     }
+}
+
+/// A directory can be opened like a file.
+fn open_file(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    if file.metadata()?.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    Ok(file)
 }
 
 fn name_of(snapshot: &SnapshotMeta) -> String {
