@@ -36,10 +36,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = logging::init(&cli.log, config.id) {
         return refuse(&error, exit::UNUSABLE);
     }
-    let id = config.id;
+    let join = config.join_command();
     match actix_rt::System::new().block_on(server::serve(config)) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => refuse(&error.told_to_starter(&cli.config, id), error.exit_code()),
+        Err(error) => refuse(&error.told_to_starter(&join), error.exit_code()),
     }
 }
 

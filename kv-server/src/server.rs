@@ -105,7 +105,7 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
         if let Err(error) = &outcome {
-            eprintln!("error: {}", error.told_to_starter(&config.file, config.id));
+            eprintln!("error: {}", error.told_to_starter(&config.join_command()));
         }
         std::process::exit(i32::from(
             outcome.map_or_else(|error| error.exit_code(), |()| crate::exit::OK),
