@@ -150,7 +150,9 @@ async fn tell_that_it_waits(mut soft_state: watch::Receiver<SoftState>) {
     loop {
         tracing::info!(
             "waits to join: no leader has called on this node yet. A majority of the other nodes must run, with the \
-             same cluster file"
+             same cluster file, and must not wait to join themselves. If the cluster is new, and no node has ever held \
+             data, there is nothing to join: stop all nodes, empty their data directories, and start them without \
+             --join"
         );
         // An error says that the server is gone.
         if tokio::time::timeout(WAITING_INTERVAL, &mut a_leader)
