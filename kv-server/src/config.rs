@@ -38,6 +38,8 @@ pub struct Config {
     pub id: NodeId,
     /// Where this node keeps its data.
     pub data_dir: PathBuf,
+    /// Whether `data_dir` was given by a flag or the environment, and not by the file.
+    pub data_dir_is_override: bool,
     /// The cluster file that said all this.
     pub file: PathBuf,
     /// Whether an empty data directory is to take the place of one that was lost.
@@ -160,6 +162,7 @@ impl Config {
             file: file.to_path_buf(),
             join: false,
             data_dir,
+            data_dir_is_override: overrides.data_dir.is_some(),
             nodes,
             raft,
             limits,
@@ -175,6 +178,17 @@ impl Config {
     #[must_use]
     pub fn this_node(&self) -> &NodeConfig {
         &self.nodes[&self.id]
+    }
+
+    /// The command that lets this node join anew in its data directory, for a shell.
+    #[must_use]
+    pub fn join_command(&self) -> String {
+        let file = quoted(&self.file);
+        let mut command = format!("kv-server --config {file} --id {}", self.id);
+        if self.data_dir_is_override {
+            command.push_str(&format!(" --data-dir {}", quoted(&self.data_dir)));
+        }
+        command + " --join"
     }
 
     /// The other nodes, in order of their ids.
@@ -314,6 +328,17 @@ fn data_dir(
         return Err(source.error(place, "data_dir is empty", fix));
     }
     Ok(PathBuf::from(directory.replace("{id}", &id.to_string())))
+}
+
+/// The path as one word of a shell.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |character: char| character.is_alphanumeric() || "/._-+:@%,".contains(character);
+    if path.chars().all(is_plain) {
+        path
+    } else {
+        format!("'{}'", path.replace('\'', r"'\''"))
+    }
 }
 
 /// Where numbers of the machine have fewer than 64 bits, such a limit is none.

@@ -142,7 +142,7 @@ impl DiskSpace {
         self.spent_before.store(spent, Ordering::Relaxed);
         self.free_bytes.store(free_bytes, Ordering::Relaxed);
         let before = self.last_room();
-        let now = self.judge(self.estimate(), before);
+        let now = self.judge(self.expected_free_bytes(), before);
         self.room.store(now as u8, Ordering::Relaxed);
         (now != before).then_some(now)
     }
@@ -156,13 +156,13 @@ impl DiskSpace {
     #[must_use]
     pub fn room(&self) -> DiskRoom {
         let last = self.last_room();
-        self.judge(self.estimate(), last).min(last)
+        self.judge(self.expected_free_bytes(), last).min(last)
     }
 
     /// Whether a snapshot of `bytes` can be written without using up the last reserve.
     #[must_use]
     pub fn fits(&self, bytes: u64) -> bool {
-        self.min_free_bytes == 0 || self.estimate() >= bytes.saturating_add(self.out_below())
+        self.min_free_bytes == 0 || self.expected_free_bytes() >= bytes.saturating_add(self.out_below())
     }
 
     fn last_room(&self) -> DiskRoom {
@@ -173,7 +173,9 @@ impl DiskSpace {
         }
     }
 
-    fn estimate(&self) -> u64 {
+    /// What a room is judged by: the bytes that are free, less what was admitted and may not be on the disk yet.
+    #[must_use]
+    pub fn expected_free_bytes(&self) -> u64 {
         let spent = self.spent.load(Ordering::Relaxed) + self.spent_before.load(Ordering::Relaxed);
         let free = self.free_bytes.load(Ordering::Relaxed);
         if free == u64::MAX {
@@ -182,11 +184,21 @@ impl DiskSpace {
         free.saturating_sub(spent.saturating_mul(WEIGHT))
     }
 
-    /// Room that was lost comes back an eighth above where it went, so that it does not come and go.
+    /// From this many free bytes on, room that was lost below `threshold` is back: an eighth more, so that it does not
+    /// come and go.
+    #[must_use]
+    pub fn back_from(threshold: u64) -> u64 {
+        threshold.saturating_add(threshold / 8)
+    }
+
     fn judge(&self, free_bytes: u64, before: DiskRoom) -> DiskRoom {
         let is_below = |threshold: u64, lost: bool| {
-            let slack = if lost { threshold / 8 } else { 0 };
-            free_bytes < threshold.saturating_add(slack)
+            let enough = if lost {
+                Self::back_from(threshold)
+            } else {
+                threshold
+            };
+            free_bytes < enough
         };
         if is_below(self.out_below(), before == DiskRoom::Out) {
             DiskRoom::Out

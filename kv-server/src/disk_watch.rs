@@ -21,6 +21,8 @@ use crate::shutdown::StopSender;
 
 /// How often the free space is looked at.
 const SPACE_INTERVAL: Duration = Duration::from_millis(200);
+/// For how many looks room must be back until that is told: two seconds.
+const LOOKS_UNTIL_ROOM_IS_TOLD: u32 = 10;
 /// How often the names of the data files are looked at.
 const FILES_INTERVAL: Duration = Duration::from_millis(200);
 /// How long an orderly stop may take after a stall was told; then the process ends as it is.
@@ -106,12 +108,18 @@ pub(crate) fn watch_space(
     low: impl Fn() + Send + 'static,
 ) -> io::Result<Watch> {
     let mut failed = false;
+    let mut news = News::default();
     Watch::start("space-watch", SPACE_INTERVAL, move |_| {
         match space_of(&dir) {
             Ok(space) => {
                 failed = false;
-                if let Some(room) = disk.measured(space.free_bytes) {
-                    tell(&dir, &disk, room, space.free_bytes);
+                disk.measured(space.free_bytes);
+                if let Some(room) = news.of(disk.room()) {
+                    let message = told(&dir, &disk, room);
+                    match room {
+                        DiskRoom::Ample => tracing::info!("{message}"),
+                        DiskRoom::Low | DiskRoom::Out => tracing::warn!("{message}"),
+                    }
                 }
             }
             Err(error) if !failed => {
@@ -126,20 +134,46 @@ pub(crate) fn watch_space(
     })
 }
 
-fn tell(dir: &Path, disk: &DiskSpace, room: DiskRoom, free_bytes: u64) {
-    let dir = dir.display();
+/// What is new about the room: less is told at once, more when it has lasted. Under load the estimate sways.
+#[derive(Debug, Default)]
+struct News {
+    told: DiskRoom,
+    looks_with_more: u32,
+}
+
+impl News {
+    fn of(&mut self, room: DiskRoom) -> Option<DiskRoom> {
+        self.looks_with_more = if room > self.told {
+            self.looks_with_more + 1
+        } else {
+            0
+        };
+        if room < self.told || self.looks_with_more >= LOOKS_UNTIL_ROOM_IS_TOLD {
+            self.looks_with_more = 0;
+            self.told = room;
+            return Some(room);
+        }
+        None
+    }
+}
+
+fn told(dir: &Path, disk: &DiskSpace, room: DiskRoom) -> String {
+    let (dir, free) = (dir.display(), disk.expected_free_bytes());
+    let lacking = |fullness: &str, threshold: u64, refused: &str| {
+        format!(
+            "the disk of {dir} is {fullness}: when all that was admitted is written, {free} bytes are free. Below \
+             {threshold} this node takes {refused}, until {} are free. Make room; it goes on by itself",
+            DiskSpace::back_from(threshold)
+        )
+    };
     match room {
-        DiskRoom::Ample => tracing::info!("{dir} has room again: {free_bytes} bytes are free"),
-        DiskRoom::Low => tracing::warn!(
-            "the disk of {dir} is almost full: {free_bytes} bytes are free, below {} this node takes no new data \
-             (deletes and reads go on). Make room; it goes on by itself",
-            disk.low_below()
+        DiskRoom::Ample => format!("{dir} has room again: {free} bytes are free"),
+        DiskRoom::Low => lacking(
+            "almost full",
+            disk.low_below(),
+            "no new data (deletes and reads go on)",
         ),
-        DiskRoom::Out => tracing::warn!(
-            "the disk of {dir} is full: {free_bytes} bytes are free, below {} this node takes no log entries at \
-             all. Make room; it goes on by itself",
-            disk.out_below()
-        ),
+        DiskRoom::Out => lacking("full", disk.out_below(), "no log entries at all"),
     }
 }
 
@@ -208,7 +242,43 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use super::{CommitClock, space_around, space_of};
+    use rpc::peer::DiskRoom::{Ample, Low, Out};
+
+    use super::{CommitClock, LOOKS_UNTIL_ROOM_IS_TOLD, News, space_around, space_of, told};
+    use crate::disk_room::{DiskSpace, WEIGHT};
+
+    #[test]
+    fn the_number_that_is_told_is_the_one_that_was_judged() {
+        let disk = DiskSpace::new(64_000);
+        disk.spend(20_000);
+        disk.measured(70_000);
+        assert_eq!(disk.room(), Out);
+        let message = told(Path::new("data"), &disk, disk.room());
+        let expected = 70_000 - 20_000 * WEIGHT;
+        assert!(
+            message.contains(&format!("{expected} bytes are free")),
+            "{message}"
+        );
+        assert!(
+            message.contains("Below 16000") && message.contains("until 18000"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn less_room_is_told_at_once_and_more_when_it_has_lasted() {
+        let mut news = News::default();
+        assert_eq!(news.of(Ample), None);
+        assert_eq!(news.of(Low), Some(Low));
+        assert_eq!(news.of(Out), Some(Out));
+        for _ in 0..100 {
+            assert_eq!((news.of(Low), news.of(Out)), (None, None), "it sways");
+        }
+        for _ in 1..LOOKS_UNTIL_ROOM_IS_TOLD {
+            assert_eq!(news.of(Low), None);
+        }
+        assert_eq!(news.of(Ample), Some(Ample));
+    }
 
     #[test]
     fn the_clock_runs_during_a_commit_only() {

@@ -1,6 +1,6 @@
 //! What is told when the cluster does not take this node, because its data is not what the cluster knows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use raft_core::{NodeId, Refusal};
 use thiserror::Error;
@@ -15,7 +15,8 @@ pub(crate) struct NotTaken {
     refusal: Refusal,
     id: NodeId,
     data_dir: PathBuf,
-    config: PathBuf,
+    /// The command by which the node joins anew.
+    join: String,
 }
 
 /// Stops the server when the core says that it must not take part.
@@ -23,7 +24,8 @@ pub(crate) struct NotTaken {
 pub(crate) struct RefusalReporter {
     id: NodeId,
     data_dir: PathBuf,
-    config: PathBuf,
+    /// The command by which the node joins anew.
+    join: String,
     stop: StopSender,
 }
 
@@ -34,7 +36,7 @@ impl RefusalReporter {
         Self {
             id: config.id,
             data_dir: config.data_dir.clone(),
-            config: config.file.clone(),
+            join: config.join_command(),
             stop,
         }
     }
@@ -45,20 +47,15 @@ impl RefusalReporter {
             refusal,
             id: self.id,
             data_dir: self.data_dir.clone(),
-            config: self.config.clone(),
+            join: self.join.clone(),
         });
     }
-}
-
-/// The command that lets a node join.
-pub(crate) fn join_command(config: &Path, id: NodeId) -> String {
-    format!("kv-server --config {} --id {id} --join", config.display())
 }
 
 impl NotTaken {
     fn message(&self) -> String {
         let (id, dir) = (self.id, self.data_dir.display());
-        let join = join_command(&self.config, id);
+        let join = &self.join;
         match self.refusal {
             Refusal::OtherData { by, .. } => format!(
                 "the data directory {dir} was emptied or replaced: node {by} knows node {id} by other data than \

@@ -41,10 +41,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(room) => room,
         Err(error) => return refuse(&error, exit::FAILED),
     };
-    let id = config.id;
+    let join = config.join_command();
     match actix_rt::System::new().block_on(server::serve(config, room)) {
         Ok(()) => ExitCode::from(exit::OK),
-        Err(error) => refuse(&error.told_to_starter(&cli.config, id), error.exit_code()),
+        Err(error) => refuse(&error.told_to_starter(&join), error.exit_code()),
     }
 }
 

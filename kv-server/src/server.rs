@@ -106,7 +106,7 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
         if let Err(error) = &outcome {
-            eprintln!("error: {}", error.told_to_starter(&config.file, config.id));
+            eprintln!("error: {}", error.told_to_starter(&config.join_command()));
         }
         std::process::exit(i32::from(
             outcome.map_or_else(|error| error.exit_code(), |()| crate::exit::OK),
@@ -151,7 +151,9 @@ async fn tell_that_it_waits(mut soft_state: watch::Receiver<SoftState>) {
     loop {
         tracing::info!(
             "waits to join: no leader has called on this node yet. A majority of the other nodes must run, with the \
-             same cluster file"
+             same cluster file, and must not wait to join themselves. If the cluster is new, and no node has ever held \
+             data, there is nothing to join: stop all nodes, empty their data directories, and start them without \
+             --join"
         );
         // An error says that the server is gone.
         if tokio::time::timeout(WAITING_INTERVAL, &mut a_leader)

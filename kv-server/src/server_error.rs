@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use raft_core::{ConfigError, NodeId};
 use storage::StorageError;
@@ -10,7 +10,6 @@ use thiserror::Error;
 
 use crate::actors::SnapshotError;
 use crate::exit;
-use crate::not_taken::join_command;
 use crate::shutdown::Fatal;
 
 /// Why a server did not start, or had to stop.
@@ -81,12 +80,11 @@ impl ServerError {
         }
     }
 
-    /// The message for whoever started node `id` with the cluster file `config`: where it ends in the advice to join,
-    /// with the very command.
+    /// The message for whoever started the node: where it ends in the advice to join, with the very command, `join`.
     #[must_use]
-    pub(crate) fn told_to_starter(&self, config: &Path, id: NodeId) -> String {
+    pub(crate) fn told_to_starter(&self, join: &str) -> String {
         if self.leaves_joining() {
-            format!("{self}:\n  {}", join_command(config, id))
+            format!("{self}:\n  {join}")
         } else {
             self.to_string()
         }

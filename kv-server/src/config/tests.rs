@@ -55,6 +55,27 @@ fn the_file_is_taken_as_it_stands() {
 }
 
 #[test]
+fn the_command_to_join_names_a_directory_that_is_not_the_files_and_is_quoted_for_a_shell() {
+    let command = |file: &str, data_dir: Option<&str>| {
+        let overrides = Overrides {
+            data_dir: data_dir.map(str::to_owned),
+            ..Overrides::default()
+        };
+        Config::parse(FILE, Path::new(file), 2, &overrides)
+            .unwrap()
+            .join_command()
+    };
+    assert_eq!(
+        command("etc/cluster.toml", None),
+        "kv-server --config etc/cluster.toml --id 2 --join"
+    );
+    assert_eq!(
+        command("my files/cluster.toml", Some("/x/it's {id}")),
+        r"kv-server --config 'my files/cluster.toml' --id 2 --data-dir '/x/it'\''s 2' --join"
+    );
+}
+
+#[test]
 fn what_the_file_leaves_out_has_a_default() {
     let nodes = &FILE[FILE.find("[[node]]").unwrap()..];
     let config = parse(&format!("cluster_id = 'c'\ndata_dir = 'd'\n{nodes}")).unwrap();

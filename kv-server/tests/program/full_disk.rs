@@ -135,7 +135,10 @@ fn one_full_disk_stops_nobody_and_its_node_comes_back_when_there_is_room() {
     wait_until("the node has caught up", || {
         small.caller.get_at(at_full, "key-11", Consistency::Stale)?.ok()?
     });
-    assert!(small.servers[full].log().contains("has room again"));
+    wait_until("the full node has told that it has room", || {
+        let log = small.servers[full].log();
+        log.contains("has room again").then_some(())
+    });
 }
 
 #[test]

@@ -104,6 +104,24 @@ fn an_emptied_node_elects_nobody_while_the_leader_is_down() {
 }
 
 #[test]
+fn nodes_of_a_new_cluster_that_all_wait_to_join_say_how_it_is_started() {
+    let cluster = Cluster::of(3);
+    let mut servers: Vec<_> = (1..=3).map(|id| cluster.start_with(id, &["--join"])).collect();
+    for server in &servers {
+        wait_until("the node says what to do", || {
+            let fix = "stop all nodes, empty their data directories, and start them without --join";
+            server.log().contains(fix).then_some(())
+        });
+    }
+    for id in 1..=3 {
+        servers[id - 1].kill();
+        empty(&cluster, id);
+        servers[id - 1] = cluster.start(id);
+    }
+    Caller::new().append(&cluster, "k", "first,");
+}
+
+#[test]
 fn a_node_whose_directory_is_removed_while_it_runs_stops() {
     let (cluster, mut servers, mut caller) = running();
     empty(&cluster, 3);

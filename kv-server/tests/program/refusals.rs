@@ -201,6 +201,23 @@ fn a_data_directory_that_lost_its_contents_is_refused() {
 }
 
 #[test]
+fn the_command_to_join_names_the_data_directory_of_the_flag_or_the_environment() {
+    let cluster = Cluster::of(1);
+    let foreign = cluster.dir.path().join("not a store");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("note"), "mine").unwrap();
+    let given = foreign.to_str().unwrap();
+    let of_flag = cluster.output(1, &["--data-dir", given]);
+    let of_variable = cluster.output_in(1, &[], &[("KV_SERVER_DATA_DIR", given)]);
+    for output in [of_flag, of_variable] {
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        let told = format!("--id 1 --data-dir '{given}' --join\n");
+        assert!(stderr.ends_with(&told), "{stderr}");
+    }
+}
+
+#[test]
 fn other_members_than_the_cluster_was_made_with_are_refused() {
     let cluster = Cluster::of(3);
     let mut running = cluster.start(1);
