@@ -90,7 +90,10 @@ pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
             Ok(())
         }
         failure = server.failures.reason() => {
-            tracing::error!("{failure}");
+            // A line of the log for each of the message, so that its command can be copied.
+            for line in failure.to_string().lines() {
+                tracing::error!("{}", line.trim_start());
+            }
             Err(ServerError::Fatal(failure))
         }
     };
