@@ -99,7 +99,10 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         failure = server.failures.reason() => Err(failure),
     };
     let outcome = outcome.map_err(|failure| {
-        tracing::error!("{failure}");
+        // A line of the log for each of the message, so that its command can be copied.
+        for line in failure.to_string().lines() {
+            tracing::error!("{}", line.trim_start());
+        }
         ServerError::Fatal(failure)
     });
     if tokio::time::timeout(STOP_TIMEOUT, server.stop()).await.is_err() {

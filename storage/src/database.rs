@@ -17,6 +17,10 @@ use crate::record::SLED_SEGMENT_BYTES;
 /// What the names of files end in that sled has not completed.
 const SLED_UNFINISHED_EXTENSION: &str = "generating";
 
+/// What the names of such files begin with, and how they end: a length (8 bytes), and the CRC-32 of all before that.
+const SLED_SAVE_PREFIX: &str = "snap.";
+const SLED_SAVE_TRAILER_BYTES: usize = 12;
+
 /// How long to wait for sled to let go of its file. Its background tasks may outlive the database that was
 /// just closed in this process by a moment.
 const SLED_LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -47,11 +51,31 @@ fn remove_unfinished(sled_dir: &Path) -> Result<(), StorageError> {
         let path = entry
             .map_err(StorageError::while_trying("list", sled_dir))?
             .path();
-        if path.extension() == Some(OsStr::new(SLED_UNFINISHED_EXTENSION)) {
+        let unfinished = path.extension() == Some(OsStr::new(SLED_UNFINISHED_EXTENSION));
+        if unfinished || is_damaged_save(&path)? {
             fs::remove_file(&path).map_err(StorageError::while_trying("remove", &path))?;
         }
     }
     Ok(())
+}
+
+/// Whether it is such a file, complete, and not what sled wrote. sled would call the whole database corrupted.
+fn is_damaged_save(path: &Path) -> Result<bool, StorageError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if !name.starts_with(SLED_SAVE_PREFIX) {
+        return Ok(false);
+    }
+    let bytes = fs::read(path).map_err(StorageError::while_trying("read", path))?;
+    let whole = bytes
+        .split_last_chunk::<SLED_SAVE_TRAILER_BYTES>()
+        .is_some_and(|(body, trailer)| {
+            !body.is_empty() && trailer.ends_with(&crc32fast::hash(body).to_le_bytes())
+        });
+    if !whole {
+        let path = path.display();
+        tracing::warn!("{path} is damaged and is removed: it only saves sled work. Check the disk");
+    }
+    Ok(!whole)
 }
 
 /// Without sled's flusher thread, which only logs its errors. With it goes the collector that would move the last pages
@@ -109,5 +133,42 @@ fn damaged(path: &Path, what: String) -> StorageError {
         path: path.to_path_buf(),
         what,
         index: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    use super::is_damaged_save;
+
+    #[test]
+    fn what_sled_wrote_is_told_from_what_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        // The file is written when a database that holds something is opened.
+        for _ in 0..2 {
+            let config = sled::Config::new().path(dir.path()).flush_every_ms(None);
+            let deadline = Instant::now() + Duration::from_secs(60);
+            let database = loop {
+                match config.open() {
+                    Ok(database) => break database,
+                    Err(error) => assert!(Instant::now() < deadline, "{error}"),
+                }
+                thread::sleep(Duration::from_millis(5));
+            };
+            database.insert(b"key", b"value").unwrap();
+            database.flush().unwrap();
+        }
+        let files = fs::read_dir(dir.path()).unwrap();
+        let mut files = files.map(|entry| entry.unwrap().path());
+        let saved = files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap."));
+        let saved = saved.unwrap();
+        assert!(!is_damaged_save(&saved).unwrap());
+        let mut bytes = fs::read(&saved).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&saved, bytes).unwrap();
+        assert!(is_damaged_save(&saved).unwrap());
     }
 }

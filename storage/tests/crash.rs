@@ -238,6 +238,21 @@ fn a_file_that_sled_had_not_completed_when_it_was_killed_is_no_damage() {
 }
 
 #[test]
+fn a_damaged_file_of_those_that_save_sled_work_is_no_damage_to_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let intact = prepare(dir.path()).restore().unwrap();
+    for cut_to in [0, 12, 20] {
+        assert_eq!(reopen(dir.path(), "whole"), intact);
+        let files = fs::read_dir(dir.path().join("sled")).unwrap();
+        let mut files = files.map(|entry| entry.unwrap().path());
+        let saved = files.find(|path| path.file_name().unwrap().to_str().unwrap().starts_with("snap."));
+        let saved = fs::File::options().write(true).open(saved.unwrap()).unwrap();
+        saved.set_len(cut_to).unwrap();
+        assert_eq!(reopen(dir.path(), "cut short"), intact);
+    }
+}
+
+#[test]
 fn a_torn_checkpoint_loses_nothing() {
     for Case { name, next } in cases().into_iter().step_by(2) {
         let origin = tempfile::tempdir().unwrap();

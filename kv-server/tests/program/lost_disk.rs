@@ -31,7 +31,7 @@ fn refused(cluster: &Cluster, id: usize) -> String {
     let status = server.wait_for_end();
     let log = server.log();
     assert_eq!(status.code(), Some(2), "{log}");
-    assert!(!log.contains("panicked"), "{log}");
+    assert!(!log.contains("panicked") && !log.contains("\\n"), "{log}");
     log[log.rfind("error: ").unwrap()..].to_owned()
 }
 
