@@ -25,7 +25,7 @@ pub enum Error {
     #[error(transparent)]
     InvalidArgument(#[from] InvalidArgument),
     /// The call had no effect and will have none: trying again later is safe.
-    #[error("not done within {after:?}: {reason}")]
+    #[error("not done{}: {reason}", within(*after))]
     NotDone {
         /// How long the call tried.
         after: Duration,
@@ -81,6 +81,15 @@ impl Error {
             },
             other => other,
         }
+    }
+}
+
+/// How long a call tried. One that ended at once is not told to have waited for nothing.
+fn within(after: Duration) -> String {
+    if after.is_zero() {
+        String::new()
+    } else {
+        format!(" within {after:?}")
     }
 }
 

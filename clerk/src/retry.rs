@@ -2,8 +2,9 @@
 //!
 //! A call asks one server after another in *rounds*: within a round it tries each server at most once and
 //! without waiting; when a round has found no server that did it, the call pauses (exponential backoff with
-//! full jitter) and starts the next round. It ends with an answer, with an error that no retry can mend, or
-//! when its time is up. All this is plain data and arithmetic: time is handed in, jitter comes from a seed.
+//! full jitter) and starts the next round; the last one begins shortly before the time is up. It ends with an
+//! answer, with an error that no retry can mend, or when its time is up. All this is plain data and arithmetic: time
+//! is handed in, jitter comes from a seed.
 
 use std::time::Duration;
 
@@ -12,6 +13,10 @@ use rand::{RngExt, SeedableRng};
 use rpc::client::{InvalidArgument, KvError};
 
 use crate::outcome::{Error, Reason};
+
+/// The most of a call's time that is kept for its last round: many times what an answer takes in a cluster that
+/// is well.
+const LONGEST_LAST_ROUND: Duration = Duration::from_millis(100);
 
 /// The waits of a call.
 ///
@@ -232,11 +237,17 @@ impl Call {
         if another_left {
             return Next::TryAnother;
         }
-        let pause = self.next_pause();
-        if pause >= self.remaining(elapsed) {
+        let room = self.remaining(elapsed).saturating_sub(self.last_round());
+        if room.is_zero() {
             return Next::GiveUp(self.time_is_up(elapsed));
         }
-        Next::Pause(pause)
+        // A pause that would outlast the call is cut short: a leader found meanwhile is worth a last round.
+        Next::Pause(self.next_pause().min(room))
+    }
+
+    /// What is left of the time for a round that is the last.
+    fn last_round(&self) -> Duration {
+        (self.timeout / 10).min(LONGEST_LAST_ROUND)
     }
 
     /// Full jitter: anything from nothing to the exponential bound, so that many clients that were refused
@@ -446,6 +457,23 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_is_refused_goes_on_until_shortly_before_its_time_is_up() {
+        let timeouts = [10, 300, 2_000, 5_000].map(Duration::from_millis);
+        for (timeout, seed) in timeouts
+            .into_iter()
+            .flat_map(|timeout| (0..100).map(move |seed| (timeout, seed)))
+        {
+            let mut call = Call::new(Effect::Write, timeout, RetryPolicy::default(), seed);
+            let mut elapsed = Duration::ZERO;
+            while let Next::Pause(pause) = call.after(elapsed, unreachable(), false) {
+                elapsed += pause;
+            }
+            let last_round = (timeout / 10).min(LONGEST_LAST_ROUND);
+            assert_eq!(elapsed, timeout - last_round, "seed {seed}");
+        }
+    }
+
+    #[test]
     fn the_same_seed_pauses_alike_and_another_seed_differs() {
         let pauses = |seed| {
             let mut call = Call::new(Effect::Read, 5 * SECOND, RetryPolicy::default(), seed);
@@ -474,5 +502,7 @@ mod tests {
         call.after(Duration::ZERO, unreachable(), true);
         let message = call.time_is_up(6 * SECOND).to_string();
         assert_eq!(message, "not done within 5s: n1:1 refused");
+        let at_once = call.time_is_up(Duration::from_micros(300)).to_string();
+        assert_eq!(at_once, "not done: n1:1 refused");
     }
 }

@@ -26,13 +26,13 @@ mod table;
 mod usage;
 mod workload;
 
-use std::fs;
 use std::path::Path;
 
 use self::arguments::{BenchArguments, Peer};
 use self::start::Start;
 use self::system::System;
 use crate::error::Error;
+use crate::made::MadeDirectories;
 use crate::report::Reporter;
 use crate::signals::StopSignals;
 
@@ -50,9 +50,10 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
 }
 
 async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
-    for dir in [&arguments.dir, &arguments.plots].into_iter().flatten() {
-        fs::create_dir_all(dir).map_err(Error::system(format!("create {}", dir.display())))?;
-    }
+    let dirs = [&arguments.dir, &arguments.plots].into_iter().flatten();
+    let _made: Vec<_> = dirs
+        .map(|dir| MadeDirectories::create(dir))
+        .collect::<Result<_, _>>()?;
     let (systems, missing) = systems(arguments.against);
     reporter.tell(&Start::new(
         &systems,

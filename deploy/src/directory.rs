@@ -8,6 +8,7 @@ use crate::arguments::UpArguments;
 use crate::cluster_file::{self, ClusterFile, FILE_NAME, MARK};
 use crate::error::Error;
 use crate::local::new_cluster_id;
+use crate::made::MadeDirectories;
 use crate::node_process::node_dir;
 
 /// What is taken for a new cluster unless the user says otherwise.
@@ -24,25 +25,31 @@ pub(crate) struct Directory {
     file: ClusterFile,
     is_new: bool,
     _lock: File,
+    /// Go with this value unless a cluster is in them by then.
+    _made: MadeDirectories,
 }
 
 impl Directory {
     /// Takes the directory that `arguments` name: the cluster that lives there, or a new one where there is none
-    /// (or where `--fresh` says to throw it away).
-    pub(crate) fn open(arguments: &UpArguments) -> Result<Self, Error> {
-        let shown = arguments.dir.display();
-        fs::create_dir_all(&arguments.dir).map_err(Error::system(format!("create {shown}")))?;
+    /// (or where `--fresh` says to throw it away, which is not done when `try_out` refuses the new one).
+    pub(crate) fn open(
+        arguments: &UpArguments,
+        try_out: impl FnOnce(&ClusterFile, &Path) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
+        let made = MadeDirectories::create(&arguments.dir)?;
         let path = arguments
             .dir
             .canonicalize()
-            .map_err(Error::system(format!("find {shown}")))?;
+            .map_err(Error::system(format!("find {}", arguments.dir.display())))?;
         if arguments.fresh {
-            clear(&path)?;
+            let old = Old::look_through(&path)?;
+            try_out(&new_file(&path, arguments)?, &path)?;
+            old.delete()?;
         }
         if path.join(FILE_NAME).exists() {
-            Self::existing(path, arguments)
+            Self::existing(path, arguments, made)
         } else {
-            Self::new(path, arguments)
+            Self::new(path, arguments, made)
         }
     }
 
@@ -70,11 +77,8 @@ impl Directory {
         self.is_new
     }
 
-    fn new(path: PathBuf, arguments: &UpArguments) -> Result<Self, Error> {
-        let count = arguments.nodes.unwrap_or(DEFAULT_NODES);
-        let base_port = arguments.base_port.unwrap_or(DEFAULT_BASE_PORT);
-        let nodes = cluster_file::nodes_from_base_port(count, base_port)?;
-        let file = ClusterFile::new(&path, nodes, arguments.snapshot_log_bytes)?;
+    fn new(path: PathBuf, arguments: &UpArguments, made: MadeDirectories) -> Result<Self, Error> {
+        let file = new_file(&path, arguments)?;
         let file_path = path.join(FILE_NAME);
         let write_refused = || Error::system(format!("write {}", file_path.display()));
         let mut written = OpenOptions::new()
@@ -91,10 +95,11 @@ impl Directory {
             file,
             is_new: true,
             _lock: written,
+            _made: made,
         })
     }
 
-    fn existing(path: PathBuf, arguments: &UpArguments) -> Result<Self, Error> {
+    fn existing(path: PathBuf, arguments: &UpArguments, made: MadeDirectories) -> Result<Self, Error> {
         let file_path = path.join(FILE_NAME);
         let handle = open_to_lock(&file_path)?;
         lock(&handle, &path)?;
@@ -108,8 +113,17 @@ impl Directory {
             file,
             is_new: false,
             _lock: handle,
+            _made: made,
         })
     }
+}
+
+/// The configuration of a new cluster in `path`.
+fn new_file(path: &Path, arguments: &UpArguments) -> Result<ClusterFile, Error> {
+    let count = arguments.nodes.unwrap_or(DEFAULT_NODES);
+    let base_port = arguments.base_port.unwrap_or(DEFAULT_BASE_PORT);
+    let nodes = cluster_file::nodes_from_base_port(count, base_port)?;
+    ClusterFile::new(path, nodes, arguments.snapshot_log_bytes)
 }
 
 /// Opens the file whose lock stands for the directory's.
@@ -179,27 +193,47 @@ fn refuse_moved(file: &ClusterFile, dir: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Deletes the cluster in `dir`, if there is one: cluster.toml and the nodes' folders, and nothing else.
-fn clear(dir: &Path) -> Result<(), Error> {
-    let file_path = dir.join(FILE_NAME);
-    if !file_path.exists() {
-        return refuse_unless_empty(dir);
+/// What `--fresh` deletes: cluster.toml and the nodes' folders, and nothing else.
+struct Old {
+    folders: Vec<PathBuf>,
+    /// With the handle by which it is locked; none where no cluster is.
+    file: Option<(PathBuf, File)>,
+}
+
+impl Old {
+    /// Looks for the cluster in `dir` and locks it. Refuses a directory that holds what `up` has not made.
+    fn look_through(dir: &Path) -> Result<Self, Error> {
+        let file_path = dir.join(FILE_NAME);
+        if !file_path.exists() {
+            refuse_unless_empty(dir)?;
+            return Ok(Self {
+                folders: Vec::new(),
+                file: None,
+            });
+        }
+        let text =
+            fs::read_to_string(&file_path).map_err(Error::system(format!("read {}", file_path.display())))?;
+        if !text.starts_with(MARK) {
+            let why = format!("{FILE_NAME} does not begin with `{MARK}`");
+            return Err(not_ours(dir, &why));
+        }
+        let handle = open_to_lock(&file_path)?;
+        lock(&handle, dir)?;
+        Ok(Self {
+            folders: node_folders(dir)?,
+            file: Some((file_path, handle)),
+        })
     }
-    let text =
-        fs::read_to_string(&file_path).map_err(Error::system(format!("read {}", file_path.display())))?;
-    if !text.starts_with(MARK) {
-        return Err(not_ours(
-            dir,
-            &format!("{FILE_NAME} does not begin with `{MARK}`"),
-        ));
+
+    fn delete(self) -> Result<(), Error> {
+        for folder in &self.folders {
+            fs::remove_dir_all(folder).map_err(Error::system(format!("delete {}", folder.display())))?;
+        }
+        // Last, so that a clearing that was interrupted can be done again.
+        self.file.map_or(Ok(()), |(path, _lock)| {
+            fs::remove_file(&path).map_err(Error::system(format!("delete {}", path.display())))
+        })
     }
-    lock(&open_to_lock(&file_path)?, dir)?;
-    let folders = node_folders(dir)?;
-    for folder in &folders {
-        fs::remove_dir_all(folder).map_err(Error::system(format!("delete {}", folder.display())))?;
-    }
-    // Last, so that a clearing that was interrupted can be done again.
-    fs::remove_file(&file_path).map_err(Error::system(format!("delete {}", file_path.display())))
 }
 
 fn refuse_unless_empty(dir: &Path) -> Result<(), Error> {

@@ -19,10 +19,14 @@ fn fresh(dir: &Path) -> UpArguments {
     }
 }
 
+fn open(arguments: &UpArguments) -> Result<Directory, Error> {
+    Directory::open(arguments, |_, _| Ok(()))
+}
+
 /// A directory in which a cluster of three has run.
 fn used() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
-    Directory::open(&arguments(dir.path())).unwrap();
+    open(&arguments(dir.path())).unwrap();
     for id in 1..=3 {
         let node = node_dir(dir.path(), id);
         fs::create_dir_all(node.join("data")).unwrap();
@@ -33,7 +37,7 @@ fn used() -> TempDir {
 }
 
 fn refusal(arguments: &UpArguments) -> String {
-    let error = Directory::open(arguments).unwrap_err();
+    let error = open(arguments).unwrap_err();
     assert_eq!(error.exit_status(), 2, "{error}");
     error.to_string()
 }
@@ -41,7 +45,7 @@ fn refusal(arguments: &UpArguments) -> String {
 #[test]
 fn a_new_directory_gets_the_defaults() {
     let dir = tempfile::tempdir().unwrap();
-    let opened = Directory::open(&arguments(&dir.path().join("not/there/yet"))).unwrap();
+    let opened = open(&arguments(&dir.path().join("not/there/yet"))).unwrap();
     assert!(opened.is_new());
     assert_eq!(
         opened.file().endpoints(),
@@ -57,7 +61,7 @@ fn an_existing_cluster_is_used_again_as_its_edited_file_says() {
         .unwrap()
         .replace("# snapshot_log_bytes = 67108864", "snapshot_log_bytes = 9");
     fs::write(&path, &edited).unwrap();
-    let opened = Directory::open(&arguments(dir.path())).unwrap();
+    let opened = open(&arguments(dir.path())).unwrap();
     assert!(!opened.is_new());
     assert_eq!(opened.file().raft.snapshot_log_bytes, Some(9));
     assert_eq!(fs::read_to_string(&path).unwrap(), edited);
@@ -71,7 +75,7 @@ fn options_that_agree_with_the_file_are_accepted() {
         base_port: Some(7100),
         ..arguments(dir.path())
     };
-    assert!(Directory::open(&agreeing).is_ok());
+    assert!(open(&agreeing).is_ok());
 }
 
 #[test]
@@ -97,23 +101,20 @@ fn options_that_contradict_the_file_are_refused_by_name() {
 #[test]
 fn a_directory_in_use_is_refused_to_a_second_user_even_a_fresh_one() {
     let dir = used();
-    let first = Directory::open(&arguments(dir.path())).unwrap();
+    let first = open(&arguments(dir.path())).unwrap();
     for second in [arguments(dir.path()), fresh(dir.path())] {
-        assert!(matches!(
-            Directory::open(&second),
-            Err(Error::DirectoryInUse { .. })
-        ));
+        assert!(matches!(open(&second), Err(Error::DirectoryInUse { .. })));
     }
     assert!(node_dir(dir.path(), 1).join("data").exists());
     drop(first);
-    assert!(Directory::open(&arguments(dir.path())).is_ok());
+    assert!(open(&arguments(dir.path())).is_ok());
 }
 
 #[test]
 fn fresh_deletes_the_cluster_and_leaves_other_files_alone() {
     let dir = used();
     fs::write(dir.path().join("notes.txt"), "mine").unwrap();
-    let opened = Directory::open(&UpArguments {
+    let opened = open(&UpArguments {
         nodes: Some(1),
         ..fresh(dir.path())
     })
@@ -125,9 +126,32 @@ fn fresh_deletes_the_cluster_and_leaves_other_files_alone() {
 }
 
 #[test]
+fn fresh_deletes_nothing_when_the_new_cluster_cannot_start() {
+    let dir = used();
+    let refused = Directory::open(&fresh(dir.path()), |_, _| Err(Error::Interrupted));
+    assert!(matches!(refused, Err(Error::Interrupted)));
+    assert!(node_dir(dir.path(), 1).join("data").exists());
+    assert!(open(&arguments(dir.path())).is_ok());
+}
+
+#[test]
+fn a_directory_that_was_made_for_nothing_goes_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let new = dir.path().join("not/there/yet");
+    assert!(
+        refusal(&UpArguments {
+            nodes: Some(9_999),
+            ..arguments(&new)
+        })
+        .contains("port")
+    );
+    assert!(!dir.path().join("not").exists());
+}
+
+#[test]
 fn fresh_in_an_empty_directory_begins_a_cluster() {
     let dir = tempfile::tempdir().unwrap();
-    assert!(Directory::open(&fresh(dir.path())).unwrap().is_new());
+    assert!(open(&fresh(dir.path())).unwrap().is_new());
 }
 
 #[test]

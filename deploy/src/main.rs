@@ -12,6 +12,7 @@ mod demo;
 mod directory;
 mod error;
 mod local;
+mod made;
 mod node;
 mod node_process;
 mod observe;

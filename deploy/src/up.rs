@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
 use crate::arguments::UpArguments;
+use crate::cluster_file::{ClusterFile, FILE_NAME};
 use crate::directory::Directory;
 use crate::error::Error;
-use crate::local::LocalCluster;
+use crate::local::{LocalCluster, new_cluster_id, write_cluster_file};
 use crate::node_process::check_configuration;
 use crate::ports;
 use crate::report::Reporter;
@@ -134,10 +135,11 @@ impl fmt::Display for Event {
 /// Starts the cluster and runs it until a signal to stop.
 pub(crate) async fn run(arguments: &UpArguments, reporter: Reporter) -> Result<(), Error> {
     let mut signals = StopSignals::listen()?;
-    let directory = Directory::open(arguments)?;
+    let directory = Directory::open(arguments, try_out)?;
     let file = directory.file();
-    check_configuration(directory.path(), file.nodes[0].id)?;
-    ports::check_free(&file.nodes).inspect_err(|_| directory.discard_if_new())?;
+    check_configuration(directory.path(), file.nodes[0].id)
+        .and_then(|()| ports::check_free(&file.nodes))
+        .inspect_err(|_| directory.discard_if_new())?;
     let mut cluster = LocalCluster::start(directory.path(), file.clone())?;
     tell_start(&cluster, &directory, reporter);
     let watched = tokio::select! {
@@ -153,6 +155,20 @@ pub(crate) async fn run(arguments: &UpArguments, reporter: Reporter) -> Result<(
     drop(cluster);
     reporter.tell(&Event::Stopped);
     watched
+}
+
+/// Whether a cluster of this configuration can be expected to start in `path`. Writes nothing there.
+fn try_out(file: &ClusterFile, path: &Path) -> Result<(), Error> {
+    ports::check_free(&file.nodes)?;
+    let trial = tempfile::tempdir().map_err(Error::system("create a temporary directory"))?;
+    write_cluster_file(trial.path(), file, &new_cluster_id())?;
+    check_configuration(trial.path(), file.nodes[0].id).map_err(|error| match error {
+        Error::Configuration { refusal, .. } => Error::Configuration {
+            path: path.join(FILE_NAME),
+            refusal,
+        },
+        other => other,
+    })
 }
 
 fn tell_start(cluster: &LocalCluster, directory: &Directory, reporter: Reporter) {

@@ -1,14 +1,20 @@
 //! Group commit: everything that queued while the disk was busy goes down as one batch with one sync.
 
-use raft_core::{ReadyNumber, SnapshotChunk, SnapshotMeta, Storage, Write};
+use std::collections::VecDeque;
+
+use raft_core::{Entry, ReadyNumber, SnapshotChunk, SnapshotMeta, Storage, Write};
 use storage::{SnapshotStore, StagedVerdict, StorageError};
 
 use crate::driver::PersistJob;
 
+/// Jobs are committed together up to so many bytes. One sync for more would save nothing, and all would wait for all
+/// of them.
+const MAX_GROUP_BYTES: usize = 4 << 20;
+
 /// The jobs that wait for the disk, in order.
 #[derive(Debug, Default)]
 pub struct GroupCommit {
-    queued: Vec<PersistJob>,
+    queued: VecDeque<PersistJob>,
 }
 
 /// What one commit achieved.
@@ -23,7 +29,7 @@ pub struct Committed {
 impl GroupCommit {
     /// Adds a job behind the others.
     pub fn push(&mut self, job: PersistJob) {
-        self.queued.push(job);
+        self.queued.push_back(job);
     }
 
     /// Whether nothing waits.
@@ -32,7 +38,7 @@ impl GroupCommit {
         self.queued.is_empty()
     }
 
-    /// Makes everything that waits durable. `None` if nothing waits.
+    /// Makes what waits durable, together: all of it, or the first few MiB. `None` if nothing waits.
     ///
     /// # Errors
     ///
@@ -46,7 +52,7 @@ impl GroupCommit {
     where
         S: Storage<Error = StorageError>,
     {
-        let jobs = std::mem::take(&mut self.queued);
+        let jobs = self.take_group();
         let Some(number) = jobs.last().map(|job| job.number) else {
             return Ok(None);
         };
@@ -66,6 +72,28 @@ impl GroupCommit {
         }
         Ok(Some(Committed { number, received }))
     }
+
+    fn take_group(&mut self) -> Vec<PersistJob> {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while bytes < MAX_GROUP_BYTES
+            && let Some(job) = self.queued.pop_front()
+        {
+            bytes += bytes_of(&job);
+            group.push(job);
+        }
+        group
+    }
+}
+
+/// What a job writes, about.
+fn bytes_of(job: &PersistJob) -> usize {
+    let chunks = job.chunks.iter().map(|chunk| chunk.data.len());
+    let entries = job.writes.iter().filter_map(|write| match write {
+        Write::Append(entries) => Some(entries),
+        _ => None,
+    });
+    chunks.sum::<usize>() + entries.flatten().map(Entry::size_bytes).sum::<usize>()
 }
 
 /// Puts a chunk aside. For the last one, whether the whole file is what its checksum says. A chunk that does
@@ -97,5 +125,56 @@ fn goes_on(before: &[raft_core::Entry], entries: &[raft_core::Entry]) -> bool {
     match (before.last(), entries.first()) {
         (Some(last), Some(first)) => last.index.next() == first.index,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{
+        Configuration, Entry, LogIndex, NodeId, Payload, ReadyNumber, Storage as _, Term, Write,
+    };
+    use storage::{Identity, MemoryDisk, MemoryStorage};
+
+    use super::GroupCommit;
+    use crate::driver::PersistJob;
+
+    fn job(number: u64, command_bytes: usize) -> PersistJob {
+        let entry = Entry {
+            term: Term(1),
+            index: LogIndex(number),
+            payload: Payload::Command(vec![b'c'; command_bytes].into()),
+        };
+        PersistJob {
+            number: ReadyNumber(number),
+            chunks: Vec::new(),
+            writes: vec![Write::Append(vec![entry])],
+        }
+    }
+
+    /// How many groups it takes to commit ten jobs, and the last job of each.
+    fn groups_of(command_bytes: usize) -> Vec<u64> {
+        let identity = Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        };
+        let voters = Configuration::of_voters([NodeId(1)]);
+        let mut storage = MemoryStorage::open(&MemoryDisk::new(), &identity, &voters).unwrap();
+        storage.restore().unwrap();
+        let snapshots = storage.snapshots();
+        let mut queue = GroupCommit::default();
+        (1..=10).for_each(|number| queue.push(job(number, command_bytes)));
+        let mut groups = Vec::new();
+        while let Some(committed) = queue.commit(&mut storage, snapshots.as_ref()).unwrap() {
+            groups.push(committed.number.0);
+        }
+        assert!(queue.is_empty());
+        groups
+    }
+
+    #[test]
+    fn what_waits_is_committed_together_but_for_what_is_large() {
+        assert_eq!(groups_of(100), [10]);
+        assert_eq!(groups_of(1 << 20), [4, 8, 10]);
+        assert_eq!(groups_of(5 << 20), (1..=10).collect::<Vec<_>>());
     }
 }

@@ -5,7 +5,7 @@ mod text;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ Examples:
 Exit status: 0 whole, 1 damaged, 2 wrong usage or a directory that cannot be looked into (one in use, say), 3 not done.
 
 Nothing in the directory is changed. The database is read from a private copy in the directory for temporary files
-(TMPDIR), which is removed again.";
+(TMPDIR), which is removed again. Symbolic links are followed.";
 
 /// Look into the data directory of a stopped node, without changing it: whose it is, term and vote, snapshot, log,
 /// and of every record whether it is what was written.
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &[OsString]) -> ExitCode {
 /// Looks on a thread of its own, so that a signal can end it at any time; the copy goes in any case.
 async fn look(dir: PathBuf) -> Result<Inspection, ExitCode> {
     let mut signals = Signals::install().map_err(|error| refuse(&error, exit::FAILED))?;
-    let workspace = Workspace::create(&std::env::temp_dir()).map_err(|error| not_done(&error))?;
+    let workspace = Workspace::create(&std::env::temp_dir()).map_err(|error| not_copied(&error))?;
     let workspace = Arc::new(workspace);
     let copy = Arc::clone(&workspace);
     let looking = actix_rt::task::spawn_blocking(move || storage::inspect::inspect(&dir, &copy));
@@ -94,6 +94,7 @@ async fn look(dir: PathBuf) -> Result<Inspection, ExitCode> {
         }
         found = looking => match found {
             Ok(Ok(found)) => Ok(found),
+            Ok(Err(error)) if is_below(workspace.path(), &error) => Err(not_copied(&error)),
             Ok(Err(error)) => Err(cannot_look(&error)),
             Err(panic) => Err(refuse(&format!("looking failed: {panic}"), exit::FAILED)),
         }
@@ -134,12 +135,17 @@ fn cannot_look(error: &StorageError) -> ExitCode {
             exit::UNUSABLE,
         ),
         StorageError::PermissionDenied { .. } => refuse(error, exit::UNUSABLE),
-        _ => not_done(error),
+        _ => refuse(error, exit::FAILED),
     }
 }
 
-fn not_done(error: &StorageError) -> ExitCode {
-    let advice = "set TMPDIR to a directory with room for a copy of the database";
+fn is_below(dir: &Path, error: &StorageError) -> bool {
+    error.refused_path().is_some_and(|path| path.starts_with(dir))
+}
+
+/// The directory for temporary files cannot be used.
+fn not_copied(error: &StorageError) -> ExitCode {
+    let advice = "set TMPDIR to a directory that can be written to, with room for a copy of the database";
     refuse(&format!("{error}\n{advice}"), exit::FAILED)
 }
 
@@ -162,7 +168,7 @@ impl<'a> Shown<'a> {
     fn of(entry: &'a Entry) -> Self {
         let plain = |kind| (kind, None, None);
         let (kind, key, value_bytes) = match &entry.payload {
-            Payload::Noop => plain("noop"),
+            Payload::Noop { .. } => plain("noop"),
             Payload::Configuration(_) => plain("configuration"),
             Payload::Command(encoded) => match Command::decode(encoded) {
                 Err(_) => plain("unreadable"),

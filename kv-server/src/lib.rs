@@ -77,6 +77,7 @@ mod codec;
 pub mod command;
 pub mod config;
 mod data_files;
+mod descriptors;
 pub mod disk_room;
 mod disk_watch;
 pub mod driver;

@@ -86,6 +86,20 @@ impl NotTaken {
                  stops before it overwrites them\nif the newer data is still somewhere, put it back. If it is \
                  lost, empty the directory and let the node join:\n  {join}"
             ),
+            Refusal::TwoLeaders { by, term, other } => format!(
+                "node {by} leads in term {term}, in which node {other} led, as the data in {dir} shows: a node runs on \
+                 an older copy of its data directory, or on an empty one, and has voted twice: so writes that were acknowledged may be \
+                 missing at node {by}\nnode {id} stops and leaves its data as it is\nif the newer data of that node is \
+                 still somewhere, stop all nodes and put it back. If not, copy {dir} elsewhere, empty it and let node \
+                 {id} follow node {by}:\n  {join}"
+            ),
+            Refusal::OtherHistory { by, index } => format!(
+                "node {by} leads with another log entry {index} than the one that was committed and is in {dir}: a \
+                 majority that elected it runs on older copies of data directories, so writes that were acknowledged \
+                 are missing there\nnode {id} stops and leaves its data as it is\nif the newer data of those nodes is \
+                 still somewhere, stop all nodes and put it back. If not, copy {dir} elsewhere, empty it and let node \
+                 {id} follow node {by}:\n  {join}"
+            ),
             Refusal::OtherCluster { by, founder } => format!(
                 "node {by} leads another cluster than the one whose data is in {dir}: nodes with empty data \
                  directories were a majority and founded it anew (store {founder}), without this data\nthe two \

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::descriptors::ConnectionRoom;
 use crate::{exit, inspect, logging, server};
 
 /// Runs `kv-server` with these arguments, the first being the program's name, until it is told to stop.
@@ -36,8 +37,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = logging::init(&cli.log, config.id) {
         return refuse(&error, exit::UNUSABLE);
     }
+    let room = match ConnectionRoom::secure(&config) {
+        Ok(room) => room,
+        Err(error) => return refuse(&error, exit::FAILED),
+    };
     let join = config.join_command();
-    match actix_rt::System::new().block_on(server::serve(config)) {
+    match actix_rt::System::new().block_on(server::serve(config, room)) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => refuse(&error.told_to_starter(&join), error.exit_code()),
     }

@@ -26,6 +26,7 @@ use crate::actors::{
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::data_files::DataFiles;
+use crate::descriptors::ConnectionRoom;
 use crate::disk_room::{self, ClusterRoom, DiskSpace};
 use crate::disk_watch::{CommitClock, Watch, space_around, watch_files, watch_space, watch_stalls};
 use crate::driver::Driver;
@@ -67,14 +68,14 @@ struct Server {
 /// # Errors
 ///
 /// When it cannot start, or had to stop because its disk failed.
-pub(crate) async fn serve(config: Config) -> Result<(), ServerError> {
+pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), ServerError> {
     // Signals first: one that comes while the storage is being read stops the server in order, too.
     let mut signals = Signals::install()?;
     // The ports before the disk: a second server on the same configuration ends here, before it touches the disk.
     let ports = Ports::bind(&config).await?;
     let opened = Opened::open(&config)?;
     let joins = opened.restored.hard_state.standing == Standing::Joining;
-    let mut server = Server::start(&config, ports, opened)?;
+    let mut server = Server::start(&config, room, ports, opened)?;
     if joins {
         actix_rt::spawn(tell_that_it_waits(server.soft_state.clone()));
     }
@@ -269,6 +270,7 @@ fn members(config: &Config) -> Vec<Member> {
 /// Everything that [`Server::start`] hands to the actors it creates.
 struct Parts<'a> {
     config: &'a Config,
+    room: ConnectionRoom,
     snapshots: Arc<dyn SnapshotStore>,
     stop: StopSender,
     persister_thread: &'a Arbiter,
@@ -279,7 +281,12 @@ struct Parts<'a> {
 }
 
 impl Server {
-    fn start(config: &Config, ports: Ports, opened: Opened) -> Result<Self, ServerError> {
+    fn start(
+        config: &Config,
+        room: ConnectionRoom,
+        ports: Ports,
+        opened: Opened,
+    ) -> Result<Self, ServerError> {
         let (stop, failures) = stop_channel();
         let (persister_thread, ticker_thread) = (Arbiter::new(), Arbiter::new());
         let Opened {
@@ -298,10 +305,12 @@ impl Server {
         let members = config.nodes.keys().copied();
         let identity = ServerIdentity::new(config.cluster_id.clone(), config.id, members)?;
         let reader = state.reader();
+        let progress = storage.progress();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
         let files = Arc::new(DataFiles::of(&config.data_dir));
         let parts = Parts {
             config,
+            room,
             snapshots: storage.snapshots(),
             stop,
             persister_thread: &persister_thread,
@@ -316,20 +325,9 @@ impl Server {
             let persister = start_persister(&parts, ctx, storage);
             let kv = start_kv_server(&parts, ctx, &state, intake.clone());
             let applier = start_applier(&parts, ctx, &kv, state, snapshot);
-            let links = Links {
-                persister: persister.clone().recipient(),
-                applier: applier.clone().recipient(),
-                restorer: applier.clone().recipient(),
-                replacer: applier.clone().recipient(),
-                proposals: kv.clone().recipient(),
-                reads: kv.clone().recipient(),
-                leadership: kv.clone().recipient(),
-                replicators: start_replicators(&parts, ctx, &kv),
-                refusals: RefusalReporter::new(config, parts.stop.clone()),
-                files: Arc::clone(&parts.files),
-            };
+            let links = links(&parts, ctx, &persister, &kv, &applier);
             started = Some((persister, kv, applier));
-            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock)
+            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock, progress)
         });
         let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
@@ -449,6 +447,28 @@ fn start_kv_server(
     .start()
 }
 
+/// Where the outputs of the node go.
+fn links(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    persister: &Addr<Persister<SledStorage>>,
+    kv: &Addr<KvServer>,
+    applier: &Addr<Applier>,
+) -> Links {
+    Links {
+        persister: persister.clone().recipient(),
+        applier: applier.clone().recipient(),
+        restorer: applier.clone().recipient(),
+        replacer: applier.clone().recipient(),
+        proposals: kv.clone().recipient(),
+        reads: kv.clone().recipient(),
+        leadership: kv.clone().recipient(),
+        replicators: start_replicators(parts, ctx, kv),
+        refusals: RefusalReporter::new(parts.config, parts.stop.clone()),
+        files: Arc::clone(&parts.files),
+    }
+}
+
 fn start_replicators(
     parts: &Parts<'_>,
     ctx: &Context<RaftNode>,
@@ -528,30 +548,32 @@ fn serve_ports(
     let peers = rpc::serve_peer(
         ports.peers,
         identity.clone(),
-        peer_limits(),
+        peer_limits(parts.room),
         make_peer_service,
         stopped(stop.subscribe()),
     );
     let clients = rpc::serve_kv(
         ports.clients,
         identity,
-        client_limits(parts.config),
+        client_limits(parts.config, parts.room),
         clients,
         stopped(stop.subscribe()),
     );
     vec![actix_rt::spawn(peers), actix_rt::spawn(clients)]
 }
 
-fn peer_limits() -> rpc::ServerLimits {
+fn peer_limits(room: ConnectionRoom) -> rpc::ServerLimits {
     rpc::ServerLimits {
+        max_handshakes: room.peer_handshakes,
         shutdown_grace: REQUEST_GRACE,
         ..rpc::ServerLimits::for_peers()
     }
 }
 
-fn client_limits(config: &Config) -> rpc::ServerLimits {
+fn client_limits(config: &Config, room: ConnectionRoom) -> rpc::ServerLimits {
     rpc::ServerLimits {
-        max_connections: config.limits.connections,
+        max_connections: room.clients,
+        max_handshakes: room.client_handshakes,
         max_connections_per_ip: config.limits.connections_per_address,
         max_requests_in_flight: config.limits.requests_in_flight_per_connection,
         shutdown_grace: REQUEST_GRACE,

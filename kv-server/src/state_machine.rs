@@ -267,7 +267,7 @@ impl StateMachine {
 
 fn decode(entry: &Entry) -> Result<Option<Command>, StateError> {
     match &entry.payload {
-        Payload::Noop | Payload::Configuration(_) => Ok(None),
+        Payload::Noop { .. } | Payload::Configuration(_) => Ok(None),
         Payload::Command(encoded) => {
             Command::decode(encoded)
                 .map(Some)

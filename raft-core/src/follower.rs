@@ -6,10 +6,11 @@ use crate::message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, InstallSnapshot, InstallSnapshotResponse, Message,
     SnapshotOutcome, TimeoutNow, TimeoutNowResponse,
 };
-use crate::node::{Node, RoleState};
+use crate::node::Node;
 use crate::ready::{ReplyTo, SnapshotChunk};
+use crate::standing::Refusal;
 use crate::storage::Write;
-use crate::types::{LogIndex, NodeId, SnapshotMeta, Term, Ticks};
+use crate::types::{Entry, LogIndex, NodeId, SnapshotMeta, Term, Ticks};
 
 /// A snapshot that arrives in pieces.
 #[derive(Debug)]
@@ -31,21 +32,25 @@ impl Node {
         if term < current_term {
             return false;
         }
-        if term == current_term {
-            assert!(
-                !matches!(self.state, RoleState::Leader(_)),
-                "two leaders in term {term}: this node and {leader_id} (Raft §5.2: election safety)"
-            );
-            assert!(
-                self.leader_id.is_none_or(|known| known == leader_id),
-                "two leaders in term {term}: {:?} and {leader_id} (Raft §5.2: election safety)",
-                self.leader_id
-            );
+        if let Some(other) = self.known_leader_of(term).filter(|known| *known != leader_id) {
+            self.refuse(Refusal::TwoLeaders {
+                by: leader_id,
+                term,
+                other,
+            });
+            return false;
         }
         self.observe_term(term);
         self.become_follower(term, Some(leader_id));
         self.leader_silence = Ticks::ZERO;
         true
+    }
+
+    /// Who leads or led in `term`, as far as this node knows. There is only one (Raft §5.2: election safety), unless a
+    /// vote was forgotten.
+    fn known_leader_of(&self, term: Term) -> Option<NodeId> {
+        let known = (term == self.hard_state.current_term).then_some(self.leader_id);
+        known.flatten().or_else(|| self.log.leader_of(term))
     }
 
     pub(crate) fn handle_append_entries(&mut self, reply_to: ReplyTo, request: AppendEntries) {
@@ -98,7 +103,7 @@ impl Node {
         &mut self,
         prev_log_index: LogIndex,
         prev_log_term: Term,
-        mut entries: Vec<crate::types::Entry>,
+        mut entries: Vec<Entry>,
     ) -> Option<LogIndex> {
         let last_sent = entries.last().map_or(prev_log_index, |entry| entry.index);
         let committed = self.log.commit_index();

@@ -62,7 +62,7 @@ impl Node {
         self.leader_silence = Ticks(u64::MAX);
         self.reset_election_timer();
         self.outbox.events.push(Event::BecameLeader { term });
-        self.append_as_leader(Payload::Noop);
+        self.append_as_leader(Payload::Noop { leader_id: self.id() });
         self.append_configuration();
     }
 

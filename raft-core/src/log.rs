@@ -247,6 +247,15 @@ impl Log {
             .min(limit)
     }
 
+    /// Who led in `term`, if the log still holds the first entry of that term.
+    pub(crate) fn leader_of(&self, term: Term) -> Option<NodeId> {
+        let first = self.entry(self.first_of_term_not(|other| other < term))?;
+        match first.payload {
+            Payload::Noop { leader_id } if first.term == term => Some(leader_id),
+            _ => None,
+        }
+    }
+
     /// The first entry of a term for which `is_behind`, which holds up to some term, does not hold; one behind the
     /// last entry if there is none.
     fn first_of_term_not(&self, is_behind: impl Fn(Term) -> bool) -> LogIndex {

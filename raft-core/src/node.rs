@@ -47,6 +47,8 @@ pub struct Node {
     last_soft_state: Option<SoftState>,
     ready_number: ReadyNumber,
     persisting: VecDeque<PersistInFlight>,
+    /// When storage last finished something, by the clock of the ticks.
+    storage_progressed_at: Ticks,
     /// Ticks since the node was built.
     now: Ticks,
     pub(crate) applied_index: LogIndex,
@@ -151,6 +153,7 @@ impl Node {
             last_soft_state: None,
             ready_number: ReadyNumber::ZERO,
             persisting: VecDeque::new(),
+            storage_progressed_at: Ticks::ZERO,
             now: Ticks::ZERO,
             heard: BTreeMap::new(),
             founding_patience: 0,
@@ -326,6 +329,7 @@ impl Node {
             self.persisting.iter().any(|batch| batch.number == number),
             "batch {number} is reported durable and does not wait for it"
         );
+        self.storage_progressed();
         while self
             .persisting
             .front()
@@ -498,12 +502,19 @@ impl Node {
         self.durable_hard_state == self.hard_state
     }
 
-    /// Whether storage has owed an answer for an election timeout.
+    /// Whether storage has owed an answer, and given none, for an election timeout. A batch that waits behind others
+    /// that get done is no sign of a stall.
     pub(crate) fn is_storage_stalled(&self) -> bool {
         let limit = self.config.election_timeout_min.get();
         self.persisting
             .front()
-            .is_some_and(|batch| self.now.get() - batch.since.get() >= limit)
+            .is_some_and(|batch| self.now.get() - batch.since.max(self.storage_progressed_at).get() >= limit)
+    }
+
+    /// Storage is at work: it has finished a step, if not yet a batch. Without it, a batch that takes long, because
+    /// it is large or much is to be made up for, would pass for a disk that does not answer.
+    pub fn storage_progressed(&mut self) {
+        self.storage_progressed_at = self.now;
     }
 
     /// The log was cut at `from`, or replaced behind it: batches on their way to storage no longer vouch

@@ -33,7 +33,12 @@
 //!    each committed, are dropped, and a node that hears from the leader of another cluster stops
 //!    ([`Refusal::OtherCluster`]). So logs of two clusters are never taken for one, though their entries may be
 //!    alike in index and term.
-//! 7. A leader that hears of a committed entry which it does not have stops ([`Refusal::LacksCommitted`]).
+//! 7. A leader that hears of a committed entry which it does not have stops ([`Refusal::LacksCommitted`]), and so
+//!    does a follower whose leader has another entry in the place of one that is committed here
+//!    ([`Refusal::OtherHistory`]).
+//! 8. A node that knows, or has in its log, who leads in a term stops when another leads in that term
+//!    ([`Refusal::TwoLeaders`]): the no-op at the beginning of a term names its leader. Their logs could differ and
+//!    agree in every index and term.
 //!
 //! # Why this is safe
 //!
@@ -87,7 +92,9 @@
 //! - Until a node that missed the founding is registered, each founder is needed in its place: with two of
 //!   three founded and the third not yet seen, both must be up.
 //! - An older copy of a directory that is put back while no leader remembers what it had acknowledged (the
-//!   leadership has changed since) counts as what it was. Never put back a copy: empty the directory and join.
+//!   leadership has changed since) counts as what it was. If it elects a leader that lacks acknowledged entries, the
+//!   nodes that have them stop by the rules 7 and 8, except one that was itself restarted since and does not know
+//!   that they were committed. Never put back a copy: empty the directory and join.
 //! - Two processes on copies of one store.
 
 use std::fmt;
@@ -170,6 +177,25 @@ pub enum Refusal {
         committed: LogIndex,
         /// What is there.
         last_log_index: LogIndex,
+    },
+    /// Two nodes lead in one term: somebody voted twice, because it runs on an older copy of its data.
+    #[error("node {by} leads in term {term}, in which node {other} led")]
+    TwoLeaders {
+        /// Who leads.
+        by: NodeId,
+        /// The term.
+        term: Term,
+        /// Who led in that term as well, by what this node remembers or has in its log.
+        other: NodeId,
+    },
+    /// A leader has another entry where this node knows one to be committed: it was elected by nodes that run on
+    /// older copies of their data.
+    #[error("node {by} leads with another entry {index} than the one that this node knows to be committed")]
+    OtherHistory {
+        /// Who leads.
+        by: NodeId,
+        /// The entry.
+        index: LogIndex,
     },
     /// A majority has founded another cluster, without the data of this node.
     #[error("node {by} leads another cluster, which store {founder} founded without the data of this node")]
@@ -297,6 +323,11 @@ impl Node {
         {
             return Some(Refusal::OtherCluster { by, founder });
         }
+        if let Message::AppendEntries(request) = message
+            && let Some(index) = self.committed_otherwise(request)
+        {
+            return Some(Refusal::OtherHistory { by, index });
+        }
         let known_as = sender.knows_receiver_as?;
         let leader = match message {
             Message::AppendEntries(request) if request.term >= self.hard_state.current_term => Some(request),
@@ -314,6 +345,21 @@ impl Node {
             acknowledged,
             last_log_index,
         })
+    }
+
+    /// Where the log of a leader is another than what is committed here (against Raft §5.4: leader completeness).
+    fn committed_otherwise(&self, request: &AppendEntries) -> Option<LogIndex> {
+        if request.term < self.hard_state.current_term {
+            return None;
+        }
+        let committed = self.log.commit_index();
+        let prev = (request.prev_log_index, request.prev_log_term);
+        let entries = request.entries.iter().map(|entry| (entry.index, entry.term));
+        std::iter::once(prev)
+            .chain(entries)
+            .take_while(|(index, _)| *index <= committed)
+            .find(|(index, term)| self.log.term_at(*index).is_some_and(|own| own != *term))
+            .map(|(index, _)| index)
     }
 
     /// Whether a leader of the cluster of `founder` leads another cluster than that of this log: of what is
@@ -387,7 +433,7 @@ impl Node {
         let Some(progress) = self.peer(peer) else { return };
         match progress.proof_index {
             None => {
-                let index = self.append_as_leader(Payload::Noop);
+                let index = self.append_as_leader(Payload::Noop { leader_id: self.id() });
                 if let Some(progress) = self.peer_mut(peer) {
                     progress.proof_index = Some(index);
                 }

@@ -113,8 +113,12 @@ pub struct Entry {
 /// What a log entry carries.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Payload {
-    /// Nothing. A new leader appends one to learn what is committed (Raft §8).
-    Noop,
+    /// Nothing. A new leader appends one to learn what is committed (Raft §8), so that the first entry of a term
+    /// names who led it.
+    Noop {
+        /// The leader that appended it.
+        leader_id: NodeId,
+    },
     /// The members of the cluster from this entry on (Raft §6).
     Configuration(Configuration),
     /// A command for the replicated state machine; the core does not look inside.
@@ -129,7 +133,7 @@ impl Entry {
     #[must_use]
     pub fn size_bytes(&self) -> usize {
         let payload = match &self.payload {
-            Payload::Noop => 0,
+            Payload::Noop { .. } => 0,
             Payload::Configuration(configuration) => configuration.size_bytes(),
             Payload::Command(command) => command.len(),
         };

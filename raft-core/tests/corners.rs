@@ -6,7 +6,7 @@ use common::cluster::Cluster;
 use common::disk::Disk;
 use common::messages::{append, chunk, matched, snapshot, vote_request};
 use common::server::{Happening, Server};
-use common::{ELECTION_TIMEOUT_MAX, config, entries, plain_raft, voters};
+use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     AppendOutcome, CallId, Config, Envelope, Event, LogIndex, Message, Node, NodeId, ProgressState,
     ReadOutcome, Role, SnapshotOutcome, Storage, Term,
@@ -95,6 +95,34 @@ fn a_peer_that_cannot_be_reached_is_probed_before_it_gets_more() {
     cluster.pass(2);
     cluster.settle();
     assert!(cluster.everybody_has("second"));
+}
+
+/// A leader with ten batches at its disk, which gets to work on them now and then: by `step`, twice in an election
+/// timeout.
+fn leader_after_a_while_with_a_disk_that(step: impl Fn(&mut Cluster)) -> Role {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.hold_persists(1);
+    for _ in 0..10 {
+        cluster.propose(1, "x");
+    }
+    for _ in 0..8 {
+        cluster.pass(ELECTION_TIMEOUT_MIN / 2);
+        step(&mut cluster);
+    }
+    cluster.role(1)
+}
+
+#[test]
+fn a_leader_steps_down_whose_disk_does_not_answer_and_not_one_whose_disk_is_slow() {
+    let dead = |_: &mut Cluster| ();
+    assert_ne!(leader_after_a_while_with_a_disk_that(dead), Role::Leader);
+    let one_batch = |cluster: &mut Cluster| cluster.persist(1, 1);
+    assert_eq!(leader_after_a_while_with_a_disk_that(one_batch), Role::Leader);
+    let a_step = |cluster: &mut Cluster| {
+        cluster.with(NodeId(1), |server| server.node.storage_progressed());
+    };
+    assert_eq!(leader_after_a_while_with_a_disk_that(a_step), Role::Leader);
 }
 
 /// A conflict from before what has matched meanwhile is late: the window goes on.

@@ -93,7 +93,7 @@ fn vote() -> VoteRequest {
 
 fn append_of_every_payload() -> AppendEntries {
     let payloads = [
-        Payload::Noop,
+        Payload::Noop { leader_id: NodeId(1) },
         Payload::Configuration(Configuration::joint([1, 2].map(NodeId), [2, 3].map(NodeId))),
         Payload::Command(Bytes::from_static(b"command")),
     ];

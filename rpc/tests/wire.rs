@@ -61,7 +61,7 @@ fn append_entries() -> PeerRequest {
                 Entry {
                     term: Term(4),
                     index: LogIndex(70_001),
-                    payload: Payload::Noop,
+                    payload: Payload::Noop { leader_id: NodeId(1) },
                 },
                 Entry {
                     term: Term(4),
@@ -101,7 +101,7 @@ fn the_bytes_of_requests_stay_what_they_are() {
         timeout_ms: 100,
         message: append_entries(),
     };
-    let golden = "00 08 64 02 04 02 fc 70 11 01 00 03 02 04 fc 71 11 01 00 00 \
+    let golden = "00 08 64 02 04 02 fc 70 11 01 00 03 02 04 fc 71 11 01 00 00 01 \
                   04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11 \
                   fc 88 0d 01 00 fc 70 11 01 00 02 01 fb 2c 01 01 fc 71 11 01 00";
     assert_eq!(hex(&encode(&request, MAX_FRAME_BYTES).unwrap()), golden);

@@ -50,6 +50,9 @@ const SLED_DIR: &str = "sled";
 const SNAPSHOTS_DIR: &str = "snapshots";
 const JOURNAL_DIR: &str = "journal";
 
+/// What a store keeps in its directory.
+pub(crate) const PARTS: [&str; 5] = [MARKER_FILE, HIGH_WATER_FILE, SLED_DIR, SNAPSHOTS_DIR, JOURNAL_DIR];
+
 /// What file systems put into an empty directory by themselves.
 const NOT_CONTENT: [&str; 3] = [LOCK_FILE, MARKER_TEMPORARY_FILE, "lost+found"];
 
@@ -112,7 +115,7 @@ impl DataDir {
     pub(crate) fn claim(path: &Path) -> Result<Self, StorageError> {
         durability::create_dir_durably(path)?;
         // Before the lock file: a directory that is somebody's home should not even get that.
-        if !path.join(MARKER_FILE).exists() {
+        if !is_there(&path.join(MARKER_FILE))? {
             require_empty(path)?;
         }
         Ok(Self {
@@ -240,12 +243,23 @@ pub(crate) fn require_parts(dir: &Path) -> Result<(), StorageError> {
         Path::new(JOURNAL_DIR).join(JOURNAL_FILES[0]),
         Path::new(JOURNAL_DIR).join(JOURNAL_FILES[1]),
     ];
-    match parts.iter().find(|part| !dir.join(part).exists()) {
-        None => Ok(()),
-        Some(part) => Err(StorageError::ContentsLost {
-            path: dir.to_path_buf(),
-            missing: part.display().to_string(),
-        }),
+    for part in parts {
+        if !is_there(&dir.join(&part))? {
+            return Err(StorageError::ContentsLost {
+                path: dir.to_path_buf(),
+                missing: part.display().to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether there is something. What cannot be looked at may well be whole, so that is an error.
+fn is_there(path: &Path) -> Result<bool, StorageError> {
+    match path.try_exists() {
+        // What should be a directory on the way is none, so there is nothing behind it.
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+        looked => looked.map_err(StorageError::while_trying("look at", path)),
     }
 }
 
@@ -306,11 +320,14 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
             path: dir.to_path_buf(),
         });
     }
-    let known = [MARKER_FILE, LOCK_FILE, HIGH_WATER_FILE, SLED_DIR, SNAPSHOTS_DIR];
-    if !known.iter().any(|part| dir.join(part).exists()) {
+    let path = dir.join(LOCK_FILE);
+    let mut is_empty = !is_there(&path)?;
+    for part in PARTS {
+        is_empty &= !is_there(&dir.join(part))?;
+    }
+    if is_empty {
         return Err(not_a_store(dir));
     }
-    let path = dir.join(LOCK_FILE);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.map_err(StorageError::while_trying("open", &path))?,

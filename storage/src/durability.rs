@@ -24,6 +24,7 @@ use crate::changes::Records;
 use crate::database::text_of;
 use crate::error::StorageError;
 use crate::panics;
+use crate::progress::Progress;
 use crate::quiet::Quiet;
 
 /// sled's data file inside its directory.
@@ -38,6 +39,7 @@ pub(crate) struct DurableTree {
     cache: CacheBound,
     data_file: File,
     path: PathBuf,
+    progress: Progress,
     /// Called before each batch, to fail, to panic or to hang as sled can.
     #[cfg(test)]
     hook: Option<Hook>,
@@ -70,6 +72,7 @@ impl DurableTree {
             cache: CacheBound::new(db.clone()),
             data_file,
             path,
+            progress: Progress::default(),
             #[cfg(test)]
             hook: None,
         })
@@ -78,7 +81,14 @@ impl DurableTree {
     /// Makes `batch` and all before it durable. After a failure the tree must not be written again.
     pub(crate) fn commit(&self, batch: sled::Batch) -> Result<(), StorageError> {
         self.apply(batch)?;
-        self.sync()
+        self.sync()?;
+        self.progress.step();
+        Ok(())
+    }
+
+    /// Counts the batches.
+    pub(crate) fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Applies `batch` and hands it to the operating system. After a failure the tree must not be written

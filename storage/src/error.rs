@@ -189,11 +189,17 @@ pub enum StorageError {
     /// The store was crashed or closed under its user. Only [`MemoryDisk`](crate::MemoryDisk) says so.
     #[error("the disk is gone: it crashed after this store was opened. Open a new store")]
     Crashed,
-    /// There is no such snapshot file.
+    /// The snapshot file was removed, as it should be, because there is a newer snapshot.
     #[error("there is no snapshot file for index {index}: a newer snapshot has replaced it")]
     SnapshotMissing {
         /// The last log index that the snapshot covers.
         index: LogIndex,
+    },
+    /// The snapshot file is not there, and no newer snapshot has replaced it.
+    #[error("the snapshot file {} is gone: something else than this program removed it", path.display())]
+    SnapshotLost {
+        /// Where it should be.
+        path: PathBuf,
     },
     /// A snapshot file is not what was written.
     #[error("the snapshot file for index {index} is damaged: {what}")]
@@ -249,6 +255,21 @@ impl StorageError {
             Self::Io { source, .. } => source.kind() != io::ErrorKind::IsADirectory,
             Self::WriteFailed { .. } | Self::NoAnswer { .. } => true,
             _ => false,
+        }
+    }
+
+    /// Whether a snapshot file is lost or damaged, so that another snapshot has to take its place.
+    #[must_use]
+    pub fn calls_for_another_snapshot(&self) -> bool {
+        matches!(self, Self::SnapshotLost { .. } | Self::SnapshotDamaged { .. })
+    }
+
+    /// What the operating system refused to read, write or use.
+    #[must_use]
+    pub fn refused_path(&self) -> Option<&Path> {
+        match self {
+            Self::Io { path, .. } | Self::PermissionDenied { path, .. } => Some(path),
+            _ => None,
         }
     }
 

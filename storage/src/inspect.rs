@@ -153,15 +153,15 @@ impl Inspection {
 ///
 /// # Errors
 ///
-/// When there is nothing to look into: the directory is none, is no data directory, is in use, or the copy
-/// cannot be written. Damage is no error, and told in the result.
+/// When there is nothing to look into: the directory is none, is no data directory, is in use or cannot be read, or
+/// the copy cannot be written. Damage is no error, and told in the result.
 pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageError> {
     let _closed = directory::keep_closed(dir)?;
     let mut found = Inspection {
         path: dir.to_path_buf(),
         ..Inspection::default()
     };
-    let copy = workspace.copy(dir, &mut found.problems)?;
+    let copy = workspace.copy(dir)?;
     match directory::look(&copy) {
         Ok(Look {
             identity,

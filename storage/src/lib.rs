@@ -112,6 +112,7 @@ mod memory;
 mod overlay;
 mod panics;
 mod presence;
+mod progress;
 mod quiet;
 mod record;
 mod restore;
@@ -124,6 +125,7 @@ pub use error::StorageError;
 pub use hard_state::Identity;
 pub use memory::{MemoryDisk, MemoryStorage, WriteFault};
 pub use presence::{Missing, Presence};
+pub use progress::Progress;
 pub use sled_storage::{Options, SledStorage, snapshot_path};
 pub use snapshot_file::{
     CHUNK_BYTES, FileSnapshots, MemorySnapshots, SnapshotReader, SnapshotStore, SnapshotWriter,

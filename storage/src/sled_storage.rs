@@ -59,6 +59,7 @@ use crate::hard_state::{IDENTITY_KEY, Identity, Owner, Root};
 use crate::high_water::HighWater;
 use crate::journal::Journal;
 use crate::journaled::JournaledTree;
+use crate::progress::Progress;
 use crate::restore::Loaded;
 use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 
@@ -105,6 +106,7 @@ pub struct SledStorage {
     high_water: HighWater,
     snapshots: Arc<FileSnapshots>,
     owner: Owner,
+    progress: Progress,
     failure: Option<StorageError>,
     dir: Arc<DataDir>,
 }
@@ -188,6 +190,12 @@ impl SledStorage {
         self.owner.incarnation
     }
 
+    /// Counts what is made durable, also while a write waits.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
+    }
+
     /// Whether its log never held an entry.
     fn is_unused(&self) -> bool {
         self.state.root.last_index == LogIndex::ZERO
@@ -242,6 +250,7 @@ impl SledStorage {
             });
         }
         let (high_water, acknowledged) = HighWater::open(dir.path())?;
+        let progress = tree.progress();
         let (tree, loaded) = JournaledTree::open(tree, &dir, &owner, acknowledged, options)?;
         let Loaded { state, restored } = loaded;
         let snapshots = Arc::new(FileSnapshots::at(&dir.snapshots_dir())?);
@@ -261,6 +270,7 @@ impl SledStorage {
             high_water,
             snapshots,
             owner,
+            progress,
             failure: None,
             dir,
         })
@@ -407,7 +417,7 @@ fn check_snapshot_file(
     let path = snapshot_path(dir.path(), snapshot);
     match snapshots.open(snapshot) {
         Ok(_) => Ok(()),
-        Err(StorageError::SnapshotMissing { .. }) => Err(StorageError::ContentsLost {
+        Err(StorageError::SnapshotLost { path }) => Err(StorageError::ContentsLost {
             path: dir.path().to_path_buf(),
             missing: format!("the snapshot file {}", path.display()),
         }),

@@ -86,7 +86,8 @@ pub trait SnapshotStore: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StorageError::SnapshotMissing`] when there is no such file;
+    /// [`StorageError::SnapshotMissing`] when the file was removed because there is a newer snapshot;
+    /// [`StorageError::SnapshotLost`] when it is not there for any other reason;
     /// [`StorageError::SnapshotDamaged`] when its header, trailer or size is not what `snapshot` says.
     fn open(&self, snapshot: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError>;
 

@@ -305,6 +305,61 @@ fn a_snapshot_is_verified_to_its_last_byte_and_left_over_files_are_named() {
     }
 }
 
+/// Moves a part of a data directory elsewhere, and leaves a symbolic link.
+fn move_away(dir: &Path, elsewhere: &Path, part: &str) {
+    let moved = elsewhere.join(part);
+    fs::rename(dir.join(part), &moved).unwrap();
+    std::os::unix::fs::symlink(moved, dir.join(part)).unwrap();
+}
+
+#[test]
+fn parts_on_another_disk_are_found_through_symbolic_links() {
+    let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    make_store(dir.path());
+    for part in ["sled", "journal", "snapshots", "high-water"] {
+        move_away(dir.path(), elsewhere.path(), part);
+        let found = inspect(dir.path());
+        assert!(found.is_whole(), "{part}: {found:?}");
+        assert_eq!(indexes(&found).len(), 32, "{part}");
+    }
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error_and_not_gone() {
+    for part in [
+        "sled",
+        "sled/db",
+        "journal/1",
+        "snapshots",
+        "high-water",
+        "raft-storage",
+    ] {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        make_store(dir.path());
+        let path = dir.path().join(part);
+        fs::rename(&path, elsewhere.path().join("kept")).unwrap();
+        // A link to itself: to look at it fails, for root as well.
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let workspace = Workspace::create(elsewhere.path()).unwrap();
+        let inspected = storage::inspect::inspect(dir.path(), &workspace).unwrap_err();
+        let opened = open(dir.path()).unwrap_err();
+        for error in [inspected, opened] {
+            assert!(
+                error.is_of_the_disk() && !error.leaves_joining(),
+                "{part}: {error:?}"
+            );
+            assert!(
+                error.refused_path().unwrap().starts_with(&path),
+                "{part}: {error}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        fs::rename(elsewhere.path().join("kept"), &path).unwrap();
+        assert!(inspect(dir.path()).is_whole(), "{part}: something was changed");
+    }
+}
+
 #[test]
 fn a_directory_in_use_is_refused_and_nothing_is_copied() {
     let dir = tempfile::tempdir().unwrap();

@@ -328,7 +328,7 @@ fn a_marker_of_another_format_version_is_refused() {
             error,
             StorageError::UnsupportedVersion {
                 found: 9,
-                supported: 3,
+                supported: 4,
                 ..
             }
         ),

@@ -481,6 +481,30 @@ async fn import_reads_a_file_and_export_writes_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn export_follows_links_and_keeps_the_permissions_of_what_it_replaces() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let cluster = Cluster::start(1).await;
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    run(&cluster, ["put", "k", "v"]).await.prints("OK\n");
+    std::fs::write(at("secret"), "old").unwrap();
+    std::fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
+    symlink("secret", at("link")).unwrap();
+    symlink("new", at("dangling")).unwrap();
+    for (link, target) in [("link", "secret"), ("dangling", "new")] {
+        let exported = run(&cluster, [OsStr::new("export"), at(link).as_os_str()]).await;
+        assert_eq!(exported.status(), 0, "{}", exported.stderr());
+        assert!(at(link).is_symlink());
+        let text = std::fs::read_to_string(at(target)).unwrap();
+        assert_eq!(text, "{\"key\":\"k\",\"value\":\"v\"}\n");
+    }
+    let mode = std::fs::metadata(at("secret")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn import_does_lines_with_one_key_in_their_order() {
     let cluster = Cluster::start(3).await;
     let lines: String = (0..3_000)

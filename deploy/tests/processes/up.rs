@@ -186,3 +186,20 @@ fn a_port_in_use_is_told_with_exit_status_3() {
     );
     assert!(stderr.contains("--base-port"), "{stderr}");
 }
+
+#[test]
+fn fresh_keeps_the_data_when_a_port_is_in_use() {
+    let place = Place::new();
+    let mut up = place.up(&[]);
+    up.wait_for("ready");
+    up.signal(Signal::INT);
+    assert_done(up.wait());
+    place.wait_until_free();
+
+    let _listener = TcpListener::bind(format!("127.0.0.1:{}", place.base + 12)).unwrap();
+    let (status, stderr) = place.up(&["--fresh"]).wait();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.contains("cannot listen on"), "{stderr}");
+    assert!(place.dir().join("cluster/node-1/data").exists());
+    assert!(place.dir().join("cluster/cluster.toml").exists());
+}

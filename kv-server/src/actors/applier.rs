@@ -65,7 +65,7 @@ pub(crate) struct Restore(pub(crate) SnapshotMeta);
 #[rtype(result = "()")]
 pub(crate) struct MakeRoom;
 
-/// The file of this snapshot is damaged: cut another one, or who needs it would wait until the log has grown.
+/// The file of this snapshot is damaged or lost: cut another one, or who needs it would wait until the log has grown.
 #[derive(Clone, Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReplaceSnapshot(pub(crate) SnapshotMeta);

@@ -71,22 +71,24 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
     }
 
     fn commit(&mut self) {
-        let Some(storage) = self.storage.as_mut() else {
-            return;
-        };
-        let working = self.clock.start();
-        let committed = self.queue.commit(storage, self.snapshots.as_ref());
-        let in_place = self.files.are_in_place();
-        drop(working);
-        match committed {
-            // It went into files without a name, or failed because they are gone. The watch tells and stops the node.
-            _ if !in_place => self.storage = None,
-            Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
-            Ok(None) => {}
-            Err(error) => {
-                // Nothing is acknowledged any more: the store is given up and the node stops.
-                self.storage = None;
-                self.stop.storage_failed(error);
+        while !self.queue.is_empty()
+            && let Some(storage) = self.storage.as_mut()
+        {
+            let working = self.clock.start();
+            let committed = self.queue.commit(storage, self.snapshots.as_ref());
+            let in_place = self.files.are_in_place();
+            drop(working);
+            match committed {
+                // It went into files without a name, or failed because they are gone. The watch tells and stops the
+                // node.
+                _ if !in_place => self.storage = None,
+                Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
+                Ok(None) => {}
+                Err(error) => {
+                    // Nothing is acknowledged any more: the store is given up and the node stops.
+                    self.storage = None;
+                    self.stop.storage_failed(error);
+                }
             }
         }
     }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use raft_core::{
     CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status,
 };
+use storage::Progress;
 use tokio::sync::{oneshot, watch};
 
 use super::FatalOnPanic;
@@ -63,6 +64,9 @@ pub(crate) struct RaftNode {
     last_call: CallId,
     soft_state: watch::Sender<SoftState>,
     lease_clock: LeaseClock,
+    storage: Progress,
+    /// How many steps storage had made at the last tick.
+    storage_steps: u64,
     inputs_since_flush: usize,
     flush_scheduled: bool,
     _fatal: FatalOnPanic,
@@ -100,7 +104,7 @@ pub(crate) struct PeerUnreachable(pub(crate) NodeId);
 #[rtype(result = "()")]
 pub(crate) struct SnapshotFailed(pub(crate) NodeId);
 
-/// The file of this snapshot turned out to be damaged when it was to be sent.
+/// The file of this snapshot turned out to be damaged or lost when it was to be sent.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub(crate) struct SnapshotDamaged(pub(crate) SnapshotMeta);
@@ -164,13 +168,14 @@ pub(crate) struct Stop;
 struct Flush;
 
 impl RaftNode {
-    /// Drives `driver`; role changes are published on `soft_state`.
+    /// Drives `driver`; role changes are published on `soft_state`. `storage` tells a slow disk from a dead one.
     #[must_use]
     pub(crate) fn new(
         driver: Driver,
         links: Links,
         soft_state: watch::Sender<SoftState>,
         lease_clock: LeaseClock,
+        storage: Progress,
     ) -> Self {
         Self {
             driver,
@@ -179,6 +184,8 @@ impl RaftNode {
             last_call: CallId::ZERO,
             soft_state,
             lease_clock,
+            storage_steps: storage.steps(),
+            storage,
             inputs_since_flush: 0,
             flush_scheduled: false,
             _fatal: FatalOnPanic::of("the Raft node"),
@@ -204,6 +211,13 @@ impl RaftNode {
         self.read_lease_clock();
         while let Some(actions) = self.driver.poll() {
             self.act(actions);
+        }
+    }
+
+    fn watch_storage(&mut self) {
+        let steps = self.storage.steps();
+        if std::mem::replace(&mut self.storage_steps, steps) != steps {
+            self.driver.node_mut().storage_progressed();
         }
     }
 
@@ -295,6 +309,7 @@ impl Handler<ElectionTick> for RaftNode {
 
     fn handle(&mut self, ElectionTick(gate): ElectionTick, ctx: &mut Self::Context) {
         gate.leave();
+        self.watch_storage();
         self.driver.node_mut().tick_election();
         self.after_input(ctx);
     }

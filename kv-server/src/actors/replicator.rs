@@ -53,6 +53,8 @@ pub(crate) struct Replicator {
     /// Why the last attempt to connect failed, so that the log tells each reason once.
     last_failure: Option<String>,
     transfer: Option<tokio::task::JoinHandle<()>>,
+    /// Why a snapshot could not be read last, so that the log tells each reason once: it is tried again and again.
+    last_unreadable: Option<String>,
     kv: Addr<KvServer>,
     /// What the peer last said of its disk.
     room: DiskRoom,
@@ -86,6 +88,11 @@ pub(crate) struct AskReadIndex(pub(crate) ReadId);
 #[rtype(result = "()")]
 struct RoomTold(DiskRoom);
 
+/// The file of a snapshot that was to be sent cannot be read.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct SnapshotUnreadable(SnapshotMeta, StorageError);
+
 /// An attempt to connect ended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -115,6 +122,7 @@ impl Replicator {
             generator,
             last_failure: None,
             transfer: None,
+            last_unreadable: None,
             kv,
             room: DiskRoom::Ample,
             room_asked: None,
@@ -308,7 +316,7 @@ impl Handler<Disconnected> for Replicator {
 impl Handler<StreamSnapshot> for Replicator {
     type Result = ();
 
-    fn handle(&mut self, StreamSnapshot { term, snapshot }: StreamSnapshot, _: &mut Self::Context) {
+    fn handle(&mut self, StreamSnapshot { term, snapshot }: StreamSnapshot, ctx: &mut Self::Context) {
         if let Some(transfer) = self.transfer.take() {
             transfer.abort();
         }
@@ -319,10 +327,30 @@ impl Handler<StreamSnapshot> for Replicator {
             peer: self.peer.id,
             client: connection.client().clone(),
             node: self.node.clone(),
+            replicator: ctx.address(),
             transfer: SnapshotTransfer::new(term, self.peer.own_id, snapshot),
         };
         let snapshots = Arc::clone(&self.snapshots);
         self.transfer = Some(actix_rt::spawn(sender.run(snapshots)));
+    }
+}
+
+impl Handler<SnapshotUnreadable> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotUnreadable(snapshot, error): SnapshotUnreadable, _: &mut Self::Context) {
+        let (index, peer) = (snapshot.last_included_index, self.peer.id);
+        let reason = format!("the snapshot at {index} cannot be sent to node {peer}: {error}");
+        if matches!(error, StorageError::SnapshotMissing { .. }) {
+            tracing::info!("{reason}");
+        } else if self.last_unreadable.as_ref() != Some(&reason) {
+            tracing::error!("{reason}");
+            self.last_unreadable = Some(reason);
+        }
+        if error.calls_for_another_snapshot() {
+            self.node.do_send(SnapshotDamaged(snapshot));
+        }
+        self.node.do_send(SnapshotFailed(peer));
     }
 }
 
@@ -331,6 +359,7 @@ struct SnapshotSender {
     peer: NodeId,
     client: PeerClient,
     node: Addr<RaftNode>,
+    replicator: Addr<Replicator>,
     transfer: SnapshotTransfer,
 }
 
@@ -347,15 +376,8 @@ impl SnapshotSender {
                 self.node.do_send(SnapshotFailed(self.peer));
             }
             Err(error) => {
-                tracing::error!(
-                    "the snapshot at {index} cannot be sent to node {}: {error}",
-                    self.peer
-                );
-                if matches!(error, StorageError::SnapshotDamaged { .. }) {
-                    let snapshot = self.transfer.snapshot().clone();
-                    self.node.do_send(SnapshotDamaged(snapshot));
-                }
-                self.node.do_send(SnapshotFailed(self.peer));
+                let snapshot = self.transfer.snapshot().clone();
+                self.replicator.do_send(SnapshotUnreadable(snapshot, error));
             }
         }
     }

@@ -15,7 +15,7 @@ pub(super) fn print(out: &mut impl Write, found: &Inspection, entries: bool) -> 
         "data_dir": found.path.display().to_string(),
         "whole": found.is_whole(),
         "refusal": found.refusal,
-        "problems": found.problems,
+        "problems": problems(found),
         "cluster_id": found.identity.as_ref().map(|owner| &owner.cluster_id),
         "node_id": found.identity.as_ref().map(|owner| owner.node_id),
         "creation_finished": !found.unfinished,
@@ -43,6 +43,27 @@ pub(super) fn print(out: &mut impl Write, found: &Inspection, entries: bool) -> 
     }
     serde_json::to_writer(&mut *out, &document)?;
     writeln!(out)
+}
+
+/// All that is wrong, the refusal first: also what stands at a record, a file of the journal or the snapshot.
+fn problems(found: &Inspection) -> Vec<String> {
+    let snapshot = found
+        .snapshot
+        .as_ref()
+        .and_then(|snapshot| snapshot.problem.clone());
+    let journal = found.journal.iter().filter_map(|file| file.problem.clone());
+    let records = found
+        .records
+        .iter()
+        .filter_map(|record| Some(format!("{}: {}", record.key, record.problem.as_ref()?)));
+    let all = found.refusal.iter().chain(&found.problems).cloned();
+    let mut problems = Vec::new();
+    for problem in all.chain(snapshot).chain(journal).chain(records) {
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 fn snapshot(snapshot: &SnapshotReport) -> Value {

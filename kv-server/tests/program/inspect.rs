@@ -24,12 +24,16 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// The status and the document, whose `problems` are never empty when something is wrong.
 fn json(dir: &Path, flags: &[&str]) -> (Option<i32>, Value) {
     let output = inspect(dir, &[&["--output", "json"], flags].concat());
-    (
-        output.status.code(),
-        serde_json::from_str(&stdout(&output)).unwrap(),
-    )
+    let found: Value = serde_json::from_str(&stdout(&output)).unwrap();
+    let problems = found["problems"].as_array().unwrap();
+    assert_eq!(problems.is_empty(), found["whole"] == true, "{found}");
+    if let Some(refusal) = found["refusal"].as_str() {
+        assert_eq!(problems.iter().filter(|problem| *problem == refusal).count(), 1);
+    }
+    (output.status.code(), found)
 }
 
 /// Every file below `dir`: its bytes and when they were last changed.
@@ -163,6 +167,26 @@ fn what_cannot_be_looked_into_is_refused_with_status_2() {
         "{}",
         stderr(&usage)
     );
+}
+
+#[test]
+fn a_part_that_cannot_be_read_is_told_with_status_3_and_is_neither_gone_nor_damaged() {
+    let cluster = killed_node();
+    let path = cluster.data_dir(1).join("sled");
+    fs::rename(&path, cluster.dir.path().join("kept")).unwrap();
+    std::os::unix::fs::symlink("sled", &path).unwrap();
+    for output in [inspect(&cluster.data_dir(1), &[]), cluster.output(1, &[])] {
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(3), "{message}");
+        let last = &message[message.rfind("error: ").unwrap()..];
+        assert!(last.contains(path.to_str().unwrap()), "{message}");
+        for wrong in ["gone", "damaged", "--join", "TMPDIR"] {
+            assert!(!last.contains(wrong), "{wrong}: {message}");
+        }
+    }
+    fs::remove_file(&path).unwrap();
+    std::os::unix::fs::symlink(cluster.dir.path().join("kept"), &path).unwrap();
+    assert_eq!(inspect(&cluster.data_dir(1), &[]).status.code(), Some(0));
 }
 
 /// What the node says when it is started; with the command by which it joins.

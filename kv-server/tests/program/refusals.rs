@@ -38,6 +38,28 @@ fn a_good_configuration_passes_the_check_and_touches_nothing() {
 }
 
 #[test]
+fn a_node_that_may_open_too_few_files_says_so_and_touches_nothing() {
+    let cluster = Cluster::of(1);
+    for limit in [22, 16, 12] {
+        let output = std::process::Command::new("sh")
+            .args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_kv-server"))
+            .args(["--id", "1", "--config"])
+            .arg(cluster.file())
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(3), "{stderr}");
+        assert!(
+            stderr.starts_with(&format!("error: this process may have {limit} files")),
+            "{stderr}"
+        );
+        assert!(stderr.contains("LimitNOFILE="), "{stderr}");
+        assert!(!cluster.data_dir(1).exists());
+    }
+}
+
+#[test]
 fn a_bad_configuration_is_refused_with_its_line_and_the_fix() {
     let cluster = Cluster::with_settings(3, "heartbeat_interval_ms = 300");
     let message = refusal(&cluster, 1, &["--check"]);

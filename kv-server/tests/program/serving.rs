@@ -50,9 +50,11 @@ fn all_servers_are_killed_and_come_back_with_everything() {
     assert_eq!(caller.get(&cluster, "k"), Some(expected));
 }
 
-#[test]
-fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
-    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
+/// Three servers, of which one is down, and the log of the others is compacted past what it has: who leads, and who
+/// is down.
+fn one_left_behind(snapshot_log_bytes: u64) -> (Cluster, Vec<Server>, Caller, usize, usize) {
+    let settings = format!("snapshot_log_bytes = {snapshot_log_bytes}");
+    let cluster = Cluster::with_settings(3, &settings);
     let mut servers = start_all(&cluster);
     let mut caller = Caller::new();
     caller.append(&cluster, "k", "first,");
@@ -64,6 +66,12 @@ fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
     for number in 0..12 {
         caller.append(&cluster, &format!("large-{number}"), &value);
     }
+    (cluster, servers, caller, leader, absent)
+}
+
+#[test]
+fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
+    let (cluster, mut servers, caller, leader, absent) = one_left_behind(65536);
     let addr = cluster.client_addrs[leader - 1];
     let behind = wait_until("the leader has compacted its log", || {
         let status = caller.status(addr)?;
@@ -83,6 +91,41 @@ fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
     );
     let first = caller.get_at(addr, "k", Consistency::Stale).unwrap().unwrap();
     assert_eq!(first.as_deref(), Some("first,"));
+}
+
+#[test]
+fn a_leader_whose_snapshot_file_was_removed_says_so_once_and_cuts_another() {
+    // Each cuts one snapshot, and what follows is too little for another.
+    let (cluster, mut servers, caller, _, absent) = one_left_behind(10 << 20);
+    let present: Vec<usize> = (1..=3).filter(|id| *id != absent).collect();
+    for id in &present {
+        wait_until("it has compacted its log", || {
+            let status = caller.status(cluster.client_addrs[id - 1])?;
+            (status.snapshot_index.get() > 0).then_some(())
+        });
+    }
+    for id in &present {
+        for file in std::fs::read_dir(cluster.data_dir(*id).join("snapshots")).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "snapshot") {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    servers[absent - 1] = cluster.start(absent);
+    let addr = cluster.client_addrs[absent - 1];
+    wait_until("the follower has caught up", || {
+        caller.get_at(addr, "large-11", Consistency::Stale)?.ok()?
+    });
+    let told = present.iter().map(|id| {
+        let log = servers[id - 1].log();
+        log.matches(".snapshot is gone").count()
+    });
+    let told: Vec<usize> = told.collect();
+    assert!(
+        told.iter().all(|times| *times <= 1) && told.contains(&1),
+        "{told:?}"
+    );
 }
 
 #[test]

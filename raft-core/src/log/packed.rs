@@ -154,14 +154,14 @@ mod tests {
     fn mixed() -> Vec<Entry> {
         let voters = Configuration::of_voters([NodeId(1), NodeId(2)]);
         vec![
-            entry(5, 2, Payload::Noop),
+            entry(5, 2, Payload::Noop { leader_id: NodeId(1) }),
             entry(6, 2, command(10)),
             entry(7, 2, command(0)),
             entry(8, 2, Payload::Configuration(voters)),
             entry(9, 2, command(SHARED_COMMAND_BYTES)),
             entry(10, 2, command(SHARED_COMMAND_BYTES - 1)),
             entry(11, 4, command(3)),
-            entry(12, 4, Payload::Noop),
+            entry(12, 4, Payload::Noop { leader_id: NodeId(1) }),
         ]
     }
 

@@ -180,7 +180,7 @@ fn tell_entries(entries: &[Entry]) -> String {
 fn tell_entry(entry: &Entry) -> String {
     let place = tell_place(entry.index, entry.term);
     match &entry.payload {
-        Payload::Noop => format!("{place} no-op"),
+        Payload::Noop { .. } => format!("{place} no-op"),
         Payload::Configuration(_) => format!("{place} configuration"),
         Payload::Command(command) => format!("{place} {}", String::from_utf8_lossy(command)),
     }

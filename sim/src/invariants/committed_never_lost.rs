@@ -224,7 +224,7 @@ mod tests {
         let entries = (1..).zip(terms).map(|(index, term)| Entry {
             term: Term(*term),
             index: LogIndex(index),
-            payload: Payload::Noop,
+            payload: Payload::Noop { leader_id: NodeId(1) },
         });
         Restored {
             entries: entries.collect(),

@@ -46,7 +46,7 @@ mod tests {
         let entry = Entry {
             term: Term(1),
             index: LogIndex(1),
-            payload: Payload::Noop,
+            payload: Payload::Noop { leader_id: NodeId(1) },
         };
         let disk = Restored {
             entries: vec![entry],

@@ -130,7 +130,9 @@ pub(crate) mod tests {
         let entries = entries.iter().map(|(index, term)| Entry {
             term: Term(*term),
             index: LogIndex(*index),
-            payload: Payload::Noop,
+            payload: Payload::Noop {
+                leader_id: raft_core::NodeId(1),
+            },
         });
         let entries: Vec<Entry> = entries.collect();
         LogChange {

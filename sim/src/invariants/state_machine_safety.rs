@@ -75,7 +75,7 @@ mod tests {
         let entry = Entry {
             term: Term(term),
             index: LogIndex(1),
-            payload: Payload::Noop,
+            payload: Payload::Noop { leader_id: NodeId(1) },
         };
         AppliedBatch {
             entries: vec![entry],

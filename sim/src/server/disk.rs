@@ -40,7 +40,14 @@ impl Disk {
     fn commit(&mut self, jobs: Vec<PersistJob>) -> Result<Option<Committed>, StorageError> {
         let mut group = GroupCommit::default();
         jobs.into_iter().for_each(|job| group.push(job));
-        group.commit(&mut self.storage, self.snapshots.as_ref())
+        let mut all: Option<Committed> = None;
+        while let Some(mut committed) = group.commit(&mut self.storage, self.snapshots.as_ref())? {
+            if let Some(before) = all.take() {
+                committed.received.splice(0..0, before.received);
+            }
+            all = Some(committed);
+        }
+        Ok(all)
     }
 
     /// Whether the disk was idle and has something to do now.

@@ -161,9 +161,9 @@ impl Server {
         self.go_on(tag, step);
     }
 
-    /// A damaged file is replaced, or who needs it would wait until the log has grown.
+    /// A damaged or lost file is replaced, or who needs it would wait until the log has grown.
     fn cannot_be_read(&mut self, snapshot: &SnapshotMeta, error: &StorageError) {
-        if matches!(error, StorageError::SnapshotDamaged { .. }) {
+        if error.calls_for_another_snapshot() {
             self.replace_snapshot(snapshot);
         }
     }

@@ -195,7 +195,7 @@ fn rpc_peer_seeds() -> Vec<Vec<u8>> {
             prev_log_index: LogIndex(70_000),
             prev_log_term: Term(3),
             entries: vec![
-                entry(70_001, Payload::Noop),
+                entry(70_001, Payload::Noop { leader_id: NodeId(1) }),
                 entry(70_002, Payload::Command(vec![5; 60].into())),
             ],
             leader_commit: LogIndex(69_999),
@@ -251,7 +251,8 @@ fn hello_seeds() -> Vec<Vec<u8>> {
 
 fn written(write: impl FnOnce(&mut Vec<u8>) -> Option<Result<(), HelloError>>) -> Vec<u8> {
     let mut bytes = Vec::new();
-    write(&mut bytes).expect("memory is never pending").unwrap();
+    let written = write(&mut bytes).expect("memory is never pending");
+    written.expect("memory takes every byte");
     bytes
 }
 

@@ -53,7 +53,7 @@ fn appended_entries_are_there<D: Device>(session: &mut Session<D>) {
 fn payloads_come_back<D: Device>(session: &mut Session<D>) {
     let configuration = Configuration::joint([1, 2, 3].map(NodeId), [3, 4].map(NodeId));
     let payloads = [
-        Payload::Noop,
+        Payload::Noop { leader_id: NodeId(1) },
         Payload::Configuration(configuration.with_learners([NodeId(9)])),
         Payload::Command(bytes::Bytes::new()),
         Payload::Command(bytes::Bytes::from_static(&[0, 255, 10])),

@@ -237,7 +237,10 @@ fn superseded_files_go<D: Device>(session: &mut Session<D>) {
 }
 
 fn is_missing(files: &dyn SnapshotStore, snapshot: &SnapshotMeta) -> bool {
-    matches!(files.open(snapshot), Err(StorageError::SnapshotMissing { .. }))
+    matches!(
+        files.open(snapshot),
+        Err(StorageError::SnapshotMissing { .. } | StorageError::SnapshotLost { .. })
+    )
 }
 
 fn payload_of(length: usize) -> Vec<u8> {

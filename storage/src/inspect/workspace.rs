@@ -12,6 +12,8 @@ const PREFIX: &str = "kv-server-inspect-";
 const LOCK_FILE: &str = "in-use";
 const REMOVE_ATTEMPTS: u32 = 10;
 const COPY_DIR: &str = "copy";
+/// A store keeps files in directories, and sled some in one below its own.
+const DEEPEST: usize = 2;
 
 /// A directory of its own, removed when this value is dropped. One that a killed process left behind is removed
 /// when the next one is created.
@@ -51,16 +53,18 @@ impl Workspace {
         &self.path
     }
 
-    /// Copies the data directory `dir`. What cannot be read of it is told in `problems` and left out.
-    pub(super) fn copy(&self, dir: &Path, problems: &mut Vec<String>) -> Result<PathBuf, StorageError> {
+    /// Copies what a store keeps in the data directory `dir`. Symbolic links are followed. What cannot be read is an
+    /// error: of what is left out, nothing could be said.
+    pub(super) fn copy(&self, dir: &Path) -> Result<PathBuf, StorageError> {
         let source = fs::canonicalize(dir).map_err(StorageError::while_trying("find", dir))?;
         let copy = self.path.join(COPY_DIR);
         private_dir(&copy).map_err(StorageError::while_trying("create", &copy))?;
-        let mut copying = Copying {
+        let copying = Copying {
             snapshots: directory::snapshots_dir(&source),
-            problems,
         };
-        copying.dir(&source, &copy)?;
+        for part in directory::PARTS {
+            copying.part(&source.join(part), &copy.join(part), DEEPEST)?;
+        }
         Ok(copy)
     }
 }
@@ -108,47 +112,40 @@ fn is_abandoned(path: &Path) -> bool {
     }
 }
 
-struct Copying<'a> {
+struct Copying {
     /// Snapshot files are large and only ever read: a link is enough.
     snapshots: PathBuf,
-    problems: &'a mut Vec<String>,
 }
 
-impl Copying<'_> {
-    fn dir(&mut self, source: &Path, copy: &Path) -> Result<(), StorageError> {
-        let listing = match fs::read_dir(source) {
-            Ok(listing) => listing,
-            Err(error) => return self.unreadable("list", source, error),
-        };
+impl Copying {
+    /// `levels`: how many directories may lie in each other.
+    fn part(&self, from: &Path, to: &Path, levels: usize) -> Result<(), StorageError> {
+        match fs::metadata(from) {
+            Ok(found) if found.is_dir() && levels > 0 => self.dir(from, to, levels - 1),
+            Ok(found) if found.is_file() => self.file(from, to),
+            // Nothing of ours.
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StorageError::io("read", from, error)),
+        }
+    }
+
+    fn dir(&self, from: &Path, to: &Path, levels: usize) -> Result<(), StorageError> {
+        private_dir(to).map_err(StorageError::while_trying("create", to))?;
+        let listing = fs::read_dir(from).map_err(StorageError::while_trying("list", from))?;
         for entry in listing {
-            let entry = match entry {
-                Ok(entry) => entry,
-                Err(error) => return self.unreadable("list", source, error),
-            };
-            let (from, to) = (entry.path(), copy.join(entry.file_name()));
-            match entry.file_type() {
-                Ok(kind) if kind.is_dir() => {
-                    private_dir(&to).map_err(StorageError::while_trying("create", &to))?;
-                    self.dir(&from, &to)?;
-                }
-                Ok(kind) if kind.is_file() => self.file(&from, &to)?,
-                // Nothing of ours.
-                Ok(_) => {}
-                Err(error) => self.unreadable("read", &from, error)?,
-            }
+            let entry = entry.map_err(StorageError::while_trying("list", from))?;
+            self.part(&entry.path(), &to.join(entry.file_name()), levels)?;
         }
         Ok(())
     }
 
-    fn file(&mut self, from: &Path, to: &Path) -> Result<(), StorageError> {
+    fn file(&self, from: &Path, to: &Path) -> Result<(), StorageError> {
+        let mut source = File::open(from).map_err(StorageError::while_trying("read", from))?;
         if from.starts_with(&self.snapshots) {
             #[cfg(unix)]
             return std::os::unix::fs::symlink(from, to).map_err(StorageError::while_trying("create", to));
         }
-        let mut source = match File::open(from) {
-            Ok(source) => source,
-            Err(error) => return self.unreadable("read", from, error),
-        };
         let mut copy = File::create(to).map_err(StorageError::while_trying("write", to))?;
         let mut buffer = vec![0; 1 << 20];
         loop {
@@ -156,22 +153,10 @@ impl Copying<'_> {
                 Ok(0) => return Ok(()),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return self.unreadable("read", from, error),
+                Err(error) => return Err(StorageError::io("read", from, error)),
             };
             io::Write::write_all(&mut copy, &buffer[..read])
                 .map_err(StorageError::while_trying("write the private copy", to))?;
         }
-    }
-
-    #[allow(clippy::unnecessary_wraps, reason = "so that callers can return it")]
-    fn unreadable(
-        &mut self,
-        action: &'static str,
-        path: &Path,
-        error: io::Error,
-    ) -> Result<(), StorageError> {
-        self.problems
-            .push(StorageError::io(action, path, error).to_string());
-        Ok(())
     }
 }

@@ -26,6 +26,8 @@ pub struct FileSnapshots {
     dir: PathBuf,
     /// Numbers the temporary files, so that two snapshots being cut never share one.
     temporaries: AtomicU64,
+    /// The last index of the snapshot on record: files of older ones are removed.
+    on_record: AtomicU64,
     staged: Mutex<Option<Staged>>,
     remover: Mutex<Remover>,
 }
@@ -49,6 +51,7 @@ impl FileSnapshots {
         Ok(Self {
             dir: dir.to_path_buf(),
             temporaries: AtomicU64::new(0),
+            on_record: AtomicU64::new(0),
             staged: Mutex::new(None),
             remover: Mutex::default(),
         })
@@ -107,11 +110,16 @@ impl SnapshotStore for FileSnapshots {
 
     fn open(&self, snapshot: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
         let path = self.dir.join(name_of(snapshot));
+        let index = snapshot.last_included_index;
         match File::open(&path) {
             Ok(file) => Ok(Box::new(Reader::open(file, snapshot)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(StorageError::SnapshotMissing {
-                index: snapshot.last_included_index,
-            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if index.get() < self.on_record.load(Ordering::SeqCst) {
+                    Err(StorageError::SnapshotMissing { index })
+                } else {
+                    Err(StorageError::SnapshotLost { path })
+                }
+            }
             Err(error) => Err(StorageError::io("open", &path, error)),
         }
     }
@@ -163,6 +171,9 @@ impl SnapshotStore for FileSnapshots {
     /// The files lose their names at once, and their space a little later, on another thread: to free the space of
     /// a large file takes long. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
+        // First: who does not find a file any more knows why.
+        let index = keep.last_included_index.get();
+        self.on_record.fetch_max(index, Ordering::SeqCst);
         let is_older = |name: &str| index_in(name).is_some_and(|index| index < keep.last_included_index);
         let mut renamed = Vec::new();
         for path in find_files(&self.dir, is_older)? {

@@ -96,6 +96,33 @@ fn the_space_of_an_older_snapshot_is_freed_before_the_store_is_closed() {
 }
 
 #[test]
+fn a_file_that_something_else_removed_is_told_apart_from_one_that_was_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"state");
+    let path = file_in(dir.path());
+    fs::remove_file(&path).unwrap();
+    for _ in 0..2 {
+        let error = store.open(&snapshot).map(drop).unwrap_err();
+        assert!(error.calls_for_another_snapshot(), "{error}");
+        let message = error.to_string();
+        assert!(
+            message.contains(&format!("{} is gone", path.display())),
+            "{message}"
+        );
+        store.remove_except(&snapshot).unwrap();
+    }
+    let newer = SnapshotMeta {
+        last_included_index: snapshot.last_included_index.next(),
+        ..snapshot.clone()
+    };
+    store.remove_except(&newer).unwrap();
+    let error = store.open(&snapshot).map(drop).unwrap_err();
+    assert!(matches!(error, StorageError::SnapshotMissing { .. }), "{error}");
+    assert!(!error.calls_for_another_snapshot());
+}
+
+#[test]
 fn every_flipped_byte_is_found_on_loading_on_sending_and_on_receiving() {
     let dir = tempfile::tempdir().unwrap();
     let store = FileSnapshots::at(dir.path()).unwrap();

@@ -138,6 +138,10 @@ pub(crate) async fn status(clerk: &Clerk, format: Format) -> Result<Status, Fail
         output::print_json(&rows)?;
     } else {
         output::print_line(output::status_table(&rows).trim_end())?;
+        if nodes.iter().any(|node| node.status.is_ok()) {
+            // Where stderr is closed, the table is there still.
+            let _ = io::stderr().write_all(output::why_unreachable(&nodes).as_bytes());
+        }
     }
     match nodes.into_iter().map(|node| node.status).collect::<Vec<_>>() {
         all if all.iter().any(Result::is_ok) => Ok(Status::Done),

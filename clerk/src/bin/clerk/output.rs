@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use clerk::{GetReply, NodeStatus, ScanItem};
+use clerk::{Error, GetReply, NodeStatus, ScanItem};
 use serde::Serialize;
 
 /// Buffered stdout. It is flushed by hand, because a drop would hide a failure.
@@ -239,9 +239,20 @@ pub(crate) fn status_table(rows: &[NodeRow]) -> String {
     table
 }
 
+/// A line for each node that told no status, with the reason: it may be down, or it may have refused.
+pub(crate) fn why_unreachable(nodes: &[NodeStatus]) -> String {
+    let errors = nodes.iter().filter_map(|node| node.status.as_ref().err());
+    errors
+        .map(|error| match error {
+            Error::NotDone { reason, .. } => format!("unreachable: {reason}\n"),
+            other => format!("unreachable: {other}\n"),
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use clerk::{Error, Found, LogIndex, NodeId, Reason, Term};
+    use clerk::{Found, LogIndex, NodeId, Reason, Term};
 
     use super::*;
 
@@ -309,6 +320,10 @@ mod tests {
             id: Some(NodeId(3)),
             status: Err(error),
         };
+        assert_eq!(
+            why_unreachable(std::slice::from_ref(&node)),
+            "unreachable: no time was left for an attempt\n"
+        );
         let row = NodeRow::new(&node);
         let json = serde_json::to_value(&row).unwrap();
         assert_eq!(json["reachable"], false);

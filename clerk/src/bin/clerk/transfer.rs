@@ -1,6 +1,6 @@
 //! `import` and `export`: keys and values as JSON lines.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::fmt::Display;
 use std::fs::File;
@@ -25,6 +25,9 @@ use crate::output::{self, Entry};
 
 /// How many puts are in flight at once.
 const PUTS_IN_FLIGHT: usize = 64;
+/// No further put is begun while the values of those in flight have so many bytes: what is in flight has to come
+/// through within the timeout of a put, on slow disks too.
+const BYTES_IN_FLIGHT: usize = 4 << 20;
 /// The longest line: the longest key and value with every byte written as `\u0000`, and room for the rest.
 const MAX_LINE_BYTES: usize = 6 * (MAX_KEY_BYTES + MAX_VALUE_BYTES) + 4_096;
 
@@ -56,11 +59,13 @@ pub(crate) async fn export(
     let mut out: Box<dyn Write> = if to_stdout {
         Box::new(output::stdout())
     } else {
-        let own = (!is_special(file)).then(|| partial_of(file));
-        let target = own.as_deref().unwrap_or(file);
-        let created = File::create(target);
-        let created = created.map_err(|error| cannot("create", target, &error))?;
-        partial = own.map(Partial);
+        let created = if is_special(file) {
+            File::create(file).map_err(|error| cannot("create", file, &error))?
+        } else {
+            let (own, created) = Partial::create(end_of_links(file))?;
+            partial = Some(own);
+            created
+        };
         Box::new(BufWriter::with_capacity(64 << 10, created))
     };
     let bar = progress_bar(None);
@@ -78,7 +83,7 @@ pub(crate) async fn export(
     bar.finish_and_clear();
     drop(out);
     if let Some(partial) = partial {
-        std::fs::rename(&partial.0, file).map_err(|error| cannot("replace", file, &error))?;
+        partial.complete()?;
     }
     let summary = Summary::new(count, began.elapsed());
     if to_stdout {
@@ -96,12 +101,44 @@ fn is_special(file: &Path) -> bool {
 }
 
 /// A file that is not complete yet. It goes with this value, unless it has got another name by then.
-struct Partial(PathBuf);
+struct Partial {
+    path: PathBuf,
+    /// The file that it is to replace.
+    target: PathBuf,
+}
+
+impl Partial {
+    /// Creates it beside `target`, with the permissions of what it is to replace: a file that was not for
+    /// everyone's eyes stays so.
+    fn create(target: PathBuf) -> Result<(Self, File), Failure> {
+        let path = partial_of(&target);
+        let created = File::create(&path).map_err(|error| cannot("create", &path, &error))?;
+        let partial = Self { path, target };
+        if let Ok(replaced) = std::fs::metadata(&partial.target) {
+            let set = created.set_permissions(replaced.permissions());
+            set.map_err(|error| cannot("set the permissions of", &partial.path, &error))?;
+        }
+        Ok((partial, created))
+    }
+
+    fn complete(self) -> Result<(), Failure> {
+        std::fs::rename(&self.path, &self.target).map_err(|error| cannot("replace", &self.target, &error))
+    }
+}
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// The file that `file` names, which need not be there yet, through any symbolic link.
+fn end_of_links(file: &Path) -> PathBuf {
+    let target = file.canonicalize().ok().or_else(|| {
+        let link = std::fs::read_link(file).ok()?;
+        Some(file.parent()?.join(link))
+    });
+    target.unwrap_or_else(|| file.to_owned())
 }
 
 fn partial_of(file: &Path) -> PathBuf {
@@ -237,7 +274,8 @@ type Ended = (u64, Vec<u8>, Result<(), Error>);
 struct Importer {
     clerk: Clerk,
     puts: JoinSet<Ended>,
-    keys_in_flight: HashSet<Vec<u8>>,
+    /// Their keys, and how many bytes their values have.
+    in_flight: HashMap<Vec<u8>, usize>,
     done: u64,
     /// The first line that failed, why, and what to do about the cluster.
     failed: Option<(u64, Failure, Option<&'static str>)>,
@@ -248,7 +286,7 @@ impl Importer {
         Self {
             clerk,
             puts: JoinSet::new(),
-            keys_in_flight: HashSet::new(),
+            in_flight: HashMap::new(),
             done: 0,
             failed: None,
         }
@@ -260,7 +298,7 @@ impl Importer {
             let line = lines.next().await.map_err(|failure| (lines.number, failure))?;
             let Some(line) = line else { return Ok(()) };
             let (key, value) = parse_line(&line).map_err(|failure| (lines.number, failure))?;
-            while self.puts.len() >= PUTS_IN_FLIGHT || self.keys_in_flight.contains(&key) {
+            while self.is_full() || self.in_flight.contains_key(&key) {
                 self.reap().await;
             }
             while self.puts.try_join_next().map(|ended| self.note(ended)).is_some() {}
@@ -276,8 +314,12 @@ impl Importer {
         }
     }
 
+    fn is_full(&self) -> bool {
+        self.puts.len() >= PUTS_IN_FLIGHT || self.in_flight.values().sum::<usize>() >= BYTES_IN_FLIGHT
+    }
+
     fn put(&mut self, number: u64, key: Vec<u8>, value: Vec<u8>) {
-        self.keys_in_flight.insert(key.clone());
+        self.in_flight.insert(key.clone(), value.len());
         let clerk = self.clerk.clone();
         self.puts.spawn(async move {
             let outcome = clerk.put(&key, value).await.map(drop);
@@ -294,7 +336,7 @@ impl Importer {
     fn note(&mut self, ended: Result<Ended, JoinError>) {
         let (number, failure, advice) = match ended {
             Ok((number, key, outcome)) => {
-                self.keys_in_flight.remove(&key);
+                self.in_flight.remove(&key);
                 match outcome {
                     Ok(()) => {
                         self.done += 1;
