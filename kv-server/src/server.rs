@@ -328,18 +328,7 @@ impl Server {
             let persister = start_persister(&parts, ctx, storage);
             let kv = start_kv_server(&parts, ctx, &state, intake.clone());
             let applier = start_applier(&parts, ctx, &kv, state, snapshot);
-            let links = Links {
-                persister: persister.clone().recipient(),
-                applier: applier.clone().recipient(),
-                restorer: applier.clone().recipient(),
-                replacer: applier.clone().recipient(),
-                proposals: kv.clone().recipient(),
-                reads: kv.clone().recipient(),
-                leadership: kv.clone().recipient(),
-                replicators: start_replicators(&parts, ctx, &kv),
-                refusals: RefusalReporter::new(config, parts.stop.clone()),
-                files: Arc::clone(&parts.files),
-            };
+            let links = links(&parts, ctx, &persister, &kv, &applier);
             started = Some((persister, kv, applier));
             RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock, progress)
         });
@@ -471,6 +460,28 @@ fn start_kv_server(
         &ctx.address(),
     )
     .start()
+}
+
+/// Where the outputs of the node go.
+fn links(
+    parts: &Parts<'_>,
+    ctx: &Context<RaftNode>,
+    persister: &Addr<Persister<SledStorage>>,
+    kv: &Addr<KvServer>,
+    applier: &Addr<Applier>,
+) -> Links {
+    Links {
+        persister: persister.clone().recipient(),
+        applier: applier.clone().recipient(),
+        restorer: applier.clone().recipient(),
+        replacer: applier.clone().recipient(),
+        proposals: kv.clone().recipient(),
+        reads: kv.clone().recipient(),
+        leadership: kv.clone().recipient(),
+        replicators: start_replicators(parts, ctx, kv),
+        refusals: RefusalReporter::new(parts.config, parts.stop.clone()),
+        files: Arc::clone(&parts.files),
+    }
 }
 
 fn start_replicators(
