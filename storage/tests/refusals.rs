@@ -334,7 +334,7 @@ fn a_marker_of_another_format_version_is_refused() {
         ),
         "{error:?}"
     );
-    assert_tells(&error, &["version 9", "version 3"]);
+    assert_tells(&error, &["version 9", "version 4"]);
 }
 
 #[test]
