@@ -124,6 +124,15 @@ impl Outcome {
 /// it, and the message names what it may be instead of the system's error.
 const NO_ANSWER: &str = "the disk does not answer, or a write to it has failed";
 
+/// The same while a store closes: nobody asks it any more, and it gives up after its wait. What sled still has of the
+/// directory it keeps until the process ends, and who opens it again in that same process is told so.
+const STILL_IN_USE: &str = "is in use by another process";
+
+/// Whether sled has not answered.
+fn tells_of_a_hang(message: &str) -> bool {
+    message.contains(NO_ANSWER) || message.contains(STILL_IN_USE)
+}
+
 /// `top` is where the disk is mounted.
 fn assert_told(message: &str, failure: Failure, top: &Path, what: &str) {
     let cause = match failure {
@@ -131,7 +140,7 @@ fn assert_told(message: &str, failure: Failure, top: &Path, what: &str) {
         Failure::NoSpace | Failure::ShortWrite => "No space left on device",
     };
     assert!(
-        message.contains(cause) || message.contains(NO_ANSWER),
+        message.contains(cause) || tells_of_a_hang(message),
         "{what}: the cause is not told: {message}"
     );
     let path = top.to_str().unwrap();
@@ -178,7 +187,7 @@ fn try_fault(disk: &Disk, mount: &Mount, fault: Fault, tally: &mut Tally) {
         Some(error) => {
             tally.told += 1;
             assert_told(error, fault.failure, mount.path(), &what);
-            tally.hung += usize::from(error.contains(NO_ANSWER));
+            tally.hung += usize::from(tells_of_a_hang(error));
         }
     }
     if outcome.again.is_some() {
