@@ -2,9 +2,8 @@
 //!
 //! A call asks one server after another in *rounds*: within a round it tries each server at most once and
 //! without waiting; when a round has found no server that did it, the call pauses (exponential backoff with
-//! full jitter) and starts the next round; the last one begins shortly before the time is up. It ends with an
-//! answer, with an error that no retry can mend, or when its time is up. All this is plain data and arithmetic: time
-//! is handed in, jitter comes from a seed.
+//! full jitter) and starts the next round. It ends with an answer, with an error that no retry can mend, or
+//! when its time is up. All this is plain data and arithmetic: time is handed in, jitter comes from a seed.
 
 use std::time::Duration;
 
@@ -13,10 +12,6 @@ use rand::{RngExt, SeedableRng};
 use rpc::client::{InvalidArgument, KvError};
 
 use crate::outcome::{Error, Reason};
-
-/// The most of a call's time that is kept for its last round: many times what an answer takes in a cluster that
-/// is well.
-const LONGEST_LAST_ROUND: Duration = Duration::from_millis(100);
 
 /// The waits of a call.
 ///
@@ -237,17 +232,11 @@ impl Call {
         if another_left {
             return Next::TryAnother;
         }
-        let room = self.remaining(elapsed).saturating_sub(self.last_round());
-        if room.is_zero() {
+        let pause = self.next_pause();
+        if pause >= self.remaining(elapsed) {
             return Next::GiveUp(self.time_is_up(elapsed));
         }
-        // A pause that would outlast the call is cut short: a leader found meanwhile is worth a last round.
-        Next::Pause(self.next_pause().min(room))
-    }
-
-    /// What is left of the time for a round that is the last.
-    fn last_round(&self) -> Duration {
-        (self.timeout / 10).min(LONGEST_LAST_ROUND)
+        Next::Pause(pause)
     }
 
     /// Full jitter: anything from nothing to the exponential bound, so that many clients that were refused
@@ -454,23 +443,6 @@ mod tests {
         }
         let next = call.after(5 * SECOND, unreachable(), true);
         assert!(matches!(next, Next::GiveUp(Error::NotDone { .. })));
-    }
-
-    #[test]
-    fn a_call_that_is_refused_goes_on_until_shortly_before_its_time_is_up() {
-        let timeouts = [10, 300, 2_000, 5_000].map(Duration::from_millis);
-        for (timeout, seed) in timeouts
-            .into_iter()
-            .flat_map(|timeout| (0..100).map(move |seed| (timeout, seed)))
-        {
-            let mut call = Call::new(Effect::Write, timeout, RetryPolicy::default(), seed);
-            let mut elapsed = Duration::ZERO;
-            while let Next::Pause(pause) = call.after(elapsed, unreachable(), false) {
-                elapsed += pause;
-            }
-            let last_round = (timeout / 10).min(LONGEST_LAST_ROUND);
-            assert_eq!(elapsed, timeout - last_round, "seed {seed}");
-        }
     }
 
     #[test]
