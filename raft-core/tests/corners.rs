@@ -12,6 +12,14 @@ use raft_core::{
     ReadOutcome, Role, SnapshotOutcome, Storage, Term,
 };
 
+/// Whether leader 1 sends to every peer without waiting for answers.
+fn all_replicate(cluster: &Cluster) -> bool {
+    let peers = cluster.server(1).node.peer_progress();
+    peers
+        .iter()
+        .all(|(_, _, state)| *state == ProgressState::Replicate)
+}
+
 /// Leader 1 of term 1 sends a heartbeat of its read round 1. It is so late that 1 has meanwhile lost its
 /// office and won it back. The receiver calls it stale, in the present term; that must not pass for an
 /// answer to round 1 of the present leadership.
@@ -72,12 +80,7 @@ fn a_peer_whose_window_was_lost_and_then_compacted_is_still_found_out() {
     cluster.heal();
     cluster.pass(2);
     assert!(cluster.everybody_has("third"));
-    let states = cluster.server(1).node.peer_progress();
-    assert!(
-        states
-            .iter()
-            .all(|(_, _, state)| *state == ProgressState::Replicate)
-    );
+    assert!(all_replicate(&cluster));
 }
 
 /// What is on the way to a peer that cannot be reached is lost: nothing is sent behind it before the peer has told how
@@ -142,12 +145,7 @@ fn a_late_conflict_does_not_stop_a_peer_that_has_matched_meanwhile() {
         };
     }
     cluster.with(NodeId(1), |server| server.receive_from(2, late));
-    let states = cluster.server(1).node.peer_progress();
-    assert!(
-        states
-            .iter()
-            .all(|(_, _, state)| *state == ProgressState::Replicate)
-    );
+    assert!(all_replicate(&cluster));
 }
 
 /// Where a peer's log ends that lacks what the leader compacted, it needs the snapshot still; one that has as much needs

@@ -1,0 +1,87 @@
+//! `clerk bench`.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_measures_every_operation_and_prints_the_promised_fields() {
+    let cluster = Cluster::start(3).await;
+    for op in ["put", "get", "append", "mixed"] {
+        let load = [
+            "bench",
+            "--op",
+            op,
+            "--clients",
+            "8",
+            "--duration",
+            "2s",
+            "--keys",
+            "20",
+            "--value-size",
+            "10",
+        ];
+        let report = run(&cluster, load.into_iter().chain(["--output", "json"])).await;
+        assert_eq!((report.status(), report.stderr()), (0, ""));
+        let report = report.json();
+        assert_eq!(
+            (&report["op"], &report["clients"], &report["errors"]),
+            (&op.into(), &8.into(), &0.into())
+        );
+        assert!(report["operations"].as_u64().unwrap() > 0);
+        assert!(report["seconds"].is_f64() && report["ops_per_second"].is_f64());
+        let quantiles: Vec<u64> = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"]
+            .into_iter()
+            .map(|field| report[field].as_u64().unwrap())
+            .collect();
+        assert!(quantiles.is_sorted() && quantiles[0] > 0, "{quantiles:?}");
+        assert!(report["longest_gap_us"].as_u64().unwrap() > 0);
+        assert!(report.get("not_begun").is_none(), "there was no rate");
+    }
+    let text = run(
+        &cluster,
+        ["bench", "--duration", "100ms", "--clients", "2", "--rate", "200"],
+    )
+    .await;
+    assert_eq!(text.status(), 0);
+    for word in ["ops/s", "p50", "p90", "p99", "p99.9", "max", "errors"] {
+        assert!(
+            text.stdout().contains(word),
+            "{word} is missing in {}",
+            text.stdout()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
+    let cluster = Cluster::start(3).await;
+    let load =
+        "bench --op mixed --reads 100 --skew zipf --consistency stale --rate 200 --duration 500ms --keys 5";
+    let report = run(&cluster, load.split(' ').chain(["--output", "json"])).await;
+    assert_eq!((report.status(), report.stderr()), (0, ""));
+    let report = report.json();
+    let count = |field: &str| report[field].as_u64().unwrap();
+    // However slow the machine is, every call that was due is told of.
+    assert_eq!(count("operations") + count("errors") + count("not_begun"), 100);
+    let reads: Vec<_> = cluster
+        .world()
+        .seen
+        .iter()
+        .filter_map(|seen| seen.consistency)
+        .collect();
+    assert!(
+        !reads.is_empty() && reads.iter().all(|how| *how == Consistency::Stale),
+        "{reads:?}"
+    );
+    for wrong in [["--reads", "101"], ["--distribution", "normal"], ["--rate", "0"]] {
+        run(&cluster, ["bench"].into_iter().chain(wrong))
+            .await
+            .fails(2, "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bench_against_nobody_is_not_done() {
+    let cluster = Cluster::start(1).await;
+    cluster.stop(1).await;
+    run(&cluster, ["--timeout", "200ms", "bench"]).await.fails(3, "");
+}
