@@ -128,12 +128,14 @@ impl<K: Ord + Clone, V> SkipList<K, V> {
 
     /// Splits the full block into which `key` belongs at `position`. Returns where it belongs now.
     ///
-    /// The block splits in the middle; but if the key goes behind all others, it starts a block of its own. So keys
-    /// that come in ascending order leave full blocks behind, not halves.
+    /// The block splits in the middle; but the last one of all splits where the key goes, if that is behind the middle,
+    /// and a key behind all others starts a block of its own. So keys that come in ascending order, or nearly, leave
+    /// full blocks behind, not halves.
     fn split_block(&mut self, Position { block, index }: Position, key: &K) -> Position {
         let full = self.arena.block(block).len();
-        let appends = index == full && self.arena.next_block(block).is_none();
-        let middle = if appends { full } else { full / 2 };
+        let is_last = self.arena.next_block(block).is_none();
+        let appends = is_last && index == full;
+        let middle = if is_last { index.max(full / 2) } else { full / 2 };
         let fence = self.arena.block(block).keys().get(middle).unwrap_or(key).clone();
         let block = if self.arena.page(block.node).is_full() {
             self.split_page(block)
