@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use raft_core::{
-    Entry, Envelope, Event, Node, ReadOutcome, ReadyNumber, Refusal, SnapshotChunk, SnapshotMeta,
+    Entry, Envelope, Event, LogRead, Node, ReadOutcome, ReadyNumber, Refusal, SnapshotChunk, SnapshotMeta,
     SnapshotToSend, SoftState, Write,
 };
 
@@ -31,6 +31,9 @@ pub struct Actions {
     pub send: Vec<Envelope>,
     /// Snapshots to stream to peers.
     pub snapshots_to_send: Vec<SnapshotToSend>,
+    /// Goes to the persister, behind what it has to persist; the answers go to
+    /// [`Node::log_was_read`](raft_core::Node::log_was_read).
+    pub log_reads: Vec<LogRead>,
     /// The state machine is to be replaced before anything in `apply`.
     pub restore: Option<SnapshotMeta>,
     /// Goes to the applier.
@@ -116,6 +119,7 @@ impl Driver {
             });
         }
         actions.snapshots_to_send = ready.snapshots_to_send;
+        actions.log_reads = ready.log_reads;
         actions.restore = ready.restore;
         actions.apply = ready.committed;
         actions.reads = ready.reads;

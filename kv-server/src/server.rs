@@ -413,6 +413,7 @@ fn start_persister(
         storage,
         Arc::clone(&parts.snapshots),
         ctx.address().recipient(),
+        ctx.address().recipient(),
         parts.stop.clone(),
         Arc::clone(&parts.commit_clock),
         Arc::clone(&parts.files),
@@ -472,6 +473,7 @@ fn links(
 ) -> Links {
     Links {
         persister: persister.clone().recipient(),
+        log_reader: persister.clone().recipient(),
         applier: applier.clone().recipient(),
         restorer: applier.clone().recipient(),
         replacer: applier.clone().recipient(),

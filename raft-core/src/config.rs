@@ -53,6 +53,10 @@ pub struct Config {
     /// The most bytes of entries that stay in memory as they came once they were handed out. Older ones are
     /// packed: copied together, which takes little more memory than their commands have bytes.
     pub max_unpacked_log_bytes: usize,
+    /// The most bytes of packed entries that stay in memory at all. Older ones are read back from storage
+    /// ([`Ready::log_reads`](crate::Ready::log_reads)) when a peer needs them, which costs such a peer some time and
+    /// the others nothing.
+    pub max_packed_log_bytes: usize,
 }
 
 impl Config {
@@ -76,6 +80,7 @@ impl Config {
             max_unapplied_bytes: 16 << 20,
             retained_log_bytes: 4 << 20,
             max_unpacked_log_bytes: 256 << 10,
+            max_packed_log_bytes: 8 << 20,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::progress::{Progress, ProgressState};
 use crate::read_index::ReadQueue;
 use crate::ready::SnapshotToSend;
 use crate::standing::Refusal;
+use crate::storage::LogRead;
 use crate::types::{Entry, LogIndex, NodeId, Payload, Term, Ticks};
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
@@ -183,13 +184,77 @@ impl Node {
             self.send_snapshot(peer);
             return;
         };
-        let entries = self.log.entries_from(next_index, self.config.max_append_bytes);
+        let entries = match self.log.let_go_from(next_index) {
+            None => self.log.entries_from(next_index, self.config.max_append_bytes),
+            Some(to) if self.is_replicating(peer) => return self.read_log(peer, next_index, to),
+            // Where the logs meet is found out without entries as well.
+            Some(_) => Vec::new(),
+        };
+        self.send_next(peer, prev_log_index, prev_log_term, entries);
+    }
+
+    fn send_next(
+        &mut self,
+        peer: NodeId,
+        prev_log_index: LogIndex,
+        prev_log_term: Term,
+        entries: Vec<Entry>,
+    ) {
         let last_index = entries.last().map_or(prev_log_index, |entry| entry.index);
         let bytes = entries.iter().map(Entry::size_bytes).sum();
         if let Some(progress) = self.peer_mut(peer) {
             progress.sent(last_index, bytes);
         }
         self.send_append(peer, prev_log_index, prev_log_term, entries);
+    }
+
+    fn is_replicating(&self, peer: NodeId) -> bool {
+        self.peer(peer)
+            .is_some_and(|progress| progress.state == ProgressState::Replicate)
+    }
+
+    /// What `peer` needs next is on stable storage alone.
+    fn read_log(&mut self, peer: NodeId, from: LogIndex, to: LogIndex) {
+        if let Some(progress) = self.peer_mut(peer) {
+            progress.awaits_log_from = Some(from);
+        }
+        self.outbox.log_reads.push(LogRead {
+            peer,
+            from,
+            to,
+            max_bytes: self.config.max_append_bytes,
+        });
+    }
+
+    /// Storage has read what [`Ready::log_reads`](crate::Ready::log_reads) asked for. Ignored if it is of no use any
+    /// more; the peer gets what it needs by then.
+    ///
+    /// # Panics
+    ///
+    /// When these are not the entries of this log: storage has lost or mixed up what it acknowledged.
+    pub fn log_was_read(&mut self, read: &LogRead, entries: Vec<Entry>) {
+        let waits = |progress: &&mut Progress| progress.awaits_log_from == Some(read.from);
+        let Some(progress) = self.peer_mut(read.peer).filter(waits) else {
+            return;
+        };
+        progress.awaits_log_from = None;
+        let needs_them = progress.state == ProgressState::Replicate && progress.next_index == read.from;
+        if !needs_them || read.from < self.log.first_index() {
+            return;
+        }
+        assert!(!entries.is_empty(), "storage has lost entry {}", read.from);
+        for (index, entry) in (read.from.get()..).map(LogIndex).zip(&entries) {
+            assert!(
+                entry.index == index && index <= read.to && self.log.matches(index, entry.term),
+                "storage holds entry {} of term {} in the place of entry {index}",
+                entry.index,
+                entry.term
+            );
+        }
+        let prev_log_index = read.from.previous();
+        if let Some(prev_log_term) = self.log.term_at(prev_log_index) {
+            self.send_next(read.peer, prev_log_index, prev_log_term, entries);
+        }
     }
 
     fn send_append(

@@ -178,7 +178,7 @@ pub use progress::ProgressState;
 pub use read_index::ReadOutcome;
 pub use ready::{Ready, SnapshotChunk, SnapshotToSend, SoftState};
 pub use standing::{Refusal, Sender, Standing};
-pub use storage::{Restored, Storage, Write};
+pub use storage::{LogRead, LogReadReply, Restored, Storage, Write};
 pub use types::{
     CallId, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role,
     SnapshotMeta, Term, Ticks,

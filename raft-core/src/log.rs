@@ -16,13 +16,13 @@ const ENTRIES_PACKED_TOGETHER: usize = 4_096;
 /// Room for so many entries is kept, however few there are.
 const SPARE_ENTRIES: usize = 8_192;
 
-/// The log: a snapshot that stands for its beginning, and the entries behind it in memory.
+/// The log: a snapshot that stands for its beginning, and the entries behind it, of which the latest are in memory.
 ///
 /// ```text
 ///   first_index          snapshot      handed_out   commit_index   durable_index    last_index
 ///       |                    |             |             |              |                |
 ///       [ kept for followers ][   applied   ][ to apply ][          replicating          ]
-///       [         packed           ][                    entries                         ]
+///       [   let go of   ][ packed  ][                    entries                         ]
 /// ```
 ///
 /// Invariants, asserted where they could break: indexes have no gap, terms never fall, what is committed
@@ -33,8 +33,10 @@ pub(crate) struct Log {
     /// The term of the entry before the first one in memory, where it is known.
     term_before_first: Option<Term>,
     first_index: LogIndex,
-    /// The entries before `unpacked_from`. All of them were handed out.
+    /// The entries before `unpacked_from`. All of them were handed out, so they are on stable storage too; more than
+    /// `max_packed_bytes` of them are on stable storage alone.
     packed: PackedEntries,
+    max_packed_bytes: usize,
     unpacked_from: LogIndex,
     /// The entries from `unpacked_from` on.
     entries: VecDeque<Entry>,
@@ -54,8 +56,12 @@ pub(crate) struct Log {
 
 impl Log {
     /// The log that storage holds. Of the entries that were handed out, no more than `max_unpacked_bytes` stay as
-    /// they came; the others are packed.
-    pub(crate) fn restore(restored: Restored, max_unpacked_bytes: usize) -> Result<Self, ConfigError> {
+    /// they came; the others are packed, and no more than `max_packed_bytes` of those stay in memory.
+    pub(crate) fn restore(
+        restored: Restored,
+        max_unpacked_bytes: usize,
+        max_packed_bytes: usize,
+    ) -> Result<Self, ConfigError> {
         let Restored {
             snapshot, entries, ..
         } = restored;
@@ -72,6 +78,7 @@ impl Log {
             term_before_first,
             first_index,
             packed: PackedEntries::default(),
+            max_packed_bytes,
             unpacked_from: first_index,
             entries: VecDeque::new(),
             handed_out_bytes: 0,
@@ -266,7 +273,14 @@ impl Log {
         LogIndex(self.unpacked_from.get() + position as u64)
     }
 
-    /// Copies entries from `from` on, up to `max_bytes`, though at least one if there is any.
+    /// If the entry at `index` is on stable storage alone: the last one of which that is so.
+    pub(crate) fn let_go_from(&self, index: LogIndex) -> Option<LogIndex> {
+        self.packed
+            .last_let_go()
+            .filter(|last| index >= self.first_index && index <= *last)
+    }
+
+    /// Copies entries from `from` on, up to `max_bytes`, though at least one if there is any. They must be in memory.
     pub(crate) fn entries_from(&self, from: LogIndex, max_bytes: usize) -> Vec<Entry> {
         self.entries_between(from, self.last_index(), max_bytes)
     }
@@ -424,6 +438,7 @@ impl Log {
         for piece in handed_out.chunks(ENTRIES_PACKED_TOGETHER) {
             self.packed.push(piece);
         }
+        self.packed.let_go_over(self.max_packed_bytes);
         self.unpacked_from = from;
         self.handed_out_bytes = 0;
         // It was long once, after a start or with a disk that stood still.
@@ -454,17 +469,31 @@ impl Log {
         );
         let mut first_retained = index.next();
         let mut bytes = 0;
-        while let Some(entry) = self.entry(first_retained.previous()) {
-            bytes += entry.size_bytes();
+        while let Some((first, before)) = self.size_before(first_retained) {
+            bytes += before;
             if bytes > retained_bytes {
                 break;
             }
-            first_retained = entry.index;
+            first_retained = first;
         }
         self.forget_before(first_retained);
         self.handed_out_bytes = self.sum_handed_out();
         self.move_snapshot(snapshot);
         first_retained
+    }
+
+    /// See [`PackedEntries::size_before`].
+    fn size_before(&self, index: LogIndex) -> Option<(LogIndex, usize)> {
+        if index <= self.first_index {
+            return None;
+        }
+        match self.unpacked(index.previous()) {
+            Some(entry) => Some((entry.index, entry.size_bytes())),
+            None => self
+                .packed
+                .size_before(index)
+                .map(|(first, bytes)| (first.max(self.first_index), bytes)),
+        }
     }
 
     /// Replaces the beginning of the log with a snapshot from the leader (Raft §7). Returns whether the

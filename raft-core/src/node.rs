@@ -131,7 +131,11 @@ impl Node {
     pub fn new(config: Config, restored: Restored) -> Result<Self, ConfigError> {
         config.validate()?;
         let hard_state = restored.hard_state;
-        let log = Log::restore(restored, config.max_unpacked_log_bytes)?;
+        let log = Log::restore(
+            restored,
+            config.max_unpacked_log_bytes,
+            config.max_packed_log_bytes,
+        )?;
         // Who has never seen a term has heard from no leader.
         let may_have_heard = config.silent_start && hard_state.current_term > Term::ZERO;
         let mut node = Self {
@@ -403,6 +407,7 @@ impl Node {
             messages_after_persist: std::mem::take(&mut self.outbox.messages_after_persist),
             snapshot_chunks: std::mem::take(&mut self.outbox.snapshot_chunks),
             snapshots_to_send: std::mem::take(&mut self.outbox.snapshots_to_send),
+            log_reads: std::mem::take(&mut self.outbox.log_reads),
             restore: self.outbox.restore.take(),
             reads: std::mem::take(&mut self.outbox.reads),
             events: std::mem::take(&mut self.outbox.events),

@@ -49,6 +49,8 @@ pub(crate) struct Progress {
     pub(crate) counts: bool,
     /// For a store that is to be registered: an entry that was appended after it was first heard of.
     pub(crate) proof_index: Option<LogIndex>,
+    /// Storage was asked for entries from here on, to send them; nothing else is sent until it answers.
+    pub(crate) awaits_log_from: Option<LogIndex>,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
 }
@@ -71,6 +73,7 @@ impl Progress {
             incarnation: None,
             counts: true,
             proof_index: None,
+            awaits_log_from: None,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }
@@ -137,7 +140,11 @@ impl Progress {
     pub(crate) fn may_send(&self, max_messages: usize, max_bytes: usize) -> bool {
         match self.state {
             ProgressState::Probe { awaiting_answer } => !awaiting_answer,
-            ProgressState::Replicate => self.inflight.len() < max_messages && self.inflight_bytes < max_bytes,
+            ProgressState::Replicate => {
+                self.awaits_log_from.is_none()
+                    && self.inflight.len() < max_messages
+                    && self.inflight_bytes < max_bytes
+            }
             ProgressState::Snapshot { .. } => false,
         }
     }

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::message::Envelope;
 use crate::read_index::ReadOutcome;
 use crate::standing::Refusal;
-use crate::storage::Write;
+use crate::storage::{LogRead, Write};
 use crate::types::{CallId, Entry, NodeId, ReadyNumber, Role, SnapshotMeta, Term};
 
 /// One batch of outputs. The driver must obey it in this way:
@@ -20,7 +20,9 @@ use crate::types::{CallId, Entry, NodeId, ReadyNumber, Role, SnapshotMeta, Term}
 ///    storage");
 /// 4. replace the state machine by [`restore`](Self::restore), then apply
 ///    [`committed`](Self::committed), both in order, and report [`Node::applied`](crate::Node::applied);
-/// 5. answer [`reads`](Self::reads) when the state machine has come to their index.
+/// 5. answer [`reads`](Self::reads) when the state machine has come to their index;
+/// 6. read [`log_reads`](Self::log_reads) from storage, in no hurry, and report each with
+///    [`Node::log_was_read`](crate::Node::log_was_read).
 ///
 /// A leader's own write runs beside its messages to the others (thesis §10.2.1): its entries leave in
 /// `messages`, and it counts itself only when its write is durable.
@@ -38,6 +40,8 @@ pub struct Ready {
     pub snapshot_chunks: Vec<SnapshotChunk>,
     /// Snapshots to stream to peers.
     pub snapshots_to_send: Vec<SnapshotToSend>,
+    /// Entries that are no longer in memory, for peers that are far behind. At most one a peer waits at a time.
+    pub log_reads: Vec<LogRead>,
     /// The state machine is to be replaced by this snapshot, which is durable.
     pub restore: Option<SnapshotMeta>,
     /// Committed entries, in order, without gap from batch to batch (but for `restore`).
@@ -110,6 +114,7 @@ pub(crate) struct Outbox {
     pub(crate) messages_after_persist: Vec<Envelope>,
     pub(crate) snapshot_chunks: Vec<SnapshotChunk>,
     pub(crate) snapshots_to_send: Vec<SnapshotToSend>,
+    pub(crate) log_reads: Vec<LogRead>,
     pub(crate) restore: Option<SnapshotMeta>,
     pub(crate) reads: Vec<ReadOutcome>,
     pub(crate) events: Vec<Event>,
@@ -123,6 +128,7 @@ impl Outbox {
             && self.messages_after_persist.is_empty()
             && self.snapshot_chunks.is_empty()
             && self.snapshots_to_send.is_empty()
+            && self.log_reads.is_empty()
             && self.restore.is_none()
             && self.reads.is_empty()
             && self.events.is_empty()

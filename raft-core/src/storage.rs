@@ -1,6 +1,6 @@
 //! What the core asks of stable storage: the writes of one batch, durable together.
 
-use crate::types::{Entry, HardState, LogIndex, SnapshotMeta};
+use crate::types::{Entry, HardState, LogIndex, NodeId, SnapshotMeta};
 
 /// One change to stable storage. Changes take effect in the order in which the core yields them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +40,22 @@ pub struct Restored {
     pub entries: Vec<Entry>,
 }
 
+/// Entries of the log that the core needs and no longer has in memory. All of them are committed and durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// Who needs them; nothing to storage.
+    pub peer: NodeId,
+    /// The first.
+    pub from: LogIndex,
+    /// The last that may be read.
+    pub to: LogIndex,
+    /// The most bytes of entries ([`Entry::size_bytes`]), though at least one entry. Fewer may be read.
+    pub max_bytes: usize,
+}
+
+/// Takes the outcome of a [`Storage::read`], once, on any thread.
+pub type LogReadReply<E> = Box<dyn FnOnce(Result<Vec<Entry>, E>) + Send>;
+
 /// Stable storage of one node: the rules that any implementation must keep.
 ///
 /// The `storage` crate holds two, one on disk and one in memory, and a conformance suite for both.
@@ -62,4 +78,9 @@ pub trait Storage {
     /// When any of it failed. What is on disk is then unknown, so the node must stop and never try again
     /// with the same open store.
     fn write(&mut self, writes: &[Write]) -> Result<(), Self::Error>;
+
+    /// Reads entries back for [`Ready::log_reads`](crate::Ready::log_reads): consecutive ones from `read.from` on, or
+    /// none if the log has been compacted past that. Waits for no disk: `reply` is called from here or later, from
+    /// another thread. It gets an error when the entries cannot be read or are damaged; the node must stop then.
+    fn read(&mut self, read: &LogRead, reply: LogReadReply<Self::Error>);
 }

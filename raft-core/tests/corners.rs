@@ -83,6 +83,78 @@ fn a_peer_whose_window_was_lost_and_then_compacted_is_still_found_out() {
     assert!(all_replicate(&cluster));
 }
 
+/// A cluster whose nodes keep nothing in memory that is applied.
+fn forgetful(servers: u64) -> Cluster {
+    Cluster::new(servers, |id| Config {
+        max_unpacked_log_bytes: 0,
+        max_packed_log_bytes: 0,
+        retained_log_bytes: 0,
+        max_append_bytes: 150,
+        ..config(id)
+    })
+}
+
+fn is_sent_a_snapshot(cluster: &Cluster) -> bool {
+    let mut happenings = cluster.history.iter().map(|(_, happening)| happening);
+    happenings.any(|happening| matches!(happening, Happening::Event(Event::SnapshotNeeded { .. })))
+}
+
+/// Leaves server 3 behind by what the leader, server 1, has no longer in memory, and lets it be found out where the
+/// logs meet.
+fn leave_behind(cluster: &mut Cluster) {
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    for number in 0..20 {
+        cluster.propose(1, &format!("command {number}"));
+        cluster.settle();
+    }
+    cluster.heal();
+    cluster.hold_persists(1);
+    cluster.pass(2);
+    cluster.settle();
+    assert!(cluster.server(1).has_to_read());
+}
+
+#[test]
+fn a_follower_gets_from_storage_what_is_no_longer_in_memory() {
+    let mut cluster = forgetful(3);
+    leave_behind(&mut cluster);
+    cluster.release_persists(1);
+    cluster.settle();
+    cluster.pass(2);
+    assert!(cluster.everybody_has("command 19"));
+    assert!(cluster.server(1).read_back >= 20);
+    assert!(!is_sent_a_snapshot(&cluster));
+}
+
+#[test]
+fn what_is_compacted_before_storage_has_read_it_comes_as_a_snapshot() {
+    let mut cluster = forgetful(3);
+    leave_behind(&mut cluster);
+    cluster.cut_snapshot(1);
+    cluster.release_persists(1);
+    cluster.settle();
+    cluster.pass(2);
+    assert!(cluster.everybody_has("command 19"));
+    assert_eq!(cluster.server(1).read_back, 0);
+    assert!(is_sent_a_snapshot(&cluster));
+}
+
+#[test]
+fn what_storage_reads_for_a_leader_that_was_is_of_no_use() {
+    let mut cluster = forgetful(3);
+    leave_behind(&mut cluster);
+    cluster.elect(2);
+    cluster.release_persists(1);
+    cluster.network.clear();
+    cluster.with(NodeId(1), Server::read_log);
+    assert!(cluster.server(1).read_back > 0);
+    assert!(cluster.network.iter().all(|envelope| envelope.from != NodeId(1)));
+    cluster.pass(2);
+    assert!(cluster.everybody_has("command 19"));
+}
+
 /// What is on the way to a peer that cannot be reached is lost: nothing is sent behind it before the peer has told how
 /// far it is. Without that the window would be filled in vain.
 #[test]

@@ -195,12 +195,13 @@ impl Run {
     /// Disks and state machines get on with it.
     fn work(&mut self) {
         let batches = self.rng.random_range(1..4);
-        let applies = self.rng.random_ratio(1, 2);
-        self.on_some_server(|server| {
-            if applies {
-                server.apply();
-            } else {
+        let work = self.rng.random_range(0..4);
+        self.on_some_server(|server| match work {
+            0 | 1 => server.apply(),
+            2 => server.persist(batches),
+            _ => {
                 server.persist(batches);
+                server.read_log();
             }
         });
     }
@@ -395,6 +396,7 @@ fn random_config(rng: &mut Pcg64Mcg) -> Config {
     };
     Config {
         max_unpacked_log_bytes: config.retained_log_bytes,
+        max_packed_log_bytes: [0, 200, usize::MAX][rng.random_range(0..3)],
         ..config
     }
 }

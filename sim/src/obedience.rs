@@ -78,6 +78,12 @@ impl Simulation<'_> {
         Ok(())
     }
 
+    pub(crate) fn log_read(&mut self, life: Life) -> Result<(), Violation> {
+        let count: usize = self.try_input(life, Server::log_read)?;
+        self.totals.entries_read_back += count as u64;
+        Ok(())
+    }
+
     /// Does what a server wants done.
     pub(crate) fn obey(&mut self, life: Life) -> Result<(), Violation> {
         let outputs = self.server(life).map(Server::take_outputs).unwrap_or_default();
@@ -88,6 +94,7 @@ impl Simulation<'_> {
                 Output::DiskBusy => self.disk_step(life, Event::DiskWrites(life)),
                 Output::DiskWritten => self.disk_step(life, Event::DiskReports(life)),
                 Output::ApplySoon => self.apply_soon(life),
+                Output::LogReadBegun => self.disk_step(life, Event::LogRead(life)),
                 Output::SnapshotBegun => {
                     let delay = self.generator.random_range(100..=100 * MILLISECOND);
                     self.queue.schedule(delay, Event::SnapshotWritten(life));

@@ -119,6 +119,7 @@ impl Printer {
                     "elections": totals.elections,
                     "snapshots_cut": totals.snapshots_cut,
                     "snapshots_installed": totals.snapshots_installed,
+                    "entries_read_back": totals.entries_read_back,
                     "operations": totals.operations,
                     "promises_checked": totals.promises,
                 });
@@ -152,7 +153,7 @@ fn summary(totals: &Totals) -> String {
         .collect();
     format!(
         "{:.2} simulated hours, {} messages, {} operations, {} elections, {} snapshots cut, {} installed, \
-         {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk, \
+         {} entries read back, {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk, \
          {} were turned away, {} joined anew",
         hours(totals),
         totals.messages,
@@ -160,6 +161,7 @@ fn summary(totals: &Totals) -> String {
         totals.elections,
         totals.snapshots_cut,
         totals.snapshots_installed,
+        totals.entries_read_back,
         totals.promises,
         faults.join(", "),
         totals.drops,

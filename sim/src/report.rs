@@ -50,6 +50,8 @@ pub struct Totals {
     pub snapshots_cut: u64,
     /// Snapshots that were sent and installed.
     pub snapshots_installed: u64,
+    /// Entries that leaders had no longer in memory and read back from their disks.
+    pub entries_read_back: u64,
     /// Operations of clients that were done and acknowledged.
     pub operations: u64,
     /// Promises that were compared with the disk, in runs that passed.
@@ -68,6 +70,7 @@ impl AddAssign for Totals {
         self.elections += other.elections;
         self.snapshots_cut += other.snapshots_cut;
         self.snapshots_installed += other.snapshots_installed;
+        self.entries_read_back += other.entries_read_back;
         self.operations += other.operations;
         self.promises += other.promises;
     }

@@ -197,6 +197,7 @@ impl Scenario {
             max_inflight_messages: self.max_inflight_messages,
             retained_log_bytes: self.retained_log_bytes,
             max_unpacked_log_bytes: self.retained_log_bytes,
+            max_packed_log_bytes: self.retained_log_bytes,
             silent_start: true,
             lease_reads: self.lease_reads,
             ..Config::new(id)

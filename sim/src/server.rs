@@ -83,6 +83,8 @@ pub(crate) enum Output {
     DiskWritten,
     /// Call [`Server::apply_next`] after a while.
     ApplySoon,
+    /// Call [`Server::log_read`] after a while.
+    LogReadBegun,
     /// Call [`Server::snapshot_written`] after a while.
     SnapshotBegun,
     /// Call [`Server::ask_again`] after a pause.
@@ -318,6 +320,7 @@ impl Server {
         for SnapshotToSend { to, term, snapshot } in actions.snapshots_to_send {
             self.stream_snapshot(to, term, snapshot);
         }
+        self.queue_log_reads(actions.log_reads);
         if let Some(snapshot) = actions.restore {
             self.restore(snapshot);
         }

@@ -51,6 +51,7 @@ pub(crate) enum Event {
     DiskWrites(Life),
     DiskReports(Life),
     Applies(Life),
+    LogRead(Life),
     SnapshotWritten(Life),
     AskAgain(Life, TransferTag),
     ClientWakes {
@@ -87,6 +88,7 @@ impl Event {
             | Self::DiskWrites(life)
             | Self::DiskReports(life)
             | Self::Applies(life)
+            | Self::LogRead(life)
             | Self::SnapshotWritten(life)
             | Self::AskAgain(life, _) => Some(life.node),
             Self::Request { to: node, .. } | Self::ClientAsks(node, _) => Some(*node),
@@ -271,6 +273,7 @@ impl<'a> Simulation<'a> {
             Event::DiskWrites(life) => self.disk_writes(life)?,
             Event::DiskReports(life) => self.input(life, Server::disk_reports),
             Event::Applies(life) => self.try_input(life, Server::apply_next)?,
+            Event::LogRead(life) => self.log_read(life)?,
             Event::SnapshotWritten(life) => self.snapshot_written(life)?,
             Event::AskAgain(life, tag) => self.input(life, |server| server.ask_again(tag)),
             Event::ClientWakes { client, wake } => self.client_wakes(client, wake)?,

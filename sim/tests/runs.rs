@@ -45,6 +45,7 @@ fn seeds_pass_and_see_every_kind_of_trouble() {
     for (name, count) in [
         ("elections", totals.elections),
         ("snapshots cut", totals.snapshots_cut),
+        ("entries read back", totals.entries_read_back),
         ("operations", totals.operations),
         ("promises", totals.promises),
     ] {

@@ -36,6 +36,7 @@
 //! counts for as many bytes as the record had. Else one batch would remove a whole log and need as much room for
 //! that as the log had taken, on a disk that may be almost full.
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,6 +45,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use raft_core::{Entry, LogReadReply};
+
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
@@ -51,6 +54,7 @@ use crate::hard_state::{Owner, ROOT_KEY};
 use crate::journal::FullFile;
 use crate::overlay::{Overlay, View};
 use crate::panics;
+use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
 
 /// About how much goes into one batch of sled.
@@ -68,6 +72,7 @@ enum Job {
     /// Carry a layer into sled; answers with the length that the journal file has then.
     Checkpoint(Arc<Overlay>, FullFile, Reply<u64>),
     Get(Vec<u8>, Reply<Option<Vec<u8>>>),
+    ReadLog(ReadBack, LogReadReply<StorageError>),
     Load(Vec<Arc<Overlay>>, Owner, Reply<Loaded>),
 }
 
@@ -168,6 +173,17 @@ impl Checkpointer {
         self.receive(&answer, self.wait)
     }
 
+    /// Reads entries of the log, behind everything that the thread was given before.
+    pub(crate) fn read_log(&self, read: ReadBack, reply: LogReadReply<StorageError>) {
+        let unsent = match &self.jobs {
+            Some(jobs) => jobs.send(Job::ReadLog(read, reply)).map_err(|unsent| unsent.0),
+            None => Err(Job::ReadLog(read, reply)),
+        };
+        if let Err(Job::ReadLog(_, reply)) = unsent {
+            reply(Err(self.gone()));
+        }
+    }
+
     /// Reads and verifies sled under `layers`, the oldest first.
     pub(crate) fn load(&self, layers: Vec<Arc<Overlay>>, store: &Owner) -> Result<Loaded, StorageError> {
         let (reply, answer) = mpsc::channel();
@@ -246,12 +262,18 @@ impl Worker {
                     let may_go_on = done.is_ok();
                     let _ = reply.send(done);
                     if may_go_on {
-                        self.bound_cache(&layer);
+                        self.bound_cache(bytes_of(&layer));
                     }
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
                     let _ = reply.send(value.map(|value| value.map(|value| value.to_vec())));
+                }
+                Job::ReadLog(read, reply) => {
+                    let read_bytes = Cell::new(0);
+                    reply(self.caught(|| self.read_log(read, &read_bytes)));
+                    // What is read stays in the cache as what is written does.
+                    self.bound_cache(read_bytes.get());
                 }
                 Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
@@ -263,6 +285,15 @@ impl Worker {
 
     fn caught<T>(&self, work: impl FnOnce() -> Result<T, StorageError>) -> Result<T, StorageError> {
         panics::catch(work).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    /// Counts what it reads of sled.
+    fn read_log(&self, read: ReadBack, read_bytes: &Cell<usize>) -> Result<Vec<Entry>, StorageError> {
+        read.entries(self.tree.path(), |key| {
+            let value = self.tree.get(key).map_err(|cause| self.failed(cause))?;
+            read_bytes.update(|bytes| bytes + value.as_ref().map_or(0, |value| value.len()));
+            Ok(value.map(|value| value.to_vec()))
+        })
     }
 
     fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
@@ -305,8 +336,8 @@ impl Worker {
     }
 
     /// Nobody waits for it: if it fails, so does the next checkpoint.
-    fn bound_cache(&mut self, carried: &Overlay) {
-        if let Err(error) = self.tree.bound_cache(bytes_of(carried)) {
+    fn bound_cache(&mut self, bytes: usize) {
+        if let Err(error) = self.tree.bound_cache(bytes) {
             self.failure.get_or_insert(error);
         }
     }

@@ -36,11 +36,13 @@ mod model;
 mod snapshots;
 
 use std::io::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use bytes::Bytes;
 use raft_core::{
-    Configuration, Entry, HardState, LogIndex, NodeId, Payload, Restored, SnapshotMeta, Storage, Term, Write,
+    Configuration, Entry, HardState, LogIndex, LogRead, NodeId, Payload, Restored, SnapshotMeta, Storage,
+    Term, Write,
 };
 
 use crate::error::StorageError;
@@ -115,6 +117,35 @@ pub fn cut_snapshot(
     writer.finish()
 }
 
+/// How long a read of the log may take on a starved machine.
+const READ_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Reads entries back, and waits for them.
+///
+/// # Errors
+///
+/// Whatever the store says.
+///
+/// # Panics
+///
+/// When the store does not answer.
+pub fn read_back<S>(store: &mut S, from: u64, to: u64, max_bytes: usize) -> Result<Vec<Entry>, StorageError>
+where
+    S: Storage<Error = StorageError>,
+{
+    let read = LogRead {
+        peer: NodeId(1),
+        from: LogIndex(from),
+        to: LogIndex(to),
+        max_bytes,
+    };
+    let (reply, answer) = mpsc::channel();
+    store.read(&read, Box::new(move |entries| drop(reply.send(entries))));
+    answer
+        .recv_timeout(READ_PATIENCE)
+        .expect("a read of the log is answered")
+}
+
 /// One scenario at work: a device, the store open on it, and what it should hold.
 struct Session<D: Device> {
     name: &'static str,
@@ -154,7 +185,62 @@ impl<D: Device> Session<D> {
             self.fail(format_args!("a valid write was refused: {error}"));
         }
         self.model.apply_all(writes);
+        self.expect_reads();
         self.restart();
+        self.expect_reads();
+    }
+
+    /// Whatever the log holds can be read back, whole or an entry at a time.
+    fn expect_reads(&mut self) {
+        let Restored {
+            snapshot, entries, ..
+        } = self.model.restored();
+        let first = entries
+            .first()
+            .map_or(snapshot.last_included_index.next(), |entry| entry.index)
+            .get();
+        let last = first + entries.len() as u64 - 1;
+        let ranges = [
+            (first, last),
+            (first, first),
+            (last, last),
+            (first.midpoint(last), last),
+        ];
+        for (from, to) in ranges.into_iter().filter(|_| !entries.is_empty()) {
+            let wanted = usize::try_from(from - first).expect("a short log")
+                ..=usize::try_from(to - first).expect("a short log");
+            let all = self.read_back(from, to, usize::MAX);
+            assert!(all == entries[wanted.clone()], "{}: {from} to {to}", self.name);
+            let one = self.read_back(from, to, 1);
+            assert!(
+                one == entries[*wanted.start()..=*wanted.start()],
+                "{}: {from}",
+                self.name
+            );
+            // Fewer than fit may come, never more.
+            let two_bytes = entries[wanted.clone()]
+                .iter()
+                .take(2)
+                .map(Entry::size_bytes)
+                .sum();
+            let some = self.read_back(from, to, two_bytes);
+            let is_right = !some.is_empty() && some.len() <= 2 && entries[wanted].starts_with(&some);
+            assert!(is_right, "{}: two from {from}", self.name);
+        }
+        assert_eq!(self.read_back(first - 1, last, usize::MAX), [], "{}", self.name);
+        assert_eq!(
+            self.read_back(last + 1, last + 9, usize::MAX),
+            [],
+            "{}",
+            self.name
+        );
+    }
+
+    fn read_back(&mut self, from: u64, to: u64, max_bytes: usize) -> Vec<Entry> {
+        match read_back(self.store(), from, to, max_bytes) {
+            Ok(entries) => entries,
+            Err(error) => self.fail(format_args!("entries {from} to {to} cannot be read: {error}")),
+        }
     }
 
     /// Writes a batch that must be refused, and finds nothing of it after a restart.

@@ -6,7 +6,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::changes::Records;
+use raft_core::{LogRead, LogReadReply};
+
+use crate::changes::{Records, State};
 use crate::checkpoint::Checkpointer;
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
@@ -14,6 +16,7 @@ use crate::error::StorageError;
 use crate::hard_state::Owner;
 use crate::journal::{Journal, Opened};
 use crate::overlay::{Batch, Overlay, View};
+use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
 use crate::sled_storage::Options;
 
@@ -86,6 +89,22 @@ impl JournaledTree {
         self.await_checkpoint()
     }
 
+    /// Reads entries of the log back; waits for nothing.
+    pub(crate) fn read_log(&self, read: &LogRead, state: &State, reply: LogReadReply<StorageError>) {
+        let prepared = ReadBack::prepare(read, state, |key| self.journaled(key).flatten());
+        if prepared.needs_sled() {
+            self.checkpointer.read_log(prepared, reply);
+        } else {
+            reply(prepared.entries(self.checkpointer.path(), |_| Ok(None)));
+        }
+    }
+
+    /// What the journal says of `key`, see [`Overlay::get`].
+    fn journaled(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        let full = || self.full.as_ref().and_then(|full| full.get(key));
+        self.active.get(key).or_else(full)
+    }
+
     /// Reads and verifies everything again.
     pub(crate) fn load(&self, store: &Owner) -> Result<Loaded, StorageError> {
         let layers = self.full.iter().cloned();
@@ -126,8 +145,7 @@ impl JournaledTree {
 
 impl Records for JournaledTree {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let full = self.full.as_ref().and_then(|full| full.get(key));
-        match self.active.get(key).or(full) {
+        match self.journaled(key) {
             Some(value) => Ok(value.map(<[u8]>::to_vec)),
             None => self.checkpointer.get(key),
         }

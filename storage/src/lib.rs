@@ -114,6 +114,7 @@ mod panics;
 mod presence;
 mod progress;
 mod quiet;
+mod read_back;
 mod record;
 mod restore;
 mod rules;

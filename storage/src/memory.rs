@@ -5,11 +5,13 @@ mod image;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use raft_core::{
-    Configuration, Entry, HardState, Incarnation, LogIndex, Restored, SnapshotMeta, Standing, Storage, Write,
+    Configuration, Entry, HardState, Incarnation, LogIndex, LogRead, LogReadReply, Restored, SnapshotMeta,
+    Standing, Storage, Write,
 };
 
 use crate::error::StorageError;
 use crate::hard_state::{Identity, Owner};
+use crate::read_back;
 use crate::restore::Loaded;
 use crate::rules::LogBounds;
 use crate::snapshot_file::{MemorySnapshots, SnapshotStore};
@@ -259,6 +261,13 @@ impl Storage for MemoryStorage {
         self.try_write(writes)
             .inspect_err(|failure| self.failure = Some(failure.clone()))
     }
+
+    fn read(&mut self, read: &LogRead, reply: LogReadReply<StorageError>) {
+        let disk = self.disk.disk();
+        let entries = self.check_usable(&disk).map(|()| disk.contents.read(read));
+        drop(disk);
+        reply(entries);
+    }
 }
 
 impl Drop for MemoryStorage {
@@ -328,6 +337,14 @@ impl Contents {
             last,
             snapshot: self.snapshot.last_included_index,
         }
+    }
+
+    fn read(&self, read: &LogRead) -> Vec<Entry> {
+        if read.from < self.first_index {
+            return Vec::new();
+        }
+        let entries = &self.entries[self.position_of(read.from)..];
+        read_back::within(read, entries.iter().cloned())
     }
 
     fn apply(&mut self, write: &Write) {

@@ -44,6 +44,22 @@ impl From<String> for Fault {
     }
 }
 
+impl Fault {
+    /// The record that should be under `key` is not there.
+    pub(crate) fn missing(key: RecordKey) -> Self {
+        missing(key.first_index, None)
+    }
+
+    /// The error that tells it, of the data file `path`.
+    pub(crate) fn at_path(self, path: &Path) -> StorageError {
+        StorageError::Damaged {
+            path: path.to_path_buf(),
+            what: self.what,
+            index: self.index,
+        }
+    }
+}
+
 fn at(index: LogIndex, what: impl Into<String>) -> Fault {
     Fault {
         what: what.into(),
@@ -92,11 +108,7 @@ pub(crate) fn last_batch(tree: &View<'_>) -> Result<u64, StorageError> {
 }
 
 fn damaged(tree: &dyn Stored, fault: Fault) -> StorageError {
-    StorageError::Damaged {
-        path: tree.path().to_path_buf(),
-        what: fault.what,
-        index: fault.index,
-    }
+    fault.at_path(tree.path())
 }
 
 fn try_load(tree: &dyn Stored, owner: &Owner) -> Result<Loaded, Fault> {
@@ -199,8 +211,7 @@ pub(crate) struct LogReader {
     /// The key that the next record must have, and the serial that it must name; `None` before the first.
     expected: Option<(RecordKey, u64)>,
     assembly: Assembly,
-    /// What comes next is not known, because a record before it cannot be read. Only when looking behind
-    /// damage.
+    /// What comes next is not known, because a record before it cannot be read, or was not.
     lost: bool,
 }
 
@@ -214,6 +225,19 @@ impl LogReader {
             assembly: Assembly::default(),
             lost: false,
         }
+    }
+
+    /// A reader whose first record may be any; those behind it are checked to follow.
+    pub(crate) fn from_the_middle(root: Root) -> Self {
+        Self {
+            lost: true,
+            ..Self::new(root)
+        }
+    }
+
+    /// What was read.
+    pub(crate) fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     pub(crate) fn visit(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {

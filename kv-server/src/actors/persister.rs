@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
-use raft_core::Storage;
+use raft_core::{Entry, LogRead, Storage};
 use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
@@ -19,6 +19,7 @@ pub(crate) struct Persister<S> {
     snapshots: Arc<dyn SnapshotStore>,
     queue: GroupCommit,
     node: Recipient<Persisted>,
+    readers: Recipient<LogWasRead>,
     stop: StopSender,
     clock: Arc<CommitClock>,
     files: Arc<DataFiles>,
@@ -36,6 +37,21 @@ pub(crate) struct Persist(pub(crate) PersistJob);
 #[rtype(result = "()")]
 pub(crate) struct Persisted(pub(crate) Committed);
 
+/// Entries that the node wants back.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReadLog(pub(crate) LogRead);
+
+/// They were read.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct LogWasRead(pub(crate) LogRead, pub(crate) Vec<Entry>);
+
+/// Entries cannot be read.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct ReadFailed(StorageError);
+
 /// Commit what waits. Handled behind everything that is in the mailbox already: that is the group.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -47,12 +63,14 @@ struct CommitQueued;
 pub(crate) struct Stop;
 
 impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
-    /// A persister of `storage`, whose files are `files`, that reports to `node`; `clock` runs while the disk is at work.
+    /// A persister of `storage`, whose files are `files`, that reports to `node`, and to `readers` what was read; `clock`
+    /// runs while the disk is at work.
     #[must_use]
     pub(crate) fn new(
         storage: S,
         snapshots: Arc<dyn SnapshotStore>,
         node: Recipient<Persisted>,
+        readers: Recipient<LogWasRead>,
         stop: StopSender,
         clock: Arc<CommitClock>,
         files: Arc<DataFiles>,
@@ -62,6 +80,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
             snapshots,
             queue: GroupCommit::default(),
             node,
+            readers,
             stop,
             clock,
             files,
@@ -84,13 +103,15 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
                 _ if !in_place => self.storage = None,
                 Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
                 Ok(None) => {}
-                Err(error) => {
-                    // Nothing is acknowledged any more: the store is given up and the node stops.
-                    self.storage = None;
-                    self.stop.storage_failed(error);
-                }
+                Err(error) => self.give_up(error),
             }
         }
+    }
+
+    /// Nothing is acknowledged any more: the node stops.
+    fn give_up(&mut self, error: StorageError) {
+        self.storage = None;
+        self.stop.storage_failed(error);
     }
 }
 
@@ -107,6 +128,31 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Handler<Persist>
             self.commit_scheduled = true;
             ctx.notify(CommitQueued);
         }
+    }
+}
+
+/// Waits for no disk: nothing else is held up.
+impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Handler<ReadLog> for Persister<S> {
+    type Result = ();
+
+    fn handle(&mut self, ReadLog(read): ReadLog, ctx: &mut Self::Context) {
+        let Some(storage) = self.storage.as_mut() else {
+            return;
+        };
+        let (readers, persister) = (self.readers.clone(), ctx.address());
+        let reply = move |entries| match entries {
+            Ok(entries) => readers.do_send(LogWasRead(read, entries)),
+            Err(error) => persister.do_send(ReadFailed(error)),
+        };
+        storage.read(&read, Box::new(reply));
+    }
+}
+
+impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Handler<ReadFailed> for Persister<S> {
+    type Result = ();
+
+    fn handle(&mut self, ReadFailed(error): ReadFailed, _: &mut Self::Context) {
+        self.give_up(error);
     }
 }
 
@@ -136,10 +182,10 @@ mod tests {
     use std::time::Duration;
 
     use actix::{Actor, Arbiter, Context, Handler};
-    use raft_core::{HardState, NodeId, ReadyNumber, Restored, Storage, Term, Write};
+    use raft_core::{HardState, LogRead, LogReadReply, NodeId, ReadyNumber, Restored, Storage, Term, Write};
     use storage::{MemorySnapshots, StorageError};
 
-    use super::{Persist, Persisted, Persister};
+    use super::{LogWasRead, Persist, Persisted, Persister};
     use crate::disk_watch::{CommitClock, watch_stalls};
     use crate::driver::PersistJob;
     use crate::shutdown::{Fatal, stop_channel};
@@ -158,6 +204,10 @@ mod tests {
             let _ = self.0.lock().unwrap().recv();
             Ok(())
         }
+
+        fn read(&mut self, _: &LogRead, reply: LogReadReply<StorageError>) {
+            reply(Ok(Vec::new()));
+        }
     }
 
     struct Deaf;
@@ -172,17 +222,24 @@ mod tests {
         fn handle(&mut self, _: Persisted, _: &mut Self::Context) {}
     }
 
+    impl Handler<LogWasRead> for Deaf {
+        type Result = ();
+
+        fn handle(&mut self, _: LogWasRead, _: &mut Self::Context) {}
+    }
+
     #[test]
     fn a_disk_that_does_not_come_back_stops_the_node_with_its_path_and_the_time() {
         actix_rt::System::new().block_on(async {
             let (let_go, held) = mpsc::channel();
             let (stop, mut reasons) = stop_channel();
             let clock = Arc::new(CommitClock::default());
-            let node = Deaf.start().recipient();
+            let node = Deaf.start();
             let persister = Persister::new(
                 StuckDisk(Mutex::new(held)),
                 Arc::new(MemorySnapshots::default()),
-                node,
+                node.clone().recipient(),
+                node.recipient(),
                 stop.clone(),
                 Arc::clone(&clock),
                 Arc::default(),

@@ -15,7 +15,7 @@ use super::FatalOnPanic;
 use super::applier::{Apply, ReplaceSnapshot, Restore};
 use super::kv_server::EntryWaiter;
 use super::kv_server::{LeadershipChanged, ProposalOutcome, Proposed, ReadsDecided};
-use super::persister::{Persist, Persisted};
+use super::persister::{LogWasRead, Persist, Persisted, ReadLog};
 use super::replicator::{AskReadIndex, Replicator, Send, StreamSnapshot};
 use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::data_files::DataFiles;
@@ -33,6 +33,8 @@ const MAX_INPUTS_PER_BATCH: usize = 1_024;
 pub(crate) struct Links {
     /// Makes jobs durable.
     pub(crate) persister: Recipient<Persist>,
+    /// Reads entries back.
+    pub(crate) log_reader: Recipient<ReadLog>,
     /// Applies committed entries.
     pub(crate) applier: Recipient<Apply>,
     /// Replaces the state machine.
@@ -260,6 +262,9 @@ impl RaftNode {
                 replicator.do_send(StreamSnapshot { term, snapshot });
             }
         }
+        for read in actions.log_reads {
+            self.links.log_reader.do_send(ReadLog(read));
+        }
         if let Some(snapshot) = actions.restore {
             self.links.restorer.do_send(Restore(snapshot));
         }
@@ -433,6 +438,15 @@ impl Handler<Persisted> for RaftNode {
         for (snapshot, intact) in committed.received {
             self.driver.node_mut().snapshot_received(&snapshot, intact);
         }
+        self.after_input(ctx);
+    }
+}
+
+impl Handler<LogWasRead> for RaftNode {
+    type Result = ();
+
+    fn handle(&mut self, LogWasRead(read, entries): LogWasRead, ctx: &mut Self::Context) {
+        self.driver.node_mut().log_was_read(&read, entries);
         self.after_input(ctx);
     }
 }

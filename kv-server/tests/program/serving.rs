@@ -129,6 +129,30 @@ fn a_leader_whose_snapshot_file_was_removed_says_so_once_and_cuts_another() {
 }
 
 #[test]
+fn a_follower_gets_entries_that_the_leader_has_no_longer_in_memory() {
+    let cluster = Cluster::of(3);
+    let mut servers = start_all(&cluster);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "first,");
+    let absent = caller.leader(&cluster, 3) % 3 + 1;
+    servers[absent - 1].kill();
+    // More than a node keeps of its log in memory.
+    let value = "x".repeat(1 << 20);
+    let keys: Vec<String> = (0..14).map(|number| format!("large-{number}")).collect();
+    keys.iter().for_each(|key| caller.append(&cluster, key, &value));
+    servers[absent - 1] = cluster.start(absent);
+    let addr = cluster.client_addrs[absent - 1];
+    wait_until("the follower has caught up", || {
+        caller.get_at(addr, "large-13", Consistency::Stale)?.ok()?
+    });
+    for key in &keys {
+        let found = caller.get_at(addr, key, Consistency::Stale).unwrap().unwrap();
+        assert_eq!(found.map(|found| found.len()), Some(value.len()), "{key}");
+    }
+    assert_eq!(caller.status(addr).unwrap().snapshot_index.get(), 0);
+}
+
+#[test]
 fn an_orderly_stop_hands_leadership_over_and_ends_with_status_0() {
     let cluster = Cluster::of(3);
     let mut servers = start_all(&cluster);

@@ -4,6 +4,8 @@
 //! than twice their length in all. Entries that were handed out to the state machine never change any more
 //! (they are committed and durable) and are rarely read again (by a follower that is behind). So they are copied
 //! together, many in one allocation, which leaves four bytes an entry beside the command.
+//!
+//! The oldest of them are let go of: of those only the terms stay here, and who needs them asks storage.
 
 use std::collections::VecDeque;
 
@@ -18,6 +20,10 @@ const SHARED_COMMAND_BYTES: usize = 4 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct PackedEntries {
     runs: VecDeque<Run>,
+    /// How many runs, the oldest, were let go of.
+    let_go: usize,
+    /// The bytes of the entries in the other runs.
+    held_bytes: usize,
 }
 
 /// Consecutive entries of one term.
@@ -25,6 +31,15 @@ pub(crate) struct PackedEntries {
 struct Run {
     term: Term,
     first_index: LogIndex,
+    next_index: LogIndex,
+    /// As windows and bounds count them.
+    bytes: usize,
+    /// `None` once it was let go of.
+    content: Option<Content>,
+}
+
+#[derive(Debug)]
+struct Content {
     /// Where each entry's command ends in `commands`. It starts where the one before ends.
     ends: Box<[u32]>,
     commands: Bytes,
@@ -54,27 +69,19 @@ impl Run {
         Self {
             term: first.term,
             first_index: first.index,
-            ends: ends.into_boxed_slice(),
-            commands: commands.freeze(),
-            others,
+            next_index: LogIndex(first.index.get() + entries.len() as u64),
+            bytes: entries.iter().map(Entry::size_bytes).sum(),
+            content: Some(Content {
+                ends: ends.into_boxed_slice(),
+                commands: commands.freeze(),
+                others,
+            }),
         }
-    }
-
-    fn next_index(&self) -> LogIndex {
-        LogIndex(self.first_index.get() + self.ends.len() as u64)
     }
 
     fn entry(&self, index: LogIndex) -> Option<Entry> {
         let position = usize::try_from(index.get().checked_sub(self.first_index.get())?).ok()?;
-        let end = *self.ends.get(position)?;
-        let other = self.others.binary_search_by_key(&position, |(at, _)| *at);
-        let payload = match other {
-            Ok(found) => self.others[found].1.clone(),
-            Err(_) => {
-                let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
-                Payload::Command(self.commands.slice(start as usize..end as usize))
-            }
-        };
+        let payload = self.content.as_ref()?.payload(position)?;
         Some(Entry {
             term: self.term,
             index,
@@ -83,11 +90,62 @@ impl Run {
     }
 }
 
+impl Content {
+    fn payload(&self, position: usize) -> Option<Payload> {
+        let end = *self.ends.get(position)?;
+        let other = self.others.binary_search_by_key(&position, |(at, _)| *at);
+        Some(match other {
+            Ok(found) => self.others[found].1.clone(),
+            Err(_) => {
+                let start = position.checked_sub(1).map_or(0, |before| self.ends[before]);
+                Payload::Command(self.commands.slice(start as usize..end as usize))
+            }
+        })
+    }
+}
+
 impl PackedEntries {
     /// Adds copies of `entries`, which follow those that are here. The most bytes that may come at once is 4 GiB.
     pub(crate) fn push(&mut self, entries: &[Entry]) {
-        self.runs
-            .extend(entries.chunk_by(|a, b| a.term == b.term).map(Run::pack));
+        for run in entries.chunk_by(|a, b| a.term == b.term).map(Run::pack) {
+            self.held_bytes += run.bytes;
+            self.runs.push_back(run);
+        }
+    }
+
+    /// Lets go of the oldest until the others have no more than `max_bytes`. All of them must be on stable storage.
+    pub(crate) fn let_go_over(&mut self, max_bytes: usize) {
+        while self.held_bytes > max_bytes {
+            let oldest = self
+                .runs
+                .get_mut(self.let_go)
+                .expect("bytes are counted for runs that are here");
+            self.held_bytes -= oldest.bytes;
+            oldest.content = None;
+            self.let_go += 1;
+        }
+    }
+
+    /// The bytes of the entries that are here.
+    #[cfg(test)]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    /// The last of the entries that were let go of.
+    pub(crate) fn last_let_go(&self) -> Option<LogIndex> {
+        let run = self.runs.get(self.let_go.checked_sub(1)?)?;
+        Some(run.next_index.previous())
+    }
+
+    /// Of the entry before `index`, if it is one of these, and those that can only be counted together with it: the
+    /// first, and how many bytes they have at most.
+    pub(crate) fn size_before(&self, index: LogIndex) -> Option<(LogIndex, usize)> {
+        let run = self.run_of(index.previous())?;
+        Some(match run.entry(index.previous()) {
+            Some(entry) => (entry.index, entry.size_bytes()),
+            None => (run.first_index, run.bytes),
+        })
     }
 
     /// The term of the last entry.
@@ -100,7 +158,7 @@ impl PackedEntries {
         self.run_of(index).map(|run| run.term)
     }
 
-    /// The entry at `index`, if it is here. It shares its command with others that are here.
+    /// The entry at `index`, if it is here and was not let go of. It shares its command with others that are here.
     pub(crate) fn entry(&self, index: LogIndex) -> Option<Entry> {
         self.run_of(index)?.entry(index)
     }
@@ -114,19 +172,19 @@ impl PackedEntries {
 
     /// Drops what lies wholly before `first_retained`. A few entries before it may stay.
     pub(crate) fn forget_before(&mut self, first_retained: LogIndex) {
-        let position = self
-            .runs
-            .partition_point(|run| run.next_index() <= first_retained);
-        self.runs.drain(..position);
+        let position = self.runs.partition_point(|run| run.next_index <= first_retained);
+        let held = |run: &Run| run.content.as_ref().map_or(0, |_| run.bytes);
+        self.held_bytes -= self.runs.drain(..position).map(|run| held(&run)).sum::<usize>();
+        self.let_go = self.let_go.saturating_sub(position);
     }
 
     /// Drops everything.
     pub(crate) fn clear(&mut self) {
-        self.runs.clear();
+        *self = Self::default();
     }
 
     fn run_of(&self, index: LogIndex) -> Option<&Run> {
-        let position = self.runs.partition_point(|run| run.next_index() <= index);
+        let position = self.runs.partition_point(|run| run.next_index <= index);
         self.runs.get(position).filter(|run| run.first_index <= index)
     }
 }
@@ -217,6 +275,44 @@ mod tests {
         assert_eq!(read_back(&packed, 0..=12), mixed()[6..]);
         packed.forget_before(LogIndex(13));
         assert_eq!(packed.last_term(), None);
+    }
+
+    #[test]
+    fn of_what_was_let_go_of_the_terms_stay() {
+        let mut packed = PackedEntries::default();
+        packed.push(&mixed());
+        packed.push(&[entry(13, 4, command(1))]);
+        let bytes = |entries: &[Entry]| entries.iter().map(Entry::size_bytes).sum::<usize>();
+        packed.let_go_over(usize::MAX);
+        assert_eq!(packed.last_let_go(), None);
+        packed.let_go_over(bytes(&mixed()));
+        assert_eq!(packed.last_let_go(), Some(LogIndex(10)));
+        assert_eq!(packed.size_before(LogIndex(12)), Some((LogIndex(11), 35)));
+        assert_eq!(
+            packed.size_before(LogIndex(9)),
+            Some((LogIndex(5), bytes(&mixed()[..6])))
+        );
+        assert_eq!(packed.size_before(LogIndex(5)), None);
+        let expected = [&mixed()[6..], &[entry(13, 4, command(1))]].concat();
+        assert_eq!(read_back(&packed, 0..=20), expected);
+        let terms: Vec<_> = (5..=13).map(|index| packed.term_at(LogIndex(index))).collect();
+        assert_eq!(terms, [2, 2, 2, 2, 2, 2, 4, 4, 4].map(|term| Some(Term(term))));
+        assert_eq!(
+            packed.first_of_term_not(|term| term < Term(4)),
+            Some(LogIndex(11))
+        );
+
+        packed.forget_before(LogIndex(11));
+        assert_eq!(
+            (packed.last_let_go(), packed.held_bytes),
+            (None, bytes(&expected))
+        );
+        packed.let_go_over(0);
+        assert_eq!((packed.last_let_go(), packed.held_bytes), (Some(LogIndex(13)), 0));
+        packed.push(&[entry(14, 4, command(2))]);
+        assert_eq!(read_back(&packed, 0..=20), [entry(14, 4, command(2))]);
+        packed.forget_before(LogIndex(15));
+        assert_eq!((packed.last_let_go(), packed.held_bytes), (None, 0));
     }
 
     #[test]

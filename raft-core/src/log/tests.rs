@@ -34,20 +34,21 @@ fn snapshot(index: u64, term: u64) -> SnapshotMeta {
 }
 
 fn restore(snapshot: SnapshotMeta, entries: Vec<Entry>) -> Result<Log, ConfigError> {
-    restore_unpacked(snapshot, entries, usize::MAX)
+    restore_within(snapshot, entries, usize::MAX, usize::MAX)
 }
 
-fn restore_unpacked(
+fn restore_within(
     snapshot: SnapshotMeta,
     entries: Vec<Entry>,
     max_unpacked_bytes: usize,
+    max_packed_bytes: usize,
 ) -> Result<Log, ConfigError> {
     let restored = Restored {
         snapshot,
         entries,
         ..Restored::default()
     };
-    Log::restore(restored, max_unpacked_bytes)
+    Log::restore(restored, max_unpacked_bytes, max_packed_bytes)
 }
 
 fn log(terms: &[u64]) -> Log {
@@ -299,12 +300,20 @@ impl Model {
         if index <= self.snapshot {
             return;
         }
-        let first_before = log.first_index().get();
+        let first_before = log.first_index();
+        let let_go = log.let_go_from(first_before);
+        let first_before = first_before.get();
         let first = log
             .compact(snapshot(index, self.term(index)), retained_bytes)
             .get();
         let retained = u64::try_from(retained_bytes / Entry::OVERHEAD_BYTES).unwrap();
-        assert_eq!(first, (index + 1).saturating_sub(retained).max(first_before));
+        let wanted = (index + 1).saturating_sub(retained).max(first_before);
+        assert!(
+            wanted <= first && first <= index + 1,
+            "{wanted} to {index}: {first}"
+        );
+        let is_let_go = let_go.is_some_and(|last| LogIndex(first).previous() <= last);
+        assert!(first == wanted || is_let_go, "{first}");
         self.snapshot = index;
     }
 
@@ -343,9 +352,16 @@ impl Model {
             Some(Term(self.term(self.snapshot)))
         );
         assert_eq!(log.term_at(LogIndex(self.last() + 1)), None);
+        let in_memory_from = log
+            .let_go_from(LogIndex(first))
+            .map_or(first, |last| last.get() + 1);
+        for index in first..=self.last() {
+            let let_go = log.let_go_from(LogIndex(index)).is_some();
+            assert_eq!(let_go, index < in_memory_from);
+        }
         assert_eq!(
-            log.entries_from(LogIndex(first), usize::MAX),
-            self.entries(first, self.last())
+            log.entries_from(LogIndex(in_memory_from), usize::MAX),
+            self.entries(in_memory_from, self.last())
         );
         let (index, term) = log.first_known();
         assert_eq!(log.term_at(index), Some(term));
@@ -356,8 +372,13 @@ impl Model {
 
 proptest! {
     #[test]
-    fn the_log_is_a_list_of_entries_whatever_happens_to_it(steps in steps(), max_unpacked_bytes in 0..200_usize) {
-        let mut log = restore_unpacked(snapshot(0, 0), Vec::new(), max_unpacked_bytes).unwrap();
+    fn the_log_is_a_list_of_entries_whatever_happens_to_it(
+        steps in steps(),
+        max_unpacked_bytes in 0..200_usize,
+        max_packed_bytes in 0..400_usize,
+    ) {
+        let (start, limits) = (snapshot(0, 0), (max_unpacked_bytes, max_packed_bytes));
+        let mut log = restore_within(start, Vec::new(), limits.0, limits.1).unwrap();
         let mut model = Model::default();
         for step in steps {
             model.take(&mut log, &step);
@@ -365,6 +386,7 @@ proptest! {
             let unpacked = log.entries.iter().filter(|entry| entry.index <= log.handed_out);
             prop_assert_eq!(unpacked.map(Entry::size_bytes).sum::<usize>(), log.handed_out_bytes);
             prop_assert!(log.handed_out_bytes <= max_unpacked_bytes);
+            prop_assert!(log.packed.held_bytes() <= max_packed_bytes);
         }
     }
 }

@@ -344,9 +344,11 @@ impl Cluster {
             let is_slow = self.slow_disks.contains(&id);
             moved |= self
                 .with(id, |server| {
-                    let works = (!is_slow && server.has_to_persist()) || server.has_to_apply();
+                    let disk_works = !is_slow && (server.has_to_persist() || server.has_to_read());
+                    let works = disk_works || server.has_to_apply();
                     if !is_slow {
                         server.persist_all();
+                        server.read_log();
                     }
                     while server.has_to_apply() {
                         server.apply();

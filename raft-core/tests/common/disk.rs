@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use raft_core::{
-    Configuration, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, Restored, SnapshotChunk,
-    SnapshotMeta, Standing, Storage, Term, Write,
+    Configuration, Entry, HardState, Incarnation, LogIndex, LogRead, LogReadReply, NodeId, Payload, Restored,
+    SnapshotChunk, SnapshotMeta, Standing, Storage, Term, Write,
 };
 
 /// One server's disk.
@@ -214,6 +214,21 @@ impl Storage for Disk {
             }
         }
         Ok(())
+    }
+
+    fn read(&mut self, read: &LogRead, reply: LogReadReply<Infallible>) {
+        let mut bytes = 0;
+        let fits = |entry: &&Entry| {
+            bytes += entry.size_bytes();
+            entry.index == read.from || bytes <= read.max_bytes
+        };
+        let wanted = self
+            .entries
+            .iter()
+            .filter(|entry| (read.from..=read.to).contains(&entry.index));
+        let entries: Vec<Entry> = wanted.take_while(fits).cloned().collect();
+        let is_whole = entries.first().is_none_or(|first| first.index == read.from);
+        reply(Ok(if is_whole { entries } else { Vec::new() }));
     }
 }
 

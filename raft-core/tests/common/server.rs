@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use raft_core::{
-    CallId, Config, Entry, Envelope, Event, InstallSnapshot, LogIndex, Message, Node, NodeId, Payload,
-    ReadId, ReadOutcome, Ready, Refusal, SnapshotMeta, SnapshotOutcome, SnapshotToSend, Storage, Term, Write,
+    CallId, Config, Entry, Envelope, Event, InstallSnapshot, LogIndex, LogRead, Message, Node, NodeId,
+    Payload, ReadId, ReadOutcome, Ready, Refusal, SnapshotMeta, SnapshotOutcome, SnapshotToSend, Storage,
+    Term, Write,
 };
 
 use super::disk::{Disk, checksum};
@@ -38,6 +39,9 @@ pub(crate) struct Server {
     pub(crate) machine: Machine,
     to_persist: VecDeque<Ready>,
     to_apply: VecDeque<Work>,
+    to_read: VecDeque<LogRead>,
+    /// Entries that were read back from the disk, ever.
+    pub(crate) read_back: usize,
     transfers: BTreeMap<NodeId, Transfer>,
     unanswered: BTreeSet<CallId>,
     calls: u64,
@@ -86,6 +90,8 @@ impl Server {
             machine,
             to_persist: VecDeque::new(),
             to_apply: VecDeque::new(),
+            to_read: VecDeque::new(),
+            read_back: 0,
             transfers: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             calls: 0,
@@ -227,6 +233,26 @@ impl Server {
         }
     }
 
+    pub(crate) fn has_to_read(&self) -> bool {
+        !self.to_read.is_empty()
+    }
+
+    /// Reads from the disk what the node asked for first.
+    pub(crate) fn read_log(&mut self) {
+        let Some(read) = self.to_read.pop_front() else {
+            return;
+        };
+        let (sender, answer) = std::sync::mpsc::channel();
+        self.disk.read(
+            &read,
+            Box::new(move |entries| sender.send(entries.unwrap()).unwrap()),
+        );
+        let entries = answer.recv().unwrap();
+        self.read_back += entries.len();
+        self.node.log_was_read(&read, entries);
+        self.work();
+    }
+
     pub(crate) fn has_to_apply(&self) -> bool {
         !self.to_apply.is_empty()
     }
@@ -319,6 +345,7 @@ impl Server {
         for job in std::mem::take(&mut ready.snapshots_to_send) {
             self.start_transfer(job);
         }
+        self.to_read.extend(std::mem::take(&mut ready.log_reads));
         if let Some(snapshot) = ready.restore.take() {
             self.to_apply.push_back(Work::Restore(snapshot));
         }

@@ -200,7 +200,7 @@ impl Server {
         Ok(index)
     }
 
-    fn must_stop(&self, reason: &str) -> Violation {
+    pub(super) fn must_stop(&self, reason: &str) -> Violation {
         Violation::new("applier", format!("node {} has to stop: {reason}", self.id()))
     }
 }

@@ -3,14 +3,16 @@
 //! A write has two steps. After the first the bytes are durable and nobody knows; after the second the node
 //! is told. A crash may come before, between and after them.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, mpsc};
 
 use kv_server::driver::PersistJob;
 use kv_server::group_commit::{Committed, GroupCommit};
-use raft_core::{LogIndex, Restored, Write};
+use raft_core::{LogIndex, LogRead, Restored, Storage, Write};
 use storage::{MemoryStorage, SnapshotStore, StorageError};
 
 use super::{Output, Server};
+use crate::invariants::Violation;
 use crate::planted_bug::PlantedBug;
 
 /// What the persister owns.
@@ -18,6 +20,8 @@ pub(super) struct Disk {
     storage: MemoryStorage,
     pub(super) snapshots: Arc<dyn SnapshotStore>,
     queue: Vec<PersistJob>,
+    /// Entries that the node wants back.
+    reads: VecDeque<LogRead>,
     is_busy: bool,
     written: Option<Committed>,
     /// What a restart would find: what the last start found, and what was written since. The storage itself
@@ -31,6 +35,7 @@ impl Disk {
             storage,
             snapshots,
             queue: Vec::new(),
+            reads: VecDeque::new(),
             is_busy: false,
             written: None,
             durable,
@@ -68,6 +73,34 @@ impl Server {
         if self.disk.start() {
             self.outputs.push(Output::DiskBusy);
         }
+    }
+
+    pub(super) fn queue_log_reads(&mut self, reads: Vec<LogRead>) {
+        for read in reads {
+            self.disk.reads.push_back(read);
+            self.outputs.push(Output::LogReadBegun);
+        }
+    }
+
+    /// The node gets the entries that it asked for first. Returns how many.
+    ///
+    /// # Errors
+    ///
+    /// When the node would have to stop.
+    pub(crate) fn log_read(&mut self) -> Result<usize, Violation> {
+        let Some(read) = self.disk.reads.pop_front() else {
+            return Ok(0);
+        };
+        let (reply, answer) = mpsc::channel();
+        // Memory answers at once, and the channel is open until it has.
+        let reply = move |entries| reply.send(entries).unwrap_or_default();
+        self.disk.storage.read(&read, Box::new(reply));
+        let entries = answer.recv().unwrap_or_else(|_| Ok(Vec::new()));
+        let entries = entries.map_err(|error| self.must_stop(&error.to_string()))?;
+        let count = entries.len();
+        self.driver.node_mut().log_was_read(&read, entries);
+        self.flush();
+        Ok(count)
     }
 
     /// What has queued becomes durable.

@@ -1,0 +1,123 @@
+//! Entries of the log read back while the store is in use, for peers that need what the node has no longer in memory.
+//!
+//! Such entries are durable and never change again. When they are asked for, what the journal holds of them is copied;
+//! the rest is in sled by then, or will be when the thread that owns sled has done what it was given before. What removes
+//! it from there is given to that thread later. So the one queue makes the read see the store as it was at that moment.
+
+use std::collections::VecDeque;
+use std::path::Path;
+
+use raft_core::{Entry, LogRead};
+
+use crate::changes::{Span, State};
+use crate::error::StorageError;
+use crate::hard_state::Root;
+use crate::record::RecordKey;
+use crate::restore::{Fault, LogReader};
+
+/// The most records for one read: with small ones, their keys would take more than what they hold.
+const MAX_RECORDS: usize = 4_096;
+
+/// Where a record is.
+enum Place {
+    /// It was copied from the journal's overlay.
+    Here(Vec<u8>),
+    InSled,
+}
+
+/// A read with everything that it needs beside sled.
+pub(crate) struct ReadBack {
+    read: LogRead,
+    root: Root,
+    records: Vec<(RecordKey, Place)>,
+}
+
+impl ReadBack {
+    /// Finds the records; `journaled` tells the value that the journal holds under a key.
+    pub(crate) fn prepare<'a>(
+        read: &LogRead,
+        state: &State,
+        journaled: impl Fn(&[u8]) -> Option<&'a [u8]>,
+    ) -> Self {
+        let mut records = Vec::new();
+        let mut copied_bytes = 0;
+        for span in spans_of(read, state) {
+            if records.len() >= MAX_RECORDS || copied_bytes >= read.max_bytes {
+                break;
+            }
+            for fragment in 0..span.records {
+                let key = RecordKey::new(span.first_index, fragment);
+                let value = journaled(&key.to_bytes());
+                copied_bytes += value.map_or(0, <[u8]>::len);
+                let place = value.map_or(Place::InSled, |value| Place::Here(value.to_vec()));
+                records.push((key, place));
+            }
+        }
+        Self {
+            read: *read,
+            root: state.root,
+            records,
+        }
+    }
+
+    /// Whether sled is needed.
+    pub(crate) fn needs_sled(&self) -> bool {
+        self.records
+            .iter()
+            .any(|(_, place)| matches!(place, Place::InSled))
+    }
+
+    /// The entries, verified as when a store is opened. `get` reads a record of sled, whose file is `path`.
+    pub(crate) fn entries(
+        self,
+        path: &Path,
+        get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+    ) -> Result<Vec<Entry>, StorageError> {
+        let mut reader = LogReader::from_the_middle(self.root);
+        let mut bytes = 0;
+        for (key, place) in self.records {
+            // The fragments of an entry come together.
+            if key.fragment == 0 && bytes >= self.read.max_bytes {
+                break;
+            }
+            let value = match place {
+                Place::Here(value) => Some(value),
+                Place::InSled => get(&key.to_bytes())?,
+            };
+            let value = value.ok_or_else(|| Fault::missing(key).at_path(path))?;
+            bytes += value.len();
+            reader
+                .visit(&key.to_bytes(), &value)
+                .map_err(|fault| fault.at_path(path))?;
+        }
+        Ok(within(&self.read, reader.into_entries()))
+    }
+}
+
+/// The records that hold entries of `read`; none if the log starts behind its first.
+fn spans_of<'a>(read: &LogRead, state: &'a State) -> impl Iterator<Item = &'a Span> {
+    let spans: &VecDeque<Span> = &state.spans;
+    let start = if read.from < state.root.first_index {
+        spans.len()
+    } else {
+        spans.partition_point(|span| span.last_index < read.from)
+    };
+    let to = read.to;
+    spans
+        .range(start..)
+        .take_while(move |span| span.first_index <= to)
+}
+
+/// Those of `entries` that were asked for.
+pub(crate) fn within(read: &LogRead, entries: impl IntoIterator<Item = Entry>) -> Vec<Entry> {
+    let wanted = entries
+        .into_iter()
+        .filter(|entry| (read.from..=read.to).contains(&entry.index));
+    let mut bytes = 0;
+    wanted
+        .take_while(|entry| {
+            bytes += entry.size_bytes();
+            entry.index == read.from || bytes <= read.max_bytes
+        })
+        .collect()
+}
