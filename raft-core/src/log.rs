@@ -4,7 +4,7 @@ mod packed;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::packed::PackedEntries;
+use self::packed::{PackedEntries, leader_named_by};
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
@@ -256,10 +256,13 @@ impl Log {
 
     /// Who led in `term`, if the log still holds the first entry of that term.
     pub(crate) fn leader_of(&self, term: Term) -> Option<NodeId> {
-        let first = self.entry(self.first_of_term_not(|other| other < term))?;
-        match first.payload {
-            Payload::Noop { leader_id } if first.term == term => Some(leader_id),
-            _ => None,
+        let first = self.first_of_term_not(|other| other < term);
+        if self.term_at(first) != Some(term) {
+            return None;
+        }
+        match self.unpacked(first) {
+            Some(entry) => leader_named_by(&entry.payload),
+            None => self.packed.leader_at(first),
         }
     }
 

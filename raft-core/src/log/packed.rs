@@ -5,13 +5,13 @@
 //! (they are committed and durable) and are rarely read again (by a follower that is behind). So they are copied
 //! together, many in one allocation, which leaves four bytes an entry beside the command.
 //!
-//! The oldest of them are let go of: of those only the terms stay here, and who needs them asks storage.
+//! The oldest of them are let go of: of those only the terms stay here, and who led in them. Who needs more asks storage.
 
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::types::{Entry, LogIndex, Payload, Term};
+use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
 
 /// A command of this length or more is not copied: what it costs beside its bytes is little.
 const SHARED_COMMAND_BYTES: usize = 4 * 1024;
@@ -34,6 +34,8 @@ struct Run {
     next_index: LogIndex,
     /// As windows and bounds count them.
     bytes: usize,
+    /// Who leads in the term, if its first entry, the no-op that tells so, is the first one here.
+    leader_id: Option<NodeId>,
     /// `None` once it was let go of.
     content: Option<Content>,
 }
@@ -71,6 +73,7 @@ impl Run {
             first_index: first.index,
             next_index: LogIndex(first.index.get() + entries.len() as u64),
             bytes: entries.iter().map(Entry::size_bytes).sum(),
+            leader_id: leader_named_by(&first.payload),
             content: Some(Content {
                 ends: ends.into_boxed_slice(),
                 commands: commands.freeze(),
@@ -87,6 +90,14 @@ impl Run {
             index,
             payload,
         })
+    }
+}
+
+/// The leader whose no-op this is.
+pub(super) fn leader_named_by(payload: &Payload) -> Option<NodeId> {
+    match payload {
+        Payload::Noop { leader_id } => Some(*leader_id),
+        _ => None,
     }
 }
 
@@ -156,6 +167,14 @@ impl PackedEntries {
     /// The term of the entry at `index`, if it is here.
     pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
         self.run_of(index).map(|run| run.term)
+    }
+
+    /// Who leads in the term that begins with the entry at `index`, also when that was let go of. `None` if it is not
+    /// one of these.
+    pub(crate) fn leader_at(&self, index: LogIndex) -> Option<NodeId> {
+        self.run_of(index)
+            .filter(|run| run.first_index == index)?
+            .leader_id
     }
 
     /// The entry at `index`, if it is here and was not let go of. It shares its command with others that are here.
@@ -295,6 +314,8 @@ mod tests {
         assert_eq!(packed.size_before(LogIndex(5)), None);
         let expected = [&mixed()[6..], &[entry(13, 4, command(1))]].concat();
         assert_eq!(read_back(&packed, 0..=20), expected);
+        let leaders = [5, 6, 11, 12, 13].map(|index| packed.leader_at(LogIndex(index)));
+        assert_eq!(leaders, [Some(NodeId(1)), None, None, None, None]);
         let terms: Vec<_> = (5..=13).map(|index| packed.term_at(LogIndex(index))).collect();
         assert_eq!(terms, [2, 2, 2, 2, 2, 2, 4, 4, 4].map(|term| Some(Term(term))));
         assert_eq!(
