@@ -202,8 +202,10 @@ pub enum StorageError {
         path: PathBuf,
     },
     /// A snapshot file is not what was written.
-    #[error("the snapshot file for index {index} is damaged: {what}")]
+    #[error("the snapshot file {} is damaged: {what}", path.display())]
     SnapshotDamaged {
+        /// The file.
+        path: PathBuf,
         /// The last log index that the snapshot covers.
         index: LogIndex,
         /// What is wrong.

@@ -422,14 +422,13 @@ fn check_snapshot_file(
     if snapshot.size_bytes == 0 {
         return Ok(());
     }
-    let path = snapshot_path(dir.path(), snapshot);
     match snapshots.open(snapshot) {
         Ok(_) => Ok(()),
         Err(StorageError::SnapshotLost { path }) => Err(StorageError::ContentsLost {
             path: dir.path().to_path_buf(),
             missing: format!("the snapshot file {}", path.display()),
         }),
-        Err(StorageError::SnapshotDamaged { index, what }) => Err(StorageError::Damaged {
+        Err(StorageError::SnapshotDamaged { path, index, what }) => Err(StorageError::Damaged {
             path,
             what,
             index: Some(index),

@@ -112,7 +112,7 @@ impl SnapshotStore for FileSnapshots {
         let path = self.dir.join(name_of(snapshot));
         let index = snapshot.last_included_index;
         match open_file(&path) {
-            Ok(file) => Ok(Box::new(Reader::open(file, snapshot)?)),
+            Ok(file) => Ok(Box::new(Reader::open(file, &path, snapshot)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if index.get() < self.on_record.load(Ordering::SeqCst) {
                     Err(StorageError::SnapshotMissing { index })
@@ -157,7 +157,7 @@ impl SnapshotStore for FileSnapshots {
         };
         let path = staged.file.path.clone();
         let file = File::open(&path).map_err(StorageError::while_trying("open", &path))?;
-        let verified = Reader::open(file, snapshot)
+        let verified = Reader::open(file, &path, snapshot)
             .map_err(io::Error::other)
             .and_then(Reader::verify_all);
         if let Err(error) = verified {

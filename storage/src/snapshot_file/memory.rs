@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use raft_core::{Configuration, LogIndex, SnapshotMeta, Term};
 
+use super::files::FileSnapshots;
 use super::format::HeaderMeta;
 use super::reader::Reader;
 use super::writer::Encoder;
@@ -80,6 +82,12 @@ fn key_of(snapshot: &SnapshotMeta) -> FileKey {
     )
 }
 
+/// It is told by the name that it would have on a disk.
+fn open(bytes: &Bytes, snapshot: &SnapshotMeta) -> Result<Reader<Cursor<Bytes>>, StorageError> {
+    let name = FileSnapshots::name_of(snapshot);
+    Reader::open(Cursor::new(bytes.clone()), Path::new(&name), snapshot)
+}
+
 impl SnapshotStore for MemorySnapshots {
     fn create(
         &self,
@@ -102,7 +110,7 @@ impl SnapshotStore for MemorySnapshots {
 
     fn open(&self, snapshot: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
         match self.files().finished.get(&key_of(snapshot)) {
-            Some(bytes) => Ok(Box::new(Reader::open(Cursor::new(bytes.clone()), snapshot)?)),
+            Some(bytes) => Ok(Box::new(open(bytes, snapshot)?)),
             None => Err(StorageError::SnapshotMissing {
                 index: snapshot.last_included_index,
             }),
@@ -129,7 +137,7 @@ impl SnapshotStore for MemorySnapshots {
             return Err(super::nothing_staged(snapshot.size_bytes));
         };
         let bytes = Bytes::from(bytes);
-        let reader = Reader::open(Cursor::new(bytes.clone()), snapshot);
+        let reader = open(&bytes, snapshot);
         if reader.is_ok_and(|reader| reader.verify_all().is_ok()) {
             files.finished.insert(key_of(snapshot), bytes);
             return Ok(StagedVerdict::Good);

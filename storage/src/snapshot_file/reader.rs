@@ -1,6 +1,7 @@
 //! Reads and verifies the bytes of a snapshot file, from any source.
 
 use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use crc32fast::Hasher;
@@ -16,6 +17,7 @@ use crate::error::StorageError;
 #[derive(Debug)]
 pub(super) struct Reader<S> {
     source: S,
+    path: PathBuf,
     index: LogIndex,
     header: Bytes,
     trailer: Trailer,
@@ -26,10 +28,10 @@ pub(super) struct Reader<S> {
 }
 
 impl<S: Read + Seek> Reader<S> {
-    /// Verifies that `source` is the file that `snapshot` names.
-    pub(super) fn open(mut source: S, snapshot: &SnapshotMeta) -> Result<Self, StorageError> {
+    /// Verifies that `source` is the file that `snapshot` names. It is called `path` when it is damaged.
+    pub(super) fn open(mut source: S, path: &Path, snapshot: &SnapshotMeta) -> Result<Self, StorageError> {
         let index = snapshot.last_included_index;
-        let damaged = |what: String| StorageError::SnapshotDamaged { index, what };
+        let damaged = |what: String| damage(path, index, what);
         let size_bytes = source
             .seek(SeekFrom::End(0))
             .map_err(|error| damaged(error.to_string()))?;
@@ -49,6 +51,7 @@ impl<S: Read + Seek> Reader<S> {
         }
         Ok(Self {
             source,
+            path: path.to_path_buf(),
             index,
             header,
             trailer,
@@ -146,15 +149,21 @@ fn read_at(source: &mut (impl Read + Seek), offset: u64, length: usize) -> Resul
     Ok(bytes.freeze())
 }
 
+fn damage(path: &Path, index: LogIndex, what: String) -> StorageError {
+    StorageError::SnapshotDamaged {
+        path: path.to_path_buf(),
+        index,
+        what,
+    }
+}
+
 impl<S: Read + Seek + Send + 'static> SnapshotReader for Reader<S> {
     fn read_chunk(&mut self, offset: u64, max_bytes: usize) -> Result<Bytes, StorageError> {
-        let index = self.index;
-        let damaged = |what: String| StorageError::SnapshotDamaged { index, what };
         let mut chunk = BytesMut::new();
         while chunk.len() < max_bytes {
             let piece = self
                 .piece_from(offset.saturating_add(chunk.len() as u64))
-                .map_err(damaged)?;
+                .map_err(|what| damage(&self.path, self.index, what))?;
             if piece.is_empty() {
                 break;
             }
@@ -212,10 +221,7 @@ impl<S: Read + Seek> Read for Content<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.rest.is_empty() && !buffer.is_empty() {
             self.advance().map_err(|what| {
-                let damage = StorageError::SnapshotDamaged {
-                    index: self.reader.index,
-                    what,
-                };
+                let damage = damage(&self.reader.path, self.reader.index, what);
                 io::Error::new(io::ErrorKind::InvalidData, damage)
             })?;
         }

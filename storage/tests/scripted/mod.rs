@@ -300,6 +300,7 @@ pub(crate) fn read_all(dir: &Path) -> Result<(SledStorage, Restored), StorageErr
             .content()
             .read_to_end(&mut found);
         read.map_err(|error| StorageError::SnapshotDamaged {
+            path: dir.to_path_buf(),
             index: snapshot.last_included_index,
             what: error.to_string(),
         })?;
