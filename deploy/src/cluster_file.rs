@@ -56,6 +56,9 @@ pub(crate) struct ClusterFile {
 pub(crate) struct RaftSection {
     /// Absent: kv-server's default.
     pub(crate) snapshot_log_bytes: Option<u64>,
+    /// Whether the leader may answer reads while it holds a lease.
+    #[serde(default)]
+    pub(crate) lease_reads: bool,
 }
 
 impl ClusterFile {
@@ -72,7 +75,10 @@ impl ClusterFile {
         let data_dir = format!("{dir}/node-{{id}}/data");
         Ok(Self {
             data_dir,
-            raft: RaftSection { snapshot_log_bytes },
+            raft: RaftSection {
+                snapshot_log_bytes,
+                lease_reads: false,
+            },
             nodes,
         })
     }
@@ -108,6 +114,9 @@ impl ClusterFile {
             Some(bytes) => format!("snapshot_log_bytes = {bytes}\n"),
             None => "# snapshot_log_bytes = 67108864\n".into(),
         });
+        if self.raft.lease_reads {
+            text.push_str("lease_reads = true\n");
+        }
         for node in &self.nodes {
             text.push_str(&format!(
                 "\n[[node]]\nid = {}\nraft_addr = \"{}\"    # peers\nclient_addr = \"{}\"  # clients\n",

@@ -12,6 +12,7 @@ Examples:
   deploy bench --quick
   deploy bench --against etcd --plots plots
   deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
+  deploy bench --against etcd --workloads get,lease --clients 1
   deploy bench --failover 10 --against etcd
   deploy bench --pause
   deploy bench --endure --plots plots
@@ -38,7 +39,7 @@ pub(crate) struct BenchArguments {
     /// Every workload: both value sizes and both choices of keys
     #[arg(long, help_heading = SELECTION)]
     pub(crate) full: bool,
-    /// What the calls do [default: all]
+    /// What the calls do [default: all but lease]
     #[arg(long, value_name = "NAME,...", value_delimiter = ',', help_heading = SELECTION)]
     pub(crate) workloads: Vec<Calls>,
     /// How many clients call at once [default: 1,16,64,256]

@@ -154,7 +154,9 @@ async fn all_rounds(
             order.reverse();
         }
         for which in order {
-            let cluster = systems[which].start(arguments.dir.as_deref()).await?;
+            let cluster = systems[which]
+                .start_for(arguments.dir.as_deref(), workload.calls)
+                .await?;
             let measurement =
                 measure(&cluster, workload, arguments.keys_or(KEYS), arguments.duration()).await?;
             reporter.tell(&Measured {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::system::{NODES, START_LIMIT};
-use crate::cluster_file::{ClusterFile, nodes_on_ports};
+use crate::cluster_file::{ClusterFile, RaftSection, nodes_on_ports};
 use crate::error::Error;
 use crate::local::{LocalCluster, new_cluster_id, write_cluster_file};
 use crate::ports;
@@ -31,7 +31,17 @@ impl OurCluster {
     /// A fresh one of so many nodes with default settings, once it has a leader.
     pub(crate) async fn start_of(under: Option<&Path>, nodes: u64) -> Result<Self, Error> {
         let all: Vec<u64> = (1..=nodes).collect();
-        Self::start_some_of(under, nodes, &all, None).await
+        Self::start_some_of(under, nodes, &all, &RaftSection::default()).await
+    }
+
+    /// A fresh one whose leader answers reads while it holds a lease, once it has a leader.
+    pub(crate) async fn start_with_leases(under: Option<&Path>) -> Result<Self, Error> {
+        let all: Vec<u64> = (1..=NODES).collect();
+        let raft = RaftSection {
+            lease_reads: true,
+            ..RaftSection::default()
+        };
+        Self::start_some_of(under, NODES, &all, &raft).await
     }
 
     /// A fresh one of which only these nodes run, once it has a leader; with this `snapshot_log_bytes`.
@@ -40,18 +50,22 @@ impl OurCluster {
         ids: &[u64],
         snapshot_log_bytes: Option<u64>,
     ) -> Result<Self, Error> {
-        Self::start_some_of(under, NODES, ids, snapshot_log_bytes).await
+        let raft = RaftSection {
+            snapshot_log_bytes,
+            ..RaftSection::default()
+        };
+        Self::start_some_of(under, NODES, ids, &raft).await
     }
 
     async fn start_some_of(
         under: Option<&Path>,
         nodes: u64,
         ids: &[u64],
-        snapshot_log_bytes: Option<u64>,
+        raft: &RaftSection,
     ) -> Result<Self, Error> {
         let mut attempts = 1;
         loop {
-            let mut cluster = Self::spawn(under, nodes, ids, snapshot_log_bytes)?;
+            let mut cluster = Self::spawn(under, nodes, ids, raft.clone())?;
             match cluster.nodes.wait_for_leader(START_LIMIT).await {
                 Ok(_) => return Ok(cluster),
                 Err(Error::NodeEnded { .. }) if attempts < START_ATTEMPTS => attempts += 1,
@@ -60,15 +74,11 @@ impl OurCluster {
         }
     }
 
-    fn spawn(
-        under: Option<&Path>,
-        nodes: u64,
-        ids: &[u64],
-        snapshot_log_bytes: Option<u64>,
-    ) -> Result<Self, Error> {
+    fn spawn(under: Option<&Path>, nodes: u64, ids: &[u64], raft: RaftSection) -> Result<Self, Error> {
         let (dir, path) = temporary_directory(under)?;
         let ports = ports::find_free(2 * usize::try_from(nodes).unwrap_or(usize::MAX))?;
-        let file = ClusterFile::new(&path, nodes_on_ports(&ports), snapshot_log_bytes)?;
+        let file = ClusterFile::new(&path, nodes_on_ports(&ports), None)?;
+        let file = ClusterFile { raft, ..file };
         let cluster_id = new_cluster_id();
         write_cluster_file(&path, &file, &cluster_id)?;
         let nodes = LocalCluster::start_some(&path, file, ids)?;

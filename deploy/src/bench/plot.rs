@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use clap::ValueEnum as _;
+
 use super::result::Row;
 use super::workload::{Calls, Keys};
 use crate::error::Error;
@@ -78,7 +80,7 @@ fn draw(rows: &[Row], value_bytes: u32, keys: Keys) -> String {
         .filter(|row| row.workload.value_bytes == value_bytes && row.workload.keys == keys)
         .collect();
     let present = |calls: &Calls| rows.iter().any(|row| row.workload.calls == *calls);
-    let calls: Vec<Calls> = Calls::ALL.into_iter().filter(present).collect();
+    let calls: Vec<Calls> = Calls::value_variants().iter().copied().filter(present).collect();
     let mut body = String::new();
     let mut y = HEAD;
     for calls in &calls {

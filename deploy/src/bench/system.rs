@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::time::Duration;
 
-use clerk::Clerk;
 use clerk::load::{Call, ClerkTarget, Target, connections};
+use clerk::{Clerk, Consistency};
 use thiserror::Error;
 
 #[cfg(feature = "etcd")]
 use super::etcd::{Etcd, EtcdCluster, EtcdTarget};
 use super::ours::OurCluster;
 use super::usage::{self, Usage};
+use super::workload::Calls;
 use crate::error::Error;
 
 /// How many nodes a cluster has.
@@ -48,7 +49,13 @@ impl System {
     /// Starts a fresh cluster with default settings and waits until it serves. Its data is in a temporary
     /// directory of its own, under `dir` or where the system has such.
     pub(crate) async fn start(&self, dir: Option<&Path>) -> Result<Cluster, Error> {
+        self.start_for(dir, Calls::Get).await
+    }
+
+    /// As [`Self::start`], with the one setting that calls may need.
+    pub(crate) async fn start_for(&self, dir: Option<&Path>, calls: Calls) -> Result<Cluster, Error> {
         Ok(match self {
+            Self::Ours if calls == Calls::Lease => Cluster::Ours(OurCluster::start_with_leases(dir).await?),
             Self::Ours => Cluster::Ours(OurCluster::start(dir).await?),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => Cluster::Etcd(EtcdCluster::start(etcd, dir).await?),
@@ -160,7 +167,7 @@ impl Cluster {
     }
 }
 
-/// Connections to a cluster of ours.
+/// Connections to a cluster of ours, whose clients read by the leader's lease if it takes one.
 pub(crate) fn our_targets(
     ours: &OurCluster,
     clients: u32,
@@ -173,7 +180,13 @@ pub(crate) fn our_targets(
         action: "cannot make the clients".into(),
         source,
     })?;
-    Ok(targets.into_iter().map(AnyTarget::Ours).collect())
+    let consistency = if ours.nodes().file().raft.lease_reads {
+        Consistency::Lease
+    } else {
+        Consistency::Linearizable
+    };
+    let targets = targets.into_iter().map(|target| target.reading(consistency));
+    Ok(targets.map(AnyTarget::Ours).collect())
 }
 
 #[cfg(feature = "etcd")]

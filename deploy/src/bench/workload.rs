@@ -15,6 +15,8 @@ pub(crate) enum Calls {
     Put,
     /// Read keys, each read linearizable
     Get,
+    /// Read keys: ours by the leader's lease (`raft.lease_reads`), a peer as with get. Only if named
+    Lease,
     /// Half of each
     Mixed50,
     /// 95 reads of a hundred calls
@@ -22,6 +24,7 @@ pub(crate) enum Calls {
 }
 
 impl Calls {
+    /// What is measured unless something is named.
     pub(crate) const ALL: [Self; 4] = [Self::Put, Self::Get, Self::Mixed50, Self::Mixed95];
     pub(crate) const QUICK: [Self; 2] = [Self::Put, Self::Get];
 
@@ -29,6 +32,7 @@ impl Calls {
         match self {
             Self::Put => "put",
             Self::Get => "get",
+            Self::Lease => "lease",
             Self::Mixed50 => "mixed50",
             Self::Mixed95 => "mixed95",
         }
@@ -37,7 +41,7 @@ impl Calls {
     fn operation(self) -> Operation {
         match self {
             Self::Put => Operation::Put,
-            Self::Get => Operation::Get,
+            Self::Get | Self::Lease => Operation::Get,
             Self::Mixed50 => Operation::Mixed { reads_percent: 50 },
             Self::Mixed95 => Operation::Mixed { reads_percent: 95 },
         }

@@ -23,14 +23,14 @@ fn is_empty(dir: &Path) -> bool {
 fn every_workload_is_measured_on_a_cluster_that_is_gone_afterwards() {
     let (tmp, plots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let plots_dir = plots.path().to_str().unwrap();
-    let workloads = ["--workloads", "put,mixed95", "--plots", plots_dir];
+    let workloads = ["--workloads", "put,lease,mixed95", "--plots", plots_dir];
     let mut bench = bench(tmp.path(), &[&SMALL[..], &workloads].concat());
     let result = bench.wait_for("result");
     let (status, stderr) = bench.wait();
     assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
     let rows = result["results"].as_array().unwrap();
     let names: Vec<&str> = rows.iter().map(|row| row["workload"].as_str().unwrap()).collect();
-    assert_eq!(names, ["put", "mixed95"]);
+    assert_eq!(names, ["put", "lease", "mixed95"]);
     for row in rows {
         assert_eq!(
             (&row["system"], &row["clients"], &row["value_bytes"]),
