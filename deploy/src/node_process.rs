@@ -165,6 +165,10 @@ fn node_command(cluster_dir: &Path, id: u64, log: File) -> Result<Command, Error
     Ok(command)
 }
 
+/// How long a node's allocator keeps free memory, in milliseconds; its own default is 10. It is a tenth less memory for
+/// nodes full of data (docs/benchmarks.md#memory). The other files of this crate say the same to the nodes they start.
+const PURGE_DELAY: (&str, &str) = ("MIMALLOC_PURGE_DELAY", "1");
+
 /// `deploy node OPTIONS -- …`: this very program as `kv-server`.
 fn kv_server_command(options: &[&str], cluster_dir: &Path, id: u64) -> Result<Command, Error> {
     let program = env::current_exe().map_err(Error::system("find this program's own file"))?;
@@ -180,6 +184,9 @@ fn kv_server_command(options: &[&str], cluster_dir: &Path, id: u64) -> Result<Co
         if name.to_string_lossy().starts_with("KV_SERVER_") {
             command.env_remove(name);
         }
+    }
+    if env::var_os(PURGE_DELAY.0).is_none() {
+        command.env(PURGE_DELAY.0, PURGE_DELAY.1);
     }
     Ok(command)
 }
