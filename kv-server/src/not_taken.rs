@@ -93,6 +93,13 @@ impl NotTaken {
                  still somewhere, stop all nodes and put it back. If not, copy {dir} elsewhere, empty it and let node \
                  {id} follow node {by}:\n  {join}"
             ),
+            Refusal::LedTwice { by, term } => format!(
+                "term {term} was led twice, and node {by}, which leads, has other entries of it than node {id}: a node \
+                 runs on an older copy of its data directory, from before it was elected or voted, so writes that were \
+                 acknowledged may be missing at node {by}\nnode {id} stops and leaves its data, in {dir}, as it is\nif \
+                 the newer data of that node is still somewhere, stop all nodes and put it back. If not, copy {dir} \
+                 elsewhere, empty it and let node {id} follow node {by}:\n  {join}"
+            ),
             Refusal::OtherHistory { by, index } => format!(
                 "node {by} leads with another log entry {index} than the one that was committed and is in {dir}: a \
                  majority that elected it runs on older copies of data directories, so writes that were acknowledged \

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
-use raft_core::{Configuration, NodeId};
+use raft_core::{Configuration, Leadership, NodeId};
 use rpc::client::{Found, InvalidArgument, ScanReply, ScanRequest, Sequence, WriteId};
 use rpc::limits::{MAX_SCAN_BYTES, MAX_SCAN_ITEMS, MAX_VALUE_BYTES};
 
@@ -88,6 +88,13 @@ fn entry(index: u64, payload: Payload) -> Entry {
         term: TERM,
         index: LogIndex(index),
         payload,
+    }
+}
+
+fn noop() -> Payload {
+    Payload::Noop {
+        leader_id: NodeId(1),
+        leadership: Leadership(70),
     }
 }
 
@@ -215,7 +222,7 @@ fn a_read_through_the_log_sees_exactly_what_stands_before_it() {
 fn entries_of_raft_itself_change_nothing_but_the_index() {
     let mut machine = StateMachine::new();
     let entries = [
-        entry(1, Payload::Noop { leader_id: NodeId(1) }),
+        entry(1, noop()),
         entry(2, Payload::Configuration(Configuration::default())),
     ];
     let applied = machine.apply_batch(&entries).unwrap();
@@ -253,20 +260,15 @@ fn an_entry_that_cannot_be_decoded_stops_the_node_before_anything_of_its_batch_i
 #[should_panic(expected = "entry 3 cannot be applied after entry 1")]
 fn a_gap_in_the_log_is_a_bug() {
     let mut machine = StateMachine::new();
-    let _ = machine.apply_batch(&[
-        entry(1, Payload::Noop { leader_id: NodeId(1) }),
-        entry(3, Payload::Noop { leader_id: NodeId(1) }),
-    ]);
+    let _ = machine.apply_batch(&[entry(1, noop()), entry(3, noop())]);
 }
 
 #[test]
 #[should_panic(expected = "entry 1 cannot be applied after entry 1")]
 fn an_entry_is_never_applied_twice() {
     let mut machine = StateMachine::new();
-    machine
-        .apply_batch(&[entry(1, Payload::Noop { leader_id: NodeId(1) })])
-        .unwrap();
-    let _ = machine.apply_batch(&[entry(1, Payload::Noop { leader_id: NodeId(1) })]);
+    machine.apply_batch(&[entry(1, noop())]).unwrap();
+    let _ = machine.apply_batch(&[entry(1, noop())]);
 }
 
 fn filled(count: u64, value_len: usize) -> StateMachine {
@@ -450,9 +452,7 @@ fn readers_follow_an_installed_snapshot_and_what_is_applied_after_it() {
 #[should_panic(expected = "a snapshot of entry 0 cannot replace the state of entry 1")]
 fn an_older_snapshot_is_never_installed() {
     let mut machine = StateMachine::new();
-    machine
-        .apply_batch(&[entry(1, Payload::Noop { leader_id: NodeId(1) })])
-        .unwrap();
+    machine.apply_batch(&[entry(1, noop())]).unwrap();
     machine.install(StateMachine::new());
 }
 

@@ -8,8 +8,8 @@ use divan::Bencher;
 use divan::counter::ItemsCount;
 use raft_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, CallId, Config, Configuration, Entry, Envelope,
-    LogIndex, Message, Node, NodeId, Payload, ReadId, Ready, Restored, Role, Sender, SnapshotMeta, Term,
-    VoteResponse,
+    Leadership, LogIndex, Message, Node, NodeId, Payload, ReadId, Ready, Restored, Role, Sender,
+    SnapshotMeta, Term, VoteResponse,
 };
 
 const BURSTS: [u64; 3] = [1, 16, 256];
@@ -54,12 +54,14 @@ fn follower_appends(bencher: Bencher<'_, '_>, burst: u64) {
         let append = AppendEntries {
             term: Term(1),
             leader_id: NodeId(1),
+            leadership: Leadership(70),
             prev_log_index: last,
             prev_log_term: if last == LogIndex::ZERO {
                 Term::ZERO
             } else {
                 Term(1)
             },
+            prev_log_leadership: None,
             entries: (1..=burst).map(entry).collect(),
             leader_commit: last,
             read_round: 0,

@@ -12,8 +12,9 @@ pub struct Config {
     /// The store that the node runs on, drawn at random when that was created. See
     /// [`Standing`](crate::Standing).
     pub incarnation: Incarnation,
-    /// Seeds the generator that draws election timeouts. Two nodes of a cluster should differ; the same
-    /// seed and inputs replay the same run.
+    /// Seeds the generators that draw election timeouts and name leaderships. Draw it anew, of all 64 bits, at each
+    /// start: what tells two leaderships of one node in one term apart comes of it ([`Leadership`](crate::Leadership)),
+    /// so it must not be kept with the data. The same seed and inputs replay the same run.
     pub seed: u64,
     /// The shortest election timeout, in ticks. Also how long a voter trusts a leader it heard from
     /// (thesis §4.2.3), and how often a leader checks that it still reaches a majority (thesis §6.2).

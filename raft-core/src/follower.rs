@@ -10,7 +10,7 @@ use crate::node::Node;
 use crate::ready::{ReplyTo, SnapshotChunk};
 use crate::standing::Refusal;
 use crate::storage::Write;
-use crate::types::{Entry, LogIndex, NodeId, SnapshotMeta, Term, Ticks};
+use crate::types::{Entry, Leadership, LogIndex, NodeId, SnapshotMeta, Term, Ticks};
 
 /// A snapshot that arrives in pieces.
 #[derive(Debug)]
@@ -26,7 +26,8 @@ pub(crate) struct IncomingSnapshot {
 }
 
 impl Node {
-    /// Recognises the leader of `term` and resets the election timer. `false` if the term is over.
+    /// Recognises the leader of `term` and resets the election timer. `false` if the term is over, or if another leads
+    /// or led in it: then this node stops.
     fn recognise_leader(&mut self, term: Term, leader_id: NodeId) -> bool {
         let current_term = self.hard_state.current_term;
         if term < current_term {
@@ -50,14 +51,41 @@ impl Node {
     /// vote was forgotten.
     fn known_leader_of(&self, term: Term) -> Option<NodeId> {
         let known = (term == self.hard_state.current_term).then_some(self.leader_id);
-        known.flatten().or_else(|| self.log.leader_of(term))
+        known
+            .flatten()
+            .or_else(|| self.log.leader_of(term).map(|(leader_id, _)| leader_id))
+    }
+
+    /// Whether this node knows no other leadership of a term than the leader `by` tells of it; else it stops. Logs of
+    /// which that is true are equal where they agree in index and term (Raft §5.3: log matching).
+    fn recognise_leaderships(
+        &mut self,
+        by: NodeId,
+        told: impl IntoIterator<Item = (Term, Leadership)>,
+    ) -> bool {
+        let is_other =
+            |(term, leadership): &(Term, Leadership)| self.knows_other_leadership(*term, *leadership);
+        let Some((term, _)) = told.into_iter().find(is_other) else {
+            return true;
+        };
+        self.refuse(Refusal::LedTwice { by, term });
+        false
+    }
+
+    fn knows_other_leadership(&self, term: Term, leadership: Leadership) -> bool {
+        let heard_of = self.leadership.filter(|(of, _)| *of == term);
+        let known = [heard_of.map(|(_, known)| known), self.log.leadership_of(term)];
+        known.into_iter().flatten().any(|known| known != leadership)
     }
 
     pub(crate) fn handle_append_entries(&mut self, reply_to: ReplyTo, request: AppendEntries) {
         let read_round = request.read_round;
         let outcome = if !request.is_well_formed() {
             AppendOutcome::Stale
-        } else if self.recognise_leader(request.term, request.leader_id) {
+        } else if self.recognise_leader(request.term, request.leader_id)
+            && self.recognise_leaderships(request.leader_id, request.leaderships())
+        {
+            self.leadership = Some((request.term, request.leadership));
             self.append_entries(request)
         } else {
             AppendOutcome::Stale
@@ -140,7 +168,11 @@ impl Node {
     }
 
     pub(crate) fn handle_install_snapshot(&mut self, reply_to: ReplyTo, request: InstallSnapshot) {
-        if !self.recognise_leader(request.term, request.leader_id) {
+        let told = request.snapshot.last_included_leadership;
+        let told = told.map(|leadership| (request.snapshot.last_included_term, leadership));
+        if !self.recognise_leader(request.term, request.leader_id)
+            || !self.recognise_leaderships(request.leader_id, told)
+        {
             self.reply_snapshot(
                 reply_to,
                 request.snapshot.last_included_index,

@@ -15,7 +15,7 @@ use crate::read_index::ReadQueue;
 use crate::ready::SnapshotToSend;
 use crate::standing::Refusal;
 use crate::storage::LogRead;
-use crate::types::{Entry, LogIndex, NodeId, Payload, Term, Ticks};
+use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term, Ticks};
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
 #[derive(Debug)]
@@ -60,10 +60,11 @@ impl Node {
             transfer: None,
         });
         self.leader_id = Some(self.id());
+        self.leadership = Some((term, self.draw_leadership()));
         self.leader_silence = Ticks(u64::MAX);
         self.reset_election_timer();
         self.outbox.events.push(Event::BecameLeader { term });
-        self.append_as_leader(Payload::Noop { leader_id: self.id() });
+        self.append_noop();
         self.append_configuration();
     }
 
@@ -91,6 +92,19 @@ impl Node {
         let index = entry.index;
         self.log.append(entry);
         index
+    }
+
+    /// Appends an entry that carries nothing but whose it is.
+    pub(crate) fn append_noop(&mut self) -> LogIndex {
+        self.append_as_leader(Payload::Noop {
+            leader_id: self.id(),
+            leadership: self.own_leadership(),
+        })
+    }
+
+    fn own_leadership(&self) -> Leadership {
+        let (_, leadership) = self.leadership.expect("whoever leads has drawn a number for it");
+        leadership
     }
 
     pub(crate) fn leader(&self) -> Option<&Leader> {
@@ -267,8 +281,10 @@ impl Node {
         let request = AppendEntries {
             term: self.hard_state.current_term,
             leader_id: self.id(),
+            leadership: self.own_leadership(),
             prev_log_index,
             prev_log_term,
+            prev_log_leadership: self.log.leadership_of(prev_log_term),
             entries,
             leader_commit: self.log.commit_index(),
             read_round: self.leader().map_or(0, |leader| leader.reads.round()),

@@ -180,6 +180,6 @@ pub use ready::{Ready, SnapshotChunk, SnapshotToSend, SoftState};
 pub use standing::{Refusal, Sender, Standing};
 pub use storage::{LogRead, LogReadReply, Restored, Storage, Write};
 pub use types::{
-    CallId, Entry, HardState, Incarnation, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role,
+    CallId, Entry, HardState, Incarnation, Leadership, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role,
     SnapshotMeta, Term, Ticks,
 };

@@ -4,11 +4,12 @@ mod packed;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use self::packed::{PackedEntries, leader_named_by};
+use self::packed::PackedEntries;
+pub(crate) use self::packed::leader_named_by;
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
-use crate::types::{Entry, Incarnation, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use crate::types::{Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term};
 
 /// How many entries are packed into one allocation, at most.
 const ENTRIES_PACKED_TOGETHER: usize = 4_096;
@@ -254,8 +255,8 @@ impl Log {
             .min(limit)
     }
 
-    /// Who led in `term`, if the log still holds the first entry of that term.
-    pub(crate) fn leader_of(&self, term: Term) -> Option<NodeId> {
+    /// Who led in `term`, and by which election, if the log still holds the first entry of that term.
+    pub(crate) fn leader_of(&self, term: Term) -> Option<(NodeId, Leadership)> {
         let first = self.first_of_term_not(|other| other < term);
         if self.term_at(first) != Some(term) {
             return None;
@@ -264,6 +265,16 @@ impl Log {
             Some(entry) => leader_named_by(&entry.payload),
             None => self.packed.leader_at(first),
         }
+    }
+
+    /// The leadership of `term`, if the log still tells it. A snapshot tells that of its last entry.
+    pub(crate) fn leadership_of(&self, term: Term) -> Option<Leadership> {
+        let snapshot = &self.snapshot;
+        let logged = self.leader_of(term).map(|(_, leadership)| leadership);
+        logged.or_else(|| {
+            let is_told = term == snapshot.last_included_term;
+            snapshot.last_included_leadership.filter(|_| is_told)
+        })
     }
 
     /// The first entry of a term for which `is_behind`, which holds up to some term, does not hold; one behind the

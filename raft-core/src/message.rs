@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::log::leader_named_by;
 use crate::standing::Sender;
-use crate::types::{CallId, Entry, LogIndex, NodeId, SnapshotMeta, Term};
+use crate::types::{CallId, Entry, Leadership, LogIndex, NodeId, SnapshotMeta, Term};
 
 /// A message with its sender and receiver.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,10 +98,14 @@ pub struct AppendEntries {
     pub term: Term,
     /// The leader, so that followers can redirect clients.
     pub leader_id: NodeId,
+    /// By which election it leads in `term`.
+    pub leadership: Leadership,
     /// Index of the entry immediately before `entries`.
     pub prev_log_index: LogIndex,
     /// Term of that entry.
     pub prev_log_term: Term,
+    /// The leadership of that term, if the leader's log still tells it.
+    pub prev_log_leadership: Option<Leadership>,
     /// Entries to store, in order; empty for a heartbeat.
     pub entries: Vec<Entry>,
     /// The leader's commit index.
@@ -115,6 +120,19 @@ pub struct AppendEntries {
 }
 
 impl AppendEntries {
+    /// The leaderships that the message tells: of its term, of the term before the entries, and of those that begin
+    /// with one of them.
+    pub(crate) fn leaderships(&self) -> impl Iterator<Item = (Term, Leadership)> {
+        let before = self.prev_log_leadership;
+        let begun = self.entries.iter().filter_map(|entry| {
+            let (_, leadership) = leader_named_by(&entry.payload)?;
+            Some((entry.term, leadership))
+        });
+        std::iter::once((self.term, self.leadership))
+            .chain(before.map(|leadership| (self.prev_log_term, leadership)))
+            .chain(begun)
+    }
+
     /// Whether the entries follow `prev_log_index` without a gap and their terms never fall or pass the
     /// leader's. No server sends anything else; a request that is not well formed is not looked at.
     #[must_use]

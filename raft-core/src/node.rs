@@ -18,8 +18,12 @@ use crate::ready::{Outbox, Ready, ReplyTo, SoftState};
 use crate::standing::Sender;
 use crate::storage::{Restored, Write};
 use crate::types::{
-    CallId, Entry, HardState, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role, SnapshotMeta, Term, Ticks,
+    CallId, Entry, HardState, Leadership, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role, SnapshotMeta,
+    Term, Ticks,
 };
+
+/// Makes another stream of random numbers from a seed: that of [`Leadership`]s.
+const LEADERSHIPS: u64 = 0x6c65_6164_6572_7368;
 
 /// One server of the cluster, as a state machine: inputs go in by its methods, outputs come out of
 /// [`Node::ready`]. The same inputs in the same order always give the same outputs.
@@ -30,6 +34,8 @@ pub struct Node {
     pub(crate) log: Log,
     pub(crate) state: RoleState,
     pub(crate) leader_id: Option<NodeId>,
+    /// The last leadership that this node heard of or took up, and its term.
+    pub(crate) leadership: Option<(Term, Leadership)>,
     /// Ticks since the election timer was last reset.
     pub(crate) election_elapsed: Ticks,
     /// Ticks since a leader was heard from, whoever it was and whatever term came to be known since.
@@ -42,6 +48,8 @@ pub struct Node {
     pub(crate) durable_hard_state: HardState,
     election_timeout: Ticks,
     generator: Pcg64Mcg,
+    /// Names leaderships.
+    leaderships: Pcg64Mcg,
     /// The hard state that was last yielded as a write.
     written_hard_state: HardState,
     last_soft_state: Option<SoftState>,
@@ -142,12 +150,14 @@ impl Node {
             leader_silence: Ticks(if may_have_heard { 0 } else { u64::MAX }),
             clock: Ticks::ZERO,
             generator: Pcg64Mcg::seed_from_u64(config.seed),
+            leaderships: Pcg64Mcg::seed_from_u64(config.seed ^ LEADERSHIPS),
             applied_index: log.handed_out(),
             config,
             hard_state,
             log,
             state: RoleState::Follower,
             leader_id: None,
+            leadership: None,
             election_elapsed: Ticks::ZERO,
             incoming_snapshot: None,
             outbox: Outbox::default(),
@@ -374,6 +384,10 @@ impl Node {
         if last_included_index <= self.log.snapshot().last_included_index {
             return;
         }
+        let snapshot = SnapshotMeta {
+            last_included_leadership: self.log.leadership_of(snapshot.last_included_term),
+            ..snapshot
+        };
         let first_retained = self.log.compact(snapshot.clone(), self.config.retained_log_bytes);
         self.outbox.writes.push(Write::Compact {
             snapshot,
@@ -534,6 +548,11 @@ impl Node {
         let range = self.config.election_timeout_min.get()..=self.config.election_timeout_max.get();
         self.election_timeout = Ticks(self.generator.random_range(range));
         self.election_elapsed = Ticks::ZERO;
+    }
+
+    /// A number for a leadership that begins.
+    pub(crate) fn draw_leadership(&mut self) -> Leadership {
+        Leadership(self.leaderships.random())
     }
 
     /// Follows `leader_id` in `term`, or nobody yet. Never lowers the term, and forgets the vote only

@@ -37,8 +37,11 @@
 //!    does a follower whose leader has another entry in the place of one that is committed here
 //!    ([`Refusal::OtherHistory`]).
 //! 8. A node that knows, or has in its log, who leads in a term stops when another leads in that term
-//!    ([`Refusal::TwoLeaders`]): the no-op at the beginning of a term names its leader. Their logs could differ and
-//!    agree in every index and term.
+//!    ([`Refusal::TwoLeaders`]), or when that one leads in it by another election
+//!    ([`Refusal::LedTwice`]), because it has forgotten the first. Their logs could differ and agree in every index and
+//!    term. So each election draws a number, the [`Leadership`](crate::Leadership). A leader tells it with each `AppendEntries`,
+//!    together with that of the term before the entries. What is kept of a term tells it as well: the no-op at its
+//!    beginning, or a snapshot that ends in it.
 //!
 //! # Why this is safe
 //!
@@ -93,9 +96,11 @@
 //!   three founded and the third not yet seen, both must be up.
 //! - An older copy of a directory that is put back while no leader remembers what it had acknowledged (the
 //!   leadership has changed since) counts as what it was. If it elects a leader that lacks acknowledged entries, the
-//!   nodes that have them stop by the rules 7 and 8, except one that was itself restarted since and does not know
-//!   that they were committed. Never put back a copy: empty the directory and join.
-//! - Two processes on copies of one store.
+//!   nodes that have them stop by the rules 7 and 8, with these exceptions. A node that was itself restarted since does
+//!   not know that its entries behind its last snapshot were committed, and gives them up for a leader of a later term
+//!   whose log has nothing of their terms. And of a term whose no-op a snapshot has replaced that ends in a later term,
+//!   on either side, the leaderships are not compared any more. Never put back a copy: empty the directory and join.
+//! - Two processes on copies of one store, unless both are elected in one term.
 
 use std::fmt;
 
@@ -187,6 +192,15 @@ pub enum Refusal {
         term: Term,
         /// Who led in that term as well, by what this node remembers or has in its log.
         other: NodeId,
+    },
+    /// One node led twice in this term, or the logs show of an earlier one that it was led twice: somebody runs on an
+    /// older copy of its data.
+    #[error("term {term} was led twice: node {by} leads with another leadership of it than this node knows")]
+    LedTwice {
+        /// Who leads.
+        by: NodeId,
+        /// The term.
+        term: Term,
     },
     /// A leader has another entry where this node knows one to be committed: it was elected by nodes that run on
     /// older copies of their data.
@@ -433,7 +447,7 @@ impl Node {
         let Some(progress) = self.peer(peer) else { return };
         match progress.proof_index {
             None => {
-                let index = self.append_as_leader(Payload::Noop { leader_id: self.id() });
+                let index = self.append_noop();
                 if let Some(progress) = self.peer_mut(peer) {
                     progress.proof_index = Some(index);
                 }

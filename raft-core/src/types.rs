@@ -91,6 +91,12 @@ number! {
     Incarnation
 }
 
+number! {
+    /// Names one leadership: drawn at random when it begins. A term has one leadership, unless a vote was forgotten; then
+    /// this tells them apart, also when one node leads twice. See the module `standing`, rule 8.
+    Leadership
+}
+
 impl LogIndex {
     /// The index before this one; zero stays zero.
     #[must_use]
@@ -118,6 +124,8 @@ pub enum Payload {
     Noop {
         /// The leader that appended it.
         leader_id: NodeId,
+        /// By which election it led.
+        leadership: Leadership,
     },
     /// The members of the cluster from this entry on (Raft §6).
     Configuration(Configuration),
@@ -164,6 +172,9 @@ pub struct SnapshotMeta {
     pub last_included_index: LogIndex,
     /// The term of that entry.
     pub last_included_term: Term,
+    /// The leadership of that term, if the node that cut the snapshot knew it. The core fills it in when it is told of
+    /// the snapshot.
+    pub last_included_leadership: Option<Leadership>,
     /// The members of the cluster as of that entry.
     pub configuration: Configuration,
     /// The length of the snapshot file, in bytes. Zero for the empty snapshot that every log starts from.

@@ -211,13 +211,10 @@ mod section_6_configuration {
             .iter()
             .map(|entry| &entry.payload)
             .collect();
-        assert_eq!(
-            payloads,
-            [
-                &Payload::Noop { leader_id: NodeId(1) },
-                &Payload::Configuration(voters(3))
-            ]
-        );
+        let [Payload::Noop { leader_id, .. }, Payload::Configuration(named)] = payloads[..] else {
+            panic!("{payloads:?}");
+        };
+        assert_eq!((*leader_id, named), (NodeId(1), &voters(3)));
         cluster.elect(2);
         assert_eq!(cluster.status(2).last_log_index, LogIndex(3), "once");
     }

@@ -8,8 +8,8 @@ use common::disk::Disk;
 use common::server::Happening;
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, plain_raft};
 use raft_core::{
-    AppendEntriesResponse, AppendOutcome, Event, Incarnation, LogIndex, Message, NodeId, ReadOutcome,
-    Refusal, Role, Sender, Standing, Term, VoteResponse,
+    AppendEntries, AppendEntriesResponse, AppendOutcome, Config, Event, Incarnation, Leadership, LogIndex,
+    Message, NodeId, ReadOutcome, Refusal, Role, Sender, Standing, Term, VoteResponse,
 };
 
 /// More than every wait of a founding or an election.
@@ -727,3 +727,6 @@ mod older_copies_on_a_majority {
 
 #[path = "standing/older_copy_that_voted_twice.rs"]
 mod an_older_copy_that_voted_twice;
+
+#[path = "standing/older_copy_that_leads_again.rs"]
+mod an_older_copy_that_leads_again;

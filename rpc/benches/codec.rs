@@ -2,7 +2,7 @@
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
-use raft_core::{AppendEntries, Entry, LogIndex, NodeId, Payload, Sender, Term};
+use raft_core::{AppendEntries, Entry, Leadership, LogIndex, NodeId, Payload, Sender, Term};
 use rpc::codec::{decode, encode};
 use rpc::framing::WireRequest;
 use rpc::limits::MAX_FRAME_BYTES;
@@ -23,8 +23,10 @@ fn append_entries(entries: u64) -> WireRequest<AppendEntries> {
     let message = AppendEntries {
         term: Term(3),
         leader_id: NodeId(1),
+        leadership: Leadership(u64::MAX),
         prev_log_index: LogIndex(1_000_000),
         prev_log_term: Term(3),
+        prev_log_leadership: Some(Leadership(u64::MAX)),
         entries: (1..=entries).map(entry).collect(),
         leader_commit: LogIndex(1_000_000),
         read_round: 12_345,

@@ -78,7 +78,7 @@ async fn either_port_refuses_the_other_ports_callers() {
 async fn another_protocol_version_is_refused_and_told_ours() {
     let server = start_kv(MapService::default(), ServerLimits::default()).await;
     let mut stream = TcpStream::connect(server.addr).await.unwrap();
-    // Nobody knows how long a hello of version 4 is: six bytes must do.
+    // Nobody knows how long a hello of another version is: six bytes must do.
     stream
         .write_all(&[&b"KVRH"[..], &(PROTOCOL_VERSION + 1).to_be_bytes()].concat())
         .await
@@ -291,7 +291,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     hello.write(&mut bytes).await.unwrap();
     assert_eq!(
         bytes,
-        b"KVRH\x00\x04\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
+        b"KVRH\x00\x05\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
     );
 
     let mut bytes = Vec::new();
@@ -301,7 +301,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     .write(&mut bytes)
     .await
     .unwrap();
-    assert_eq!(bytes, b"KVRH\x00\x04\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(bytes, b"KVRH\x00\x05\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 
     let server = rpc::ServerInfo {
         cluster_id: identity().cluster_id().into(),
@@ -319,7 +319,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
         };
         let mut bytes = Vec::new();
         reply.write(&mut bytes).await.unwrap();
-        let expected = [b"KVRA\x00\x04", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
+        let expected = [b"KVRA\x00\x05", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
         assert_eq!(bytes, expected);
         assert_eq!(Reply::read(&mut &bytes[..]).await.unwrap(), reply);
     }

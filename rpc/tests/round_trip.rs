@@ -7,8 +7,8 @@ mod common;
 use bytes::Bytes;
 use common::{CLUSTER, MapService, connect, soon, start_kv, start_peer, write_id};
 use raft_core::{
-    AppendEntries, AppendOutcome, Configuration, Entry, Incarnation, InstallSnapshot, LogIndex, NodeId,
-    Payload, Sender, SnapshotMeta, SnapshotOutcome, Standing, Term, TimeoutNow, VoteRequest,
+    AppendEntries, AppendOutcome, Configuration, Entry, Incarnation, InstallSnapshot, Leadership, LogIndex,
+    NodeId, Payload, Sender, SnapshotMeta, SnapshotOutcome, Standing, Term, TimeoutNow, VoteRequest,
 };
 use rpc::client::{BusyReason, Consistency, KvError, ScanRequest};
 use rpc::peer::PeerError;
@@ -93,7 +93,10 @@ fn vote() -> VoteRequest {
 
 fn append_of_every_payload() -> AppendEntries {
     let payloads = [
-        Payload::Noop { leader_id: NodeId(1) },
+        Payload::Noop {
+            leader_id: NodeId(1),
+            leadership: Leadership(70),
+        },
         Payload::Configuration(Configuration::joint([1, 2].map(NodeId), [2, 3].map(NodeId))),
         Payload::Command(Bytes::from_static(b"command")),
     ];
@@ -105,8 +108,10 @@ fn append_of_every_payload() -> AppendEntries {
     AppendEntries {
         term: Term(4),
         leader_id: NodeId(2),
+        leadership: Leadership(u64::MAX),
         prev_log_index: LogIndex(9),
         prev_log_term: Term(3),
+        prev_log_leadership: Some(Leadership(71)),
         entries: entries.collect(),
         leader_commit: LogIndex(9),
         read_round: 17,

@@ -6,7 +6,9 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
-use raft_core::{AppendEntries, Entry, Incarnation, LogIndex, NodeId, Payload, Sender, Standing, Term};
+use raft_core::{
+    AppendEntries, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Sender, Standing, Term,
+};
 use rpc::client::{Consistency, GetReply, KvRequest, KvResponse, Sequence, SessionId, WriteId};
 use rpc::codec::{CodecError, decode, encode};
 use rpc::framing::{
@@ -55,13 +57,18 @@ fn append_entries() -> PeerRequest {
         request: AppendEntries {
             term: Term(4),
             leader_id: NodeId(2),
+            leadership: Leadership(71_000),
             prev_log_index: LogIndex(70_000),
             prev_log_term: Term(3),
+            prev_log_leadership: Some(Leadership(301)),
             entries: vec![
                 Entry {
                     term: Term(4),
                     index: LogIndex(70_001),
-                    payload: Payload::Noop { leader_id: NodeId(1) },
+                    payload: Payload::Noop {
+                        leader_id: NodeId(1),
+                        leadership: Leadership(70),
+                    },
                 },
                 Entry {
                     term: Term(4),
@@ -101,8 +108,8 @@ fn the_bytes_of_requests_stay_what_they_are() {
         timeout_ms: 100,
         message: append_entries(),
     };
-    let golden = "00 08 64 02 04 02 fc 70 11 01 00 03 02 04 fc 71 11 01 00 00 01 \
-                  04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11 \
+    let golden = "00 08 64 02 04 02 fc 58 15 01 00 fc 70 11 01 00 03 01 fb 2d 01 \
+                  02 04 fc 71 11 01 00 00 01 46 04 fc 72 11 01 00 02 03 63 6d 64 fc 6f 11 01 00 11 \
                   fc 88 0d 01 00 fc 70 11 01 00 02 01 fb 2c 01 01 fc 71 11 01 00";
     assert_eq!(hex(&encode(&request, MAX_FRAME_BYTES).unwrap()), golden);
 
@@ -184,9 +191,9 @@ fn bytes_behind_a_value_are_an_error() {
 fn a_length_within_a_message_is_not_believed() {
     let huge = [&[253][..], &(1_u64 << 46).to_le_bytes()].concat();
     let claims: [&[u8]; 3] = [
-        &[0, 1, 1, 4],             // a key
-        &[0, 1, 1, 2, 1, 1, 1, 1], // a list of entries
-        &[0, 1, 1, 3, 1, 1, 1, 1], // a set of voters
+        &[0, 1, 1, 4],                   // a key
+        &[0, 1, 1, 2, 1, 1, 1, 1, 1, 0], // a list of entries
+        &[0, 1, 1, 3, 1, 1, 1, 1, 0],    // a set of voters
     ];
     for claim in claims {
         let bytes = [claim, &huge].concat();

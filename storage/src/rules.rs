@@ -139,7 +139,7 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), StorageErro
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Entry, LogIndex, NodeId, Payload, SnapshotMeta, Term, Write};
+    use raft_core::{Entry, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term, Write};
 
     use super::LogBounds;
 
@@ -156,7 +156,10 @@ mod tests {
             let entry = Entry {
                 index: LogIndex(index),
                 term: Term(1),
-                payload: Payload::Noop { leader_id: NodeId(1) },
+                payload: Payload::Noop {
+                    leader_id: NodeId(1),
+                    leadership: Leadership(70),
+                },
             };
             let checked = BOUNDS.check(&Write::Append(vec![entry]));
             assert_eq!(checked.is_ok(), is_taken, "at {index}");

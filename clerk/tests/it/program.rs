@@ -570,7 +570,7 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
 /// Of protocol version 7, whatever its verdict says.
 const OF_VERSION_7: &[u8] = b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 /// As a port for peers answers a client.
-const PEER_PORT: &[u8] = b"KVRA\x00\x04\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+const PEER_PORT: &[u8] = b"KVRA\x00\x05\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 const WEB_SERVER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
 async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
@@ -584,7 +584,7 @@ async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_what_is_there() {
     for (answer, told) in [
-        (OF_VERSION_7, "protocol version 7 there, 4 here"),
+        (OF_VERSION_7, "protocol version 7 there, 5 here"),
         (PEER_PORT, "clients call client_addr"),
         (WEB_SERVER, "is not a server of this kind"),
     ] {

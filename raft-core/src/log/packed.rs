@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
+use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term};
 
 /// A command of this length or more is not copied: what it costs beside its bytes is little.
 const SHARED_COMMAND_BYTES: usize = 4 * 1024;
@@ -34,8 +34,8 @@ struct Run {
     next_index: LogIndex,
     /// As windows and bounds count them.
     bytes: usize,
-    /// Who leads in the term, if its first entry, the no-op that tells so, is the first one here.
-    leader_id: Option<NodeId>,
+    /// Who leads in the term, and its leadership, if the first entry, the no-op that tells so, is the first one here.
+    leader: Option<(NodeId, Leadership)>,
     /// `None` once it was let go of.
     content: Option<Content>,
 }
@@ -73,7 +73,7 @@ impl Run {
             first_index: first.index,
             next_index: LogIndex(first.index.get() + entries.len() as u64),
             bytes: entries.iter().map(Entry::size_bytes).sum(),
-            leader_id: leader_named_by(&first.payload),
+            leader: leader_named_by(&first.payload),
             content: Some(Content {
                 ends: ends.into_boxed_slice(),
                 commands: commands.freeze(),
@@ -93,10 +93,13 @@ impl Run {
     }
 }
 
-/// The leader whose no-op this is.
-pub(super) fn leader_named_by(payload: &Payload) -> Option<NodeId> {
+/// The leader whose no-op this is, and its leadership.
+pub(crate) fn leader_named_by(payload: &Payload) -> Option<(NodeId, Leadership)> {
     match payload {
-        Payload::Noop { leader_id } => Some(*leader_id),
+        Payload::Noop {
+            leader_id,
+            leadership,
+        } => Some((*leader_id, *leadership)),
         _ => None,
     }
 }
@@ -169,12 +172,10 @@ impl PackedEntries {
         self.run_of(index).map(|run| run.term)
     }
 
-    /// Who leads in the term that begins with the entry at `index`, also when that was let go of. `None` if it is not
-    /// one of these.
-    pub(crate) fn leader_at(&self, index: LogIndex) -> Option<NodeId> {
-        self.run_of(index)
-            .filter(|run| run.first_index == index)?
-            .leader_id
+    /// Who leads in the term that begins with the entry at `index`, and the leadership, also when that entry was let go
+    /// of. `None` if it is not one of these.
+    pub(crate) fn leader_at(&self, index: LogIndex) -> Option<(NodeId, Leadership)> {
+        self.run_of(index).filter(|run| run.first_index == index)?.leader
     }
 
     /// The entry at `index`, if it is here and was not let go of. It shares its command with others that are here.
@@ -214,7 +215,7 @@ mod tests {
 
     use super::{PackedEntries, SHARED_COMMAND_BYTES};
     use crate::configuration::Configuration;
-    use crate::types::{Entry, LogIndex, NodeId, Payload, Term};
+    use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term};
 
     fn entry(index: u64, term: u64, payload: Payload) -> Entry {
         Entry {
@@ -228,17 +229,24 @@ mod tests {
         Payload::Command(Bytes::from(vec![u8::try_from(length % 251).unwrap(); length]))
     }
 
+    fn noop() -> Payload {
+        Payload::Noop {
+            leader_id: NodeId(1),
+            leadership: Leadership(70),
+        }
+    }
+
     fn mixed() -> Vec<Entry> {
         let voters = Configuration::of_voters([NodeId(1), NodeId(2)]);
         vec![
-            entry(5, 2, Payload::Noop { leader_id: NodeId(1) }),
+            entry(5, 2, noop()),
             entry(6, 2, command(10)),
             entry(7, 2, command(0)),
             entry(8, 2, Payload::Configuration(voters)),
             entry(9, 2, command(SHARED_COMMAND_BYTES)),
             entry(10, 2, command(SHARED_COMMAND_BYTES - 1)),
             entry(11, 4, command(3)),
-            entry(12, 4, Payload::Noop { leader_id: NodeId(1) }),
+            entry(12, 4, noop()),
         ]
     }
 
@@ -315,7 +323,10 @@ mod tests {
         let expected = [&mixed()[6..], &[entry(13, 4, command(1))]].concat();
         assert_eq!(read_back(&packed, 0..=20), expected);
         let leaders = [5, 6, 11, 12, 13].map(|index| packed.leader_at(LogIndex(index)));
-        assert_eq!(leaders, [Some(NodeId(1)), None, None, None, None]);
+        assert_eq!(
+            leaders,
+            [Some((NodeId(1), Leadership(70))), None, None, None, None]
+        );
         let terms: Vec<_> = (5..=13).map(|index| packed.term_at(LogIndex(index))).collect();
         assert_eq!(terms, [2, 2, 2, 2, 2, 2, 4, 4, 4].map(|term| Some(Term(term))));
         assert_eq!(

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use raft_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Entry, Incarnation, InstallSnapshot,
-    InstallSnapshotResponse, LogIndex, Message, NodeId, Sender, SnapshotMeta, SnapshotOutcome, Standing,
-    Term, TimeoutNow, VoteRequest, VoteResponse,
+    InstallSnapshotResponse, Leadership, LogIndex, Message, NodeId, Sender, SnapshotMeta, SnapshotOutcome,
+    Standing, Term, TimeoutNow, VoteRequest, VoteResponse,
 };
 
 use super::disk::checksum;
@@ -61,8 +61,10 @@ pub(crate) fn append(term: u64, prev: (u64, u64), entries: Vec<Entry>, leader_co
     Message::AppendEntries(AppendEntries {
         term: Term(term),
         leader_id: NodeId(2),
+        leadership: Leadership(70),
         prev_log_index: LogIndex(prev.0),
         prev_log_term: Term(prev.1),
+        prev_log_leadership: None,
         entries,
         leader_commit: LogIndex(leader_commit),
         read_round: 0,
@@ -91,6 +93,7 @@ pub(crate) fn snapshot(index: u64, term: u64, file: &[u8]) -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(index),
         last_included_term: Term(term),
+        last_included_leadership: None,
         configuration: voters(3),
         size_bytes: file.len() as u64,
         checksum: checksum(file),

@@ -3,9 +3,9 @@
 
 use super::*;
 
-/// Nodes 1 and 2 after that; in the term in which node 3 led. Also the cluster that node 3 led, with all that it
-/// wrote, alone by now.
-fn led_by_2_beside_3() -> (Cluster, Cluster) {
+/// Nodes 1 and 2 after that; in the term in which node 3 led, or in a later one because of an election that nobody won.
+/// Also the cluster that node 3 led, with all that it wrote, alone by now.
+fn led_by_2_beside_3(nobody_won_before: bool) -> (Cluster, Cluster) {
     let mut old = founded(3);
     write(&mut old, "x");
     old.elect(2);
@@ -17,11 +17,20 @@ fn led_by_2_beside_3() -> (Cluster, Cluster) {
     old.pass(2 * ELECTION_TIMEOUT_MAX);
 
     let mut cluster = Cluster::unfounded(3, config);
-    cluster.crashed.insert(NodeId(1), older);
-    cluster.crashed.insert(NodeId(2), old.disk(NodeId(2)).clone());
-    (1..=2).for_each(|id| cluster.restart(id));
+    for (id, disk) in [(1, older), (2, old.disk(NodeId(2)).clone())] {
+        let disk = match nobody_won_before {
+            true => disk.with_hard_state(old.term(3).get(), None),
+            false => disk,
+        };
+        cluster.crashed.insert(NodeId(id), disk);
+        cluster.restart(id);
+    }
     cluster.elect(2);
-    assert_eq!(cluster.term(2), old.term(3), "the same, or this shows nothing");
+    assert_eq!(
+        cluster.term(2) == old.term(3),
+        !nobody_won_before,
+        "or this shows nothing"
+    );
     (cluster, old)
 }
 
@@ -29,14 +38,25 @@ fn write_more_than_before(cluster: &mut Cluster) {
     (0..9).for_each(|count| write(cluster, &format!("z {count}")));
 }
 
+/// Node 3 comes back with its data, restarted or not.
+fn come_back_with_3(cluster: &mut Cluster, mut old: Cluster, is_restarted: bool) {
+    if is_restarted {
+        old.crash(3);
+        cluster.crashed.insert(NodeId(3), old.disk(NodeId(3)).clone());
+        cluster.restart(3);
+    } else {
+        let running = old.servers.remove(&NodeId(3)).expect("it was not stopped");
+        cluster.crashed.remove(&NodeId(3));
+        cluster.servers.insert(NodeId(3), running);
+    }
+}
+
 #[test]
 fn is_told_by_who_led_before_it_was_restarted() {
-    let (mut cluster, mut old) = led_by_2_beside_3();
+    let (mut cluster, old) = led_by_2_beside_3(false);
     write_more_than_before(&mut cluster);
-    old.crash(3);
-    let data = old.disk(NodeId(3)).clone();
-    cluster.crashed.insert(NodeId(3), data.clone());
-    cluster.restart(3);
+    let entries = old.disk(NodeId(3)).entries().to_vec();
+    come_back_with_3(&mut cluster, old, true);
     cluster.pass(2);
     let two = Refusal::TwoLeaders {
         by: NodeId(2),
@@ -46,26 +66,38 @@ fn is_told_by_who_led_before_it_was_restarted() {
     assert_eq!(cluster.refusal(3), Some(two));
     assert_eq!(
         cluster.disk(NodeId(3)).entries(),
-        data.entries(),
+        entries,
         "the logs are not mixed"
     );
 }
 
 #[test]
+fn is_told_when_the_term_is_over_that_was_led_twice() {
+    for is_restarted in [false, true] {
+        let (mut cluster, old) = led_by_2_beside_3(false);
+        cluster.crash(2);
+        cluster.restart(2);
+        cluster.elect(1);
+        write_more_than_before(&mut cluster);
+        let term = old.term(3);
+        assert!(cluster.term(1) > term);
+        come_back_with_3(&mut cluster, old, is_restarted);
+        cluster.pass(2);
+        let by = NodeId(1);
+        assert_eq!(cluster.refusal(3), Some(Refusal::LedTwice { by, term }));
+    }
+}
+
+#[test]
 fn is_told_by_who_knows_what_was_committed_also_when_the_terms_differ() {
-    let (mut cluster, mut old) = led_by_2_beside_3();
-    cluster.crash(2);
-    cluster.restart(2);
-    cluster.elect(1);
+    let (mut cluster, old) = led_by_2_beside_3(true);
     write_more_than_before(&mut cluster);
-    assert!(cluster.term(1) > old.term(3));
-    let running = old.servers.remove(&NodeId(3)).expect("it was not stopped");
-    cluster.servers.insert(NodeId(3), running);
+    come_back_with_3(&mut cluster, old, false);
     cluster.pass(2);
     assert!(
         matches!(
             cluster.refusal(3),
-            Some(Refusal::OtherHistory { by: NodeId(1), .. })
+            Some(Refusal::OtherHistory { by: NodeId(2), .. })
         ),
         "{:?} {:#?}",
         cluster.refusal(3),

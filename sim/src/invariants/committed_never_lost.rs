@@ -212,7 +212,9 @@ impl DiskLog {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Restored, Role, Term};
+    use raft_core::{
+        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role, Term,
+    };
 
     use super::Committed;
     use crate::invariants::tests::change;
@@ -224,7 +226,10 @@ mod tests {
         let entries = (1..).zip(terms).map(|(index, term)| Entry {
             term: Term(*term),
             index: LogIndex(index),
-            payload: Payload::Noop { leader_id: NodeId(1) },
+            payload: Payload::Noop {
+                leader_id: NodeId(1),
+                leadership: Leadership(70),
+            },
         });
         Restored {
             entries: entries.collect(),

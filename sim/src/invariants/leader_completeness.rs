@@ -35,7 +35,9 @@ impl LeaderCompleteness {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Restored, Role, Term};
+    use raft_core::{
+        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role, Term,
+    };
 
     use super::{Committed, LeaderCompleteness};
     use crate::invariants::tests::change;
@@ -46,7 +48,10 @@ mod tests {
         let entry = Entry {
             term: Term(1),
             index: LogIndex(1),
-            payload: Payload::Noop { leader_id: NodeId(1) },
+            payload: Payload::Noop {
+                leader_id: NodeId(1),
+                leadership: Leadership(70),
+            },
         };
         let disk = Restored {
             entries: vec![entry],

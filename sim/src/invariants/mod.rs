@@ -132,6 +132,7 @@ pub(crate) mod tests {
             index: LogIndex(*index),
             payload: Payload::Noop {
                 leader_id: raft_core::NodeId(1),
+                leadership: raft_core::Leadership(70),
             },
         });
         let entries: Vec<Entry> = entries.collect();

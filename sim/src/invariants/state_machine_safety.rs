@@ -67,7 +67,7 @@ impl StateMachineSafety {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{Entry, LogIndex, NodeId, Payload, Term};
+    use raft_core::{Entry, Leadership, LogIndex, NodeId, Payload, Term};
 
     use super::{AppliedBatch, StateMachineSafety};
 
@@ -75,7 +75,10 @@ mod tests {
         let entry = Entry {
             term: Term(term),
             index: LogIndex(1),
-            payload: Payload::Noop { leader_id: NodeId(1) },
+            payload: Payload::Noop {
+                leader_id: NodeId(1),
+                leadership: Leadership(70),
+            },
         };
         AppliedBatch {
             entries: vec![entry],

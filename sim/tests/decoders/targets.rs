@@ -10,8 +10,8 @@ use kv_server::config::Config;
 use kv_server::state_machine::StateMachine;
 use kv_server::state_snapshot::StateSnapshot;
 use raft_core::{
-    AppendEntries, Configuration, Entry, Incarnation, LogIndex, NodeId, Payload, Sender, SnapshotMeta,
-    Standing, Term,
+    AppendEntries, Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Sender,
+    SnapshotMeta, Standing, Term,
 };
 use rpc::client::{GetReply, KvRequest, KvResponse, ScanRequest, Sequence, SessionId, WriteId};
 use rpc::framing::{CallerFraming, ServerFraming, WireRequest, WireResponse};
@@ -192,10 +192,18 @@ fn rpc_peer_seeds() -> Vec<Vec<u8>> {
         request: AppendEntries {
             term: Term(4),
             leader_id: NodeId(2),
+            leadership: Leadership(71),
             prev_log_index: LogIndex(70_000),
             prev_log_term: Term(3),
+            prev_log_leadership: Some(Leadership(70)),
             entries: vec![
-                entry(70_001, Payload::Noop { leader_id: NodeId(1) }),
+                entry(
+                    70_001,
+                    Payload::Noop {
+                        leader_id: NodeId(1),
+                        leadership: Leadership(70),
+                    },
+                ),
                 entry(70_002, Payload::Command(vec![5; 60].into())),
             ],
             leader_commit: LogIndex(69_999),
@@ -360,6 +368,7 @@ fn snapshot_meta() -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(7),
         last_included_term: Term(2),
+        last_included_leadership: Some(Leadership(70)),
         configuration: Configuration::of_voters([1, 2, 3].map(NodeId)),
         size_bytes: 0,
         checksum: 0,

@@ -1,6 +1,6 @@
 //! Scenarios about the hard state and the log.
 
-use raft_core::{Configuration, Entry, LogIndex, NodeId, Payload, Storage as _, Term, Write};
+use raft_core::{Configuration, Entry, Leadership, LogIndex, NodeId, Payload, Storage as _, Term, Write};
 
 use super::{Device, Scenario, Session, append, command, vote};
 
@@ -53,7 +53,10 @@ fn appended_entries_are_there<D: Device>(session: &mut Session<D>) {
 fn payloads_come_back<D: Device>(session: &mut Session<D>) {
     let configuration = Configuration::joint([1, 2, 3].map(NodeId), [3, 4].map(NodeId));
     let payloads = [
-        Payload::Noop { leader_id: NodeId(1) },
+        Payload::Noop {
+            leader_id: NodeId(1),
+            leadership: Leadership(70),
+        },
         Payload::Configuration(configuration.with_learners([NodeId(9)])),
         Payload::Command(bytes::Bytes::new()),
         Payload::Command(bytes::Bytes::from_static(&[0, 255, 10])),
