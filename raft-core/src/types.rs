@@ -183,6 +183,18 @@ pub struct SnapshotMeta {
     pub checksum: u32,
 }
 
+impl SnapshotMeta {
+    /// Whether both are of one file, though perhaps only one of them tells the leadership.
+    #[must_use]
+    pub fn is_of_same_file(&self, other: &Self) -> bool {
+        let file = |meta: &Self| {
+            let place = (meta.last_included_index, meta.last_included_term);
+            (place, meta.size_bytes, meta.checksum)
+        };
+        file(self) == file(other)
+    }
+}
+
 /// What a node is at the moment; lost in a crash without harm (Raft §5.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {

@@ -309,7 +309,7 @@ impl Handler<ReplaceSnapshot> for Applier {
     type Result = ();
 
     fn handle(&mut self, ReplaceSnapshot(damaged): ReplaceSnapshot, ctx: &mut Self::Context) {
-        if damaged == self.settings.snapshot && self.restoring.is_none() {
+        if damaged.is_of_same_file(&self.settings.snapshot) && self.restoring.is_none() {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
