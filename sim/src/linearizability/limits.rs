@@ -37,6 +37,16 @@ pub(super) enum Exhausted {
     OpenOperations(usize),
 }
 
+impl Exhausted {
+    /// Whether nothing is left for any other part of the history either.
+    pub(super) fn is_for_all_parts(self) -> bool {
+        match self {
+            Self::Time(_) | Self::Configurations(_) => true,
+            Self::AtOnce | Self::OpenOperations(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -100,7 +100,8 @@ pub struct Violation {
 /// Checks a whole history. The same history and number of configurations always give the same report; only
 /// [`Limits::time`] depends on the machine.
 ///
-/// Of several violations, the one that ended first is reported.
+/// Of several violations, the one that ended first is reported; if a limit is reached after one was found, the first of
+/// those found so far.
 #[must_use]
 pub fn check(history: &History, limits: Limits) -> Report {
     let mut budget = Budget::new(limits);
@@ -120,16 +121,25 @@ pub fn check(history: &History, limits: Limits) -> Report {
     }
 }
 
-/// The operation that breaks the history, if one does.
+/// The operation that breaks the history, if one does. A violation is one whatever the other parts would show, so a
+/// part that could not be searched to its end only counts where none was found.
 fn search_all(parts: &[Part], history: &History, budget: &mut Budget) -> Result<Option<usize>, Exhausted> {
-    let mut first: Option<usize> = None;
+    let (mut first, mut gave_up) = (None, None);
     let end = |operation: usize| (history.operations()[operation].end_us, operation);
     for part in parts {
-        if let Some(found) = part.search(budget)?
-            && first.is_none_or(|first| end(found) < end(first))
-        {
-            first = Some(found);
+        match part.search(budget) {
+            Ok(Some(found)) if first.is_none_or(|first| end(found) < end(first)) => first = Some(found),
+            Ok(_) => {}
+            Err(exhausted) => {
+                gave_up.get_or_insert(exhausted);
+                if exhausted.is_for_all_parts() {
+                    break;
+                }
+            }
         }
     }
-    Ok(first)
+    match (first, gave_up) {
+        (None, Some(exhausted)) => Err(exhausted),
+        (first, _) => Ok(first),
+    }
 }

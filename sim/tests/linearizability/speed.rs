@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
-use sim::linearizability::{Limits, Report, Verdict, check};
+use sim::linearizability::{Limits, Operation, Report, Verdict, Violation, check};
 
-use crate::build::history;
+use crate::build::{At, history};
 use crate::generate::{self, Shape};
 
 fn run(keys: usize, operations: usize, scans_per_mille: u32, limits: Limits) -> Report {
@@ -54,6 +54,33 @@ fn a_limit_is_kept_and_told() {
         run(1, 1_000, 0, limits).verdict,
         Verdict::Undecided { .. }
     ));
+}
+
+/// A stale read of the key `bad`, and a key `busy` that takes more than any small limit.
+fn stale_beside_busy(bad: &str, busy: &str, busy_writes: u64) -> Vec<Operation> {
+    let stale = [At(1, 0, 10).put(bad, "1"), At(2, 20, 30).get(bad, None)];
+    let writes = (0..busy_writes).map(|client| At(10 + client, 0, 1_000).append(busy, &format!("{client};")));
+    let read = At(3, 2_000, 2_010).get(busy, Some("no such value"));
+    stale.into_iter().chain(writes).chain([read]).collect()
+}
+
+#[test]
+fn a_violation_stays_one_if_a_limit_is_reached_at_another_key() {
+    let limits = Limits {
+        configurations: 100,
+        ..Limits::default()
+    };
+    let stale = stale_beside_busy("a", "b", 12);
+    let report = check(&history(stale), limits);
+    assert!(
+        report.configurations > 100,
+        "the limit was not reached: {report:?}"
+    );
+    assert_eq!(report.verdict, Verdict::Violation(Violation { operation: 1 }));
+    // The busy key comes first, and only its own limit is reached.
+    let too_many = stale_beside_busy("b", "a", 10_000);
+    let report = check(&history(too_many), Limits::default());
+    assert_eq!(report.verdict, Verdict::Violation(Violation { operation: 1 }));
 }
 
 /// Operations on each key: as many as a debug build checks in no time. With a thousand it is a measurement:
