@@ -12,7 +12,7 @@ mod workload;
 
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::BufWriter;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,7 +67,9 @@ pub(crate) async fn run(arguments: &TortureArguments, reporter: Reporter) -> Res
         Ok(true) => Ok(true),
         Ok(false) => {
             let dir = stage.keep();
-            eprintln!(
+            // Nothing is left to be done if stderr is closed.
+            let _ = writeln!(
+                std::io::stderr(),
                 "the nodes' logs and data and the report are kept in {}",
                 dir.display()
             );

@@ -13,7 +13,8 @@ Examples:
   sim --seed 4711 --output json | tail -1
   sim check history.jsonl               is the history of a file linearizable?
 
-Exit status: 0 every check held, 1 one did not (the command that replays it is printed), 2 wrong usage.";
+Exit status: 0 every check held, 1 one did not (the command that replays it is printed), 2 wrong usage,
+3 every check held, and the output could not be written.";
 
 /// Simulates whole clusters of kv-server, deterministically, with faults, and checks that nothing is lost.
 #[derive(Debug, Parser)]
@@ -53,7 +54,8 @@ Examples:
   sim check history.jsonl --time-limit 10s --html window.html
   sim check history.jsonl --output json
 
-Exit status: 0 linearizable, 1 not, or not decided within the time limit, 2 no history or a wrong one.";
+Exit status: 0 linearizable, 1 not, or not decided within the time limit, 2 no history or a wrong one,
+3 linearizable, and the output could not be written.";
 
 /// How to check a history.
 #[derive(Debug, Args)]

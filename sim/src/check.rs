@@ -10,6 +10,7 @@ use serde_json::json;
 use sim::linearizability::{self, Limits, Report, Verdict, Window};
 
 use crate::arguments::{CheckArguments, Format};
+use crate::output::{self, Out};
 
 /// The exit status when the history is not linearizable, or that was not decided in time.
 const NOT_LINEARIZABLE: u8 = 1;
@@ -19,17 +20,16 @@ const BAD_FILE: u8 = 2;
 /// Checks the file and prints the verdict.
 pub(crate) fn run(arguments: &CheckArguments) -> ExitCode {
     match check(arguments) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(NOT_LINEARIZABLE),
+        Ok(status) => status,
         Err(error) => {
-            eprintln!("error: {error}");
+            output::complain(&error);
             ExitCode::from(BAD_FILE)
         }
     }
 }
 
-/// Whether the history is linearizable.
-fn check(arguments: &CheckArguments) -> Result<bool, String> {
+/// The exit status for a history that could be read.
+fn check(arguments: &CheckArguments) -> Result<ExitCode, String> {
     let CheckArguments { file, html, .. } = arguments;
     let open = File::open(file).map_err(|error| format!("{} cannot be opened: {error}", file.display()))?;
     let history = linearizability::read(BufReader::new(open)).map_err(|error| {
@@ -53,11 +53,15 @@ fn check(arguments: &CheckArguments) -> Result<bool, String> {
         write_page(window, html)?;
     }
     let operations = history.operations().len();
+    let mut out = Out::new();
     match arguments.output {
-        Format::Text => print_text(&report, window.as_ref(), operations, seconds),
-        Format::Json => print_json(&report, window.as_ref(), operations, seconds),
+        Format::Text => print_text(&mut out, &report, window.as_ref(), operations, seconds),
+        Format::Json => print_json(&mut out, &report, window.as_ref(), operations, seconds),
     }
-    Ok(report.verdict == Verdict::Linearizable)
+    Ok(out.end(match report.verdict {
+        Verdict::Linearizable => 0,
+        _ => NOT_LINEARIZABLE,
+    }))
 }
 
 fn write_page(window: &Window, to: &Path) -> Result<(), String> {
@@ -65,19 +69,19 @@ fn write_page(window: &Window, to: &Path) -> Result<(), String> {
         .map_err(|error| format!("{} cannot be written: {error}", to.display()))
 }
 
-fn print_text(report: &Report, window: Option<&Window>, operations: usize, seconds: f64) {
+fn print_text(out: &mut Out, report: &Report, window: Option<&Window>, operations: usize, seconds: f64) {
     match (&report.verdict, window) {
-        (Verdict::Undecided { why }, _) => println!("undecided: {why}"),
-        (_, Some(window)) => print!("{}", linearizability::to_text(window)),
-        (_, None) => println!("linearizable"),
+        (Verdict::Undecided { why }, _) => out.line(&format_args!("undecided: {why}")),
+        (_, Some(window)) => out.line(&linearizability::to_text(window).trim_end()),
+        (_, None) => out.line(&"linearizable"),
     }
-    println!(
+    out.line(&format_args!(
         "{operations} operations in {} parts, {} configurations, {seconds:.3} s",
         report.parts, report.configurations
-    );
+    ));
 }
 
-fn print_json(report: &Report, window: Option<&Window>, operations: usize, seconds: f64) {
+fn print_json(out: &mut Out, report: &Report, window: Option<&Window>, operations: usize, seconds: f64) {
     let verdict = match &report.verdict {
         Verdict::Linearizable => "linearizable",
         Verdict::Violation(_) => "not linearizable",
@@ -104,5 +108,5 @@ fn print_json(report: &Report, window: Option<&Window>, operations: usize, secon
         });
         line["window"] = operations.collect();
     }
-    println!("{line}");
+    out.line(&line);
 }

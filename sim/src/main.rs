@@ -29,11 +29,7 @@ fn main() -> ExitCode {
         (Some(seed), _) => replay(seed, &mut printer),
         (None, seeds) => run_all(&arguments, seeds.unwrap_or(0), &mut printer),
     };
-    if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(CHECK_FAILED)
-    }
+    printer.end(if passed { 0 } else { CHECK_FAILED })
 }
 
 /// Tells one run line by line. Whether it passed.

@@ -1,6 +1,8 @@
 //! What the program prints: the trace, verdicts and totals on stdout, progress on stderr if it is a terminal.
 
-use std::io::{BufWriter, IsTerminal as _, Stdout, Write as _, stderr, stdout};
+use std::fmt::Display;
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _, stderr, stdout};
+use std::process::ExitCode;
 
 use serde_json::Value;
 use serde_json::json;
@@ -11,11 +13,61 @@ use crate::arguments::Format;
 const MICROS_PER_SECOND: u64 = 1_000_000;
 const SECONDS_PER_HOUR: f64 = 3_600.0;
 
-/// Prints in one format. A reader that goes away (`| head`) is no error.
+/// The exit status when all is well, and that could not be told.
+const NOT_TOLD: u8 = 3;
+
+/// Prints `error: ...` on stderr. Nothing is left to be done if that is closed.
+pub(crate) fn complain(what: &impl Display) {
+    let _ = writeln!(stderr(), "error: {what}");
+}
+
+/// Buffered stdout. Whoever writes need not look at each line: what goes wrong first is told in the end.
+#[derive(Debug)]
+pub(crate) struct Out {
+    to: BufWriter<Stdout>,
+    failed: Option<io::Error>,
+}
+
+impl Out {
+    pub(crate) fn new() -> Self {
+        Self {
+            to: BufWriter::new(stdout()),
+            failed: None,
+        }
+    }
+
+    /// Prints one line, or several with line ends between them.
+    pub(crate) fn line(&mut self, line: &impl Display) {
+        if self.failed.is_none() {
+            self.failed = writeln!(self.to, "{line}").err();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.to.flush().err();
+        }
+    }
+
+    /// Prints what is left, and gives the exit status: `status`, unless that says that all is well and not everything
+    /// could be printed. A reader that has read enough (`| head`) is no error.
+    pub(crate) fn end(mut self, status: u8) -> ExitCode {
+        self.flush();
+        match self.failed {
+            Some(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                complain(&format_args!("the output could not be written: {error}"));
+                ExitCode::from(if status == 0 { NOT_TOLD } else { status })
+            }
+            _ => ExitCode::from(status),
+        }
+    }
+}
+
+/// Prints in one format.
 #[derive(Debug)]
 pub(crate) struct Printer {
     format: Format,
-    out: BufWriter<Stdout>,
+    out: Out,
     shows_progress: bool,
 }
 
@@ -23,13 +75,13 @@ impl Printer {
     pub(crate) fn new(format: Format) -> Self {
         Self {
             format,
-            out: BufWriter::new(stdout()),
+            out: Out::new(),
             shows_progress: stderr().is_terminal(),
         }
     }
 
     fn print(&mut self, line: &str) {
-        let _ = writeln!(self.out, "{line}");
+        self.out.line(&line);
     }
 
     /// One line of a trace.
@@ -80,7 +132,12 @@ impl Printer {
             }
         }
         // A failure should be seen while the rest runs.
-        let _ = self.out.flush();
+        self.out.flush();
+    }
+
+    /// All is printed; see [`Out::end`].
+    pub(crate) fn end(self, status: u8) -> ExitCode {
+        self.out.end(status)
     }
 
     /// So many seeds have run.

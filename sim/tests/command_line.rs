@@ -119,6 +119,66 @@ fn a_bad_history_is_shown_with_status_1() {
     assert_eq!(verdict["window"][1]["operation"], 2);
 }
 
+/// The program with its output going where nobody reads any more.
+fn into_a_closed_pipe(arguments: &[&str]) -> Output {
+    let (reader, writer) = std::io::pipe().expect("there is a pipe");
+    drop(reader);
+    Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(arguments)
+        .stdout(writer)
+        .output()
+        .expect("the program starts")
+}
+
+/// The program with its output going to a full disk.
+fn onto_a_full_disk(arguments: &[&str]) -> Output {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("Linux has it");
+    Command::new(env!("CARGO_BIN_EXE_sim"))
+        .args(arguments)
+        .stdout(full)
+        .output()
+        .expect("the program starts")
+}
+
+#[test]
+fn a_reader_that_went_away_is_no_error_and_the_status_is_that_of_the_checks() {
+    let good = history_file("good-piped.jsonl", &format!("{PUT}\n{FRESH}\n"));
+    let bad = history_file("bad-piped.jsonl", &format!("{PUT}\n{STALE}\n"));
+    for (arguments, status) in [
+        (&["check", good.to_str().expect("a plain path")][..], 0),
+        (&["check", bad.to_str().expect("a plain path")], 1),
+        (&["--seeds", "1", "--first-seed", "8"], 0),
+        (&["--seed", "8"], 0),
+    ] {
+        let output = into_a_closed_pipe(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+    }
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told_and_never_success() {
+    let good = history_file("good-full.jsonl", &format!("{PUT}\n{FRESH}\n"));
+    let bad = history_file("bad-full.jsonl", &format!("{PUT}\n{STALE}\n"));
+    for (arguments, status) in [
+        (&["check", good.to_str().expect("a plain path")][..], 3),
+        (&["check", bad.to_str().expect("a plain path")], 1),
+        (&["--seeds", "1", "--first-seed", "8", "--output", "json"], 3),
+        (&["--seed", "8"], 3),
+    ] {
+        let output = onto_a_full_disk(arguments);
+        assert_eq!(output.status.code(), Some(status), "{arguments:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            error.starts_with("error: the output could not be written: "),
+            "{error}"
+        );
+    }
+}
+
 #[test]
 fn a_file_that_is_no_history_is_told_with_status_2() {
     let file = history_file("no.jsonl", "{}\n");
