@@ -46,7 +46,11 @@ impl Simulation<'_> {
             FaultKind::OneWayCut => self.partition(true),
             FaultKind::PartialCut => self.cut_in_part(),
             FaultKind::ConnectionBroken => self.break_some_connection(),
-            FaultKind::TransferBroken => self.break_some_transfer(),
+            FaultKind::TransferBroken => {
+                self.break_next_transfer();
+                // It is counted when it happens.
+                false
+            }
             FaultKind::Crash => self.crash_some(false),
             FaultKind::CrashInWrite => self.crash_some(true),
             FaultKind::Pause => self.pause_some(),
@@ -146,6 +150,7 @@ impl Simulation<'_> {
         self.healed_at = Some(self.queue.now());
         self.operations_at_heal = self.totals.operations;
         self.reunite();
+        self.transfer_breaks_until = 0;
         self.network.heal();
         for client in &mut self.clients {
             client.never_give_up();

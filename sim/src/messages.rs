@@ -56,6 +56,7 @@ impl Simulation<'_> {
             request,
             chunk,
         };
+        self.may_break_transfer(from.node, to, &origin.request);
         for delay in deliveries {
             let origin = Box::new(origin.clone());
             self.queue.schedule(delay, Event::Request { to, origin });
@@ -102,6 +103,7 @@ impl Simulation<'_> {
             let to = origin.caller();
             self.queue.schedule(delay, Event::Response { to, from, answer });
         }
+        self.may_break_transfer(from, origin.from, &origin.request);
         Ok(())
     }
 

@@ -202,10 +202,9 @@ fn hours(totals: &Totals) -> f64 {
 }
 
 fn summary(totals: &Totals) -> String {
-    let happened = FaultKind::ALL
+    // Also those that never happened: that is worth to be seen.
+    let faults: Vec<String> = FaultKind::ALL
         .into_iter()
-        .filter(|kind| totals.faults.of(*kind) > 0);
-    let faults: Vec<String> = happened
         .map(|kind| format!("{} {}", totals.faults.of(kind), kind.as_str()))
         .collect();
     format!(

@@ -7,7 +7,7 @@ use rand::RngExt;
 use rand_pcg::Pcg64Mcg;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
-use crate::faults::FaultMix;
+use crate::faults::{FaultKind, FaultMix};
 
 /// One unit of a node's election clock, as in kv-server.
 pub(crate) const ELECTION_TICK: Micros = 10 * MILLISECOND;
@@ -15,6 +15,9 @@ pub(crate) const ELECTION_TICK: Micros = 10 * MILLISECOND;
 pub(crate) const HEARTBEAT_INTERVAL: Micros = 50 * MILLISECOND;
 /// The longest election timeout, with the default configuration.
 pub(crate) const ELECTION_TIMEOUT_MAX: Micros = 60 * ELECTION_TICK;
+
+/// Chunks in which a snapshot of a few operations takes several.
+const SMALL_CHUNK_BYTES: usize = 150;
 
 /// How long a tick of a healthy clock takes, in hundredths of what it should. No two of these drift apart by as
 /// much as leases allow for.
@@ -112,7 +115,7 @@ impl Scenario {
         let clients = generator.random_range(2..=6);
         let lease_reads = generator.random_ratio(1, 3);
         let skew = [4, 20, 60][generator.random_range(0..3_usize)];
-        Self {
+        let mut scenario = Self {
             nodes: [3, 3, 5, 5, 7][generator.random_range(0..5_usize)],
             clients,
             shared_keys: generator.random_range(1..=3),
@@ -137,7 +140,12 @@ impl Scenario {
             operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
             think_time_max: 60 * MILLISECOND,
             has_operator: true,
+        };
+        if scenario.faults.has(FaultKind::TransferBroken) {
+            // Or there would be no middle in which to break them.
+            scenario.snapshot_chunk_bytes = scenario.snapshot_chunk_bytes.min(SMALL_CHUNK_BYTES);
         }
+        scenario
     }
 
     /// A run in which leaders are deserted, which is when reads may be stale: on quick disks and with many clients,

@@ -69,6 +69,8 @@ pub(crate) enum Event {
     /// They are together again.
     Reunite,
     Restart(NodeId),
+    /// A node that was cut off by itself reaches the others again.
+    ComeBack(NodeId),
     /// An operator lets a node join anew.
     Join(NodeId),
     Resume(NodeId),
@@ -114,6 +116,8 @@ pub(crate) struct Simulation<'a> {
     pub(crate) invariants: Invariants,
     pub(crate) totals: Totals,
     pub(crate) desertion: Option<Desertion>,
+    /// A snapshot transfer breaks, if there is one before this time.
+    pub(crate) transfer_breaks_until: Micros,
     pub(crate) healed_at: Option<Micros>,
     pub(crate) operations_at_heal: u64,
     pub(crate) may_begin: bool,
@@ -158,6 +162,7 @@ impl<'a> Simulation<'a> {
             trace,
             totals: Totals::default(),
             desertion: None,
+            transfer_breaks_until: 0,
             healed_at: None,
             operations_at_heal: 0,
             may_begin: true,
@@ -289,6 +294,7 @@ impl<'a> Simulation<'a> {
             Event::Desert => self.desert(),
             Event::Reunite => self.reunite(),
             Event::Restart(node) => self.restart(node)?,
+            Event::ComeBack(node) => self.come_back(node),
             Event::Join(node) => self.join(node)?,
             Event::Resume(node) => self.resume(node),
             Event::Heal => self.heal()?,

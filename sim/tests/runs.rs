@@ -28,20 +28,31 @@ fn listening_does_not_change_the_run() {
     assert!(lines > 100, "{lines}");
 }
 
+/// The kinds of faults that have not happened.
+fn missing(totals: &sim::Totals) -> Vec<&'static str> {
+    let missing = FaultKind::ALL
+        .into_iter()
+        .filter(|kind| totals.faults.of(*kind) == 0);
+    missing.map(FaultKind::as_str).collect()
+}
+
 #[test]
 fn seeds_pass_and_see_every_kind_of_trouble() {
     let mut totals = sim::Totals::default();
-    for seed in 100..112 {
+    // The rarest kinds come once in some ten runs.
+    for seed in 100..180 {
+        if seed >= 112 && missing(&totals).is_empty() {
+            break;
+        }
         let report = sim::run(seed);
         assert_eq!(report.verdict, Verdict::Passed, "replay with: sim --seed {seed}");
         totals += report.totals;
     }
-    let missing: Vec<&str> = FaultKind::ALL
-        .into_iter()
-        .filter(|kind| totals.faults.of(*kind) == 0)
-        .map(FaultKind::as_str)
-        .collect();
-    assert!(missing.len() <= 4, "nothing of {missing:?}");
+    assert_eq!(missing(&totals), [""; 0], "kinds that never happened");
+    assert!(
+        totals.faults.of(FaultKind::TransferBroken) > 0,
+        "no snapshot transfer was broken between two chunks"
+    );
     for (name, count) in [
         ("elections", totals.elections),
         ("snapshots cut", totals.snapshots_cut),

@@ -22,7 +22,7 @@ pub enum FaultKind {
     PartialCut,
     /// All that is under way between two nodes is lost.
     ConnectionBroken,
-    /// The same, in the middle of a snapshot.
+    /// The same, between two chunks of a snapshot. A follower was cut off before, so that it needed one.
     TransferBroken,
     /// A node crashes and loses what is not durable.
     Crash,
@@ -212,6 +212,11 @@ impl FaultMix {
             (FaultKind::HandOver, 1),
         ];
         Self { weights, repair: 1 }
+    }
+
+    /// Whether `kind` is among them.
+    pub(crate) fn has(&self, kind: FaultKind) -> bool {
+        self.weights.iter().any(|(drawn, _)| *drawn == kind)
     }
 
     /// The next fault; `None` mends the links.

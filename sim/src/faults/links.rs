@@ -1,13 +1,20 @@
 //! Links that are cut and connections that break.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
-use raft_core::NodeId;
+use raft_core::{Message, NodeId};
 use rand::RngExt;
 use rand::seq::SliceRandom as _;
 
-use crate::server::Server;
-use crate::simulation::Simulation;
+use crate::clock::{MILLISECOND, Micros, SECOND};
+use crate::faults::FaultKind;
+use crate::simulation::{Event, Simulation};
+
+/// How long a fault waits for a snapshot transfer that it can break.
+const TRANSFER_AWAITED: Micros = 10 * SECOND;
+/// How long a follower is cut off, so that it needs a snapshot afterwards.
+const FALL_BEHIND_FOR: RangeInclusive<Micros> = 500 * MILLISECOND..=1_500 * MILLISECOND;
 
 impl Simulation<'_> {
     /// Some nodes cannot reach the others; nor be reached, unless `one_way`.
@@ -72,17 +79,45 @@ impl Simulation<'_> {
         ));
     }
 
-    /// Breaks a connection over which a snapshot is on its way.
-    pub(super) fn break_some_transfer(&mut self) -> bool {
-        let under_way = self.machines.iter().find_map(|(node, machine)| {
-            let server = machine.server.as_ref();
-            server
-                .and_then(Server::receiver_of_snapshot)
-                .map(|peer| (*node, peer))
-        });
-        if let Some((node, peer)) = under_way {
-            self.break_connection(node, peer);
+    /// The next connection that has carried a part of a snapshot, and is to carry more, will break; see
+    /// [`Self::may_break_transfer`]. Transfers are short and seldom, so a follower is cut off for a while, in which the
+    /// others cut snapshots: when it comes back there is a transfer.
+    pub(super) fn break_next_transfer(&mut self) {
+        self.transfer_breaks_until = self.queue.now() + TRANSFER_AWAITED;
+        let leaders = self.leaders();
+        let mut followers = self.all_nodes();
+        followers.retain(|node| !leaders.contains(node));
+        if followers.is_empty() {
+            return;
         }
-        under_way.is_some()
+        let away = followers[self.generator.random_range(0..followers.len())];
+        let all = self.all_nodes().into_iter().collect();
+        self.network.cut_off(&BTreeSet::from([away]), &all, false);
+        self.tell(format_args!(
+            "node {away} is cut off, and the next snapshot transfer will break"
+        ));
+        let pause = self.generator.random_range(FALL_BEHIND_FOR);
+        self.queue.schedule(pause, Event::ComeBack(away));
+    }
+
+    /// A node that was cut off so that it needs a snapshot reaches the others again.
+    pub(crate) fn come_back(&mut self, node: NodeId) {
+        self.network.reconnect_node(node);
+        self.tell(format_args!("node {node} reaches the others again"));
+    }
+
+    /// A message of a snapshot transfer between `one` and `other` has just left, and belongs behind the first chunk:
+    /// the connection may break, and the message is lost. Whether the first or a later one, a chunk or its answer,
+    /// is chance.
+    pub(crate) fn may_break_transfer(&mut self, one: NodeId, other: NodeId, message: &Message) {
+        let is_in_the_middle = matches!(message, Message::InstallSnapshot(chunk) if chunk.offset > 0);
+        if is_in_the_middle
+            && self.queue.now() < self.transfer_breaks_until
+            && self.generator.random_ratio(1, 2)
+        {
+            self.transfer_breaks_until = 0;
+            self.break_connection(one, other);
+            self.totals.faults.count(FaultKind::TransferBroken);
+        }
     }
 }

@@ -57,11 +57,6 @@ impl Transfers {
 }
 
 impl Server {
-    /// A peer to which a snapshot is on its way.
-    pub(crate) fn receiver_of_snapshot(&self) -> Option<NodeId> {
-        self.transfers.under_way.keys().next().copied()
-    }
-
     /// A transfer under way to the same peer is given up for this one.
     pub(super) fn stream_snapshot(&mut self, peer: NodeId, term: Term, snapshot: SnapshotMeta) {
         self.transfers.under_way.remove(&peer);
