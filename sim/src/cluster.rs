@@ -22,7 +22,8 @@ mod troubles;
 use std::fmt;
 
 pub use clients::{ClientId, Ending};
-use raft_core::{Entry, LogIndex, NodeId, Restored, Term};
+use kv_server::command::Command;
+use raft_core::{Entry, LogIndex, NodeId, Payload, Restored, Term};
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
@@ -88,12 +89,35 @@ impl Setup {
         self
     }
 
+    /// So many of a thousand messages come twice.
+    #[must_use]
+    pub fn repeating(mut self, permille: u32) -> Self {
+        self.scenario.network.duplication_permille = permille;
+        self
+    }
+
     /// Nodes cut a snapshot whenever they have applied this many bytes of log, and keep no log behind it.
     /// Snapshots travel in pieces of 200 bytes.
     #[must_use]
     pub fn snapshots_every(mut self, log_bytes: u64) -> Self {
         self.scenario.snapshot_log_bytes = log_bytes;
         self.scenario.snapshot_chunk_bytes = 200;
+        self
+    }
+
+    /// A message carries one entry, and the next leaves when it was answered: what a leader left behind arrives before
+    /// the first entry of its successor.
+    #[must_use]
+    pub fn one_entry_a_message(mut self) -> Self {
+        self.scenario.max_append_bytes = 1;
+        self.scenario.max_inflight_messages = 1;
+        self
+    }
+
+    /// Snapshots travel in pieces of so many bytes.
+    #[must_use]
+    pub fn chunks_of(mut self, bytes: usize) -> Self {
+        self.scenario.snapshot_chunk_bytes = bytes;
         self
     }
 
@@ -252,6 +276,50 @@ impl Cluster {
             .filter(|(_, machine)| machine.server.is_none())
             .map(|(node, _)| *node)
             .collect()
+    }
+
+    /// The nodes that run and have the entry of this term at `index` on their disks.
+    #[must_use]
+    pub fn holders(&self, index: LogIndex, term: Term) -> Vec<NodeId> {
+        let holds = |node: &NodeId| {
+            let log = self.durable(*node).map(|durable| durable.entries.iter());
+            log.is_some_and(|mut log| log.any(|entry| (entry.index, entry.term) == (index, term)))
+        };
+        self.nodes().into_iter().filter(holds).collect()
+    }
+
+    /// The term on `node`'s disk, and for whom it voted in it; `None` if it is down.
+    #[must_use]
+    pub fn vote_on_disk(&self, node: NodeId) -> Option<(Term, Option<NodeId>)> {
+        let durable = self.durable(node)?;
+        Some((durable.hard_state.current_term, durable.hard_state.voted_for))
+    }
+
+    /// The term of `node`, and how far it knows entries to be committed; `None` if it is down.
+    #[must_use]
+    pub fn known_to(&self, node: NodeId) -> Option<(Term, LogIndex)> {
+        let machine = self.simulation.machines.get(&node)?;
+        let status = machine.server.as_ref()?.status();
+        Some((status.soft_state.term, status.commit_index))
+    }
+
+    /// How many sessions were opened, on any node: those that were applied first.
+    #[must_use]
+    pub fn sessions_opened(&self) -> usize {
+        let applied = self.simulation.invariants.state_machine_safety.applied_entries();
+        let opens = |entry: &&Entry| match &entry.payload {
+            Payload::Command(command) => {
+                matches!(Command::decode(command), Ok(Command::OpenSession { .. }))
+            }
+            _ => false,
+        };
+        applied.filter(opens).count()
+    }
+
+    /// How many chunks of snapshots the network delivered twice.
+    #[must_use]
+    pub fn repeated_chunks(&self) -> u64 {
+        self.simulation.traffic.repeated_chunks()
     }
 
     /// The bytes of the log on `node`'s disk; zero if it is down.

@@ -100,11 +100,12 @@ impl Simulation<'_> {
     }
 
     /// An operator asks `node` to hand leadership over.
-    pub(crate) fn step_aside(&mut self, node: NodeId) {
+    pub(crate) fn step_aside(&mut self, node: NodeId) -> Option<NodeId> {
         let life = self.life_of(node);
         let target = self.server(life).and_then(Server::step_aside);
         self.tell(format_args!("node {node} is asked to hand over: to {target:?}"));
         self.after_input.push(life);
+        target
     }
 
     fn crash_some_client(&mut self) -> bool {

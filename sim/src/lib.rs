@@ -32,6 +32,8 @@
 //! |---|---|
 //! | one leader a term | `invariants/election_safety.rs` |
 //! | a leader only appends to its log | `invariants/leader_append_only.rs` |
+//! | a server votes once in a term, whatever happens to it | `invariants/one_vote.rs` |
+//! | a leader commits by counting only what is of its own term | `invariants/commit_rule.rs` |
 //! | logs with an equal entry are equal up to there | `invariants/log_matching.rs` |
 //! | a leader has all that was committed before its term | `invariants/leader_completeness.rs` |
 //! | the same entries and the same state at the same index, everywhere | `invariants/state_machine_safety.rs` |

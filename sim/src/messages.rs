@@ -36,11 +36,11 @@ impl Simulation<'_> {
         self.tell(format_args!("{} -> {to} {}", from.node, Described(&request)));
         self.traffic.sent(from.node, to, &request);
         self.totals.messages += 1;
-        if let Some(durable) = self
-            .machines
-            .get(&from.node)
-            .and_then(|machine| machine.durable())
+        if let Some(machine) = self.machines.get(&from.node)
+            && let Some(durable) = machine.durable()
         {
+            let store = machine.disk.incarnation();
+            self.invariants.one_vote.asks(from.node, store, &request)?;
             self.invariants
                 .durable_promises
                 .asks(from.node, durable, &request)?;
@@ -49,6 +49,7 @@ impl Simulation<'_> {
         if deliveries.is_empty() {
             self.lose(from, to, chunk);
         }
+        self.traffic.arrives(&request, deliveries.len());
         let origin = Origin {
             from: from.node,
             incarnation: from.incarnation,
@@ -85,7 +86,13 @@ impl Simulation<'_> {
         self.tell(format_args!("{from} -> {} {}", origin.from, Described(response)));
         self.traffic.sent(from, origin.from, response);
         self.totals.messages += 1;
-        if let Some(durable) = self.machines.get(&from).and_then(|machine| machine.durable()) {
+        if let Some(machine) = self.machines.get(&from)
+            && let Some(durable) = machine.durable()
+        {
+            let store = machine.disk.incarnation();
+            self.invariants
+                .one_vote
+                .answers(from, store, &origin.request, response)?;
             self.invariants
                 .durable_promises
                 .leaves(from, durable, &origin.request, response)?;

@@ -123,6 +123,12 @@ impl Network {
         self.cut.retain(|(from, to)| *from != node && *to != node);
     }
 
+    /// The two reach each other again.
+    pub(crate) fn reconnect_link(&mut self, one: NodeId, other: NodeId) {
+        self.cut.remove(&(one, other));
+        self.cut.remove(&(other, one));
+    }
+
     /// All links work again.
     pub(crate) fn reconnect(&mut self) {
         self.cut.clear();

@@ -15,11 +15,15 @@ pub(crate) struct Sent {
 
 /// All of it, by sender and receiver.
 #[derive(Debug, Default)]
-pub(crate) struct Traffic(BTreeMap<(NodeId, NodeId), Sent>);
+pub(crate) struct Traffic {
+    by_link: BTreeMap<(NodeId, NodeId), Sent>,
+    /// Chunks of snapshots that come twice.
+    repeated_chunks: u64,
+}
 
 impl Traffic {
     pub(crate) fn sent(&mut self, from: NodeId, to: NodeId, message: &Message) {
-        let sent = self.0.entry((from, to)).or_default();
+        let sent = self.by_link.entry((from, to)).or_default();
         sent.messages += 1;
         match message {
             Message::AppendEntries(request) => {
@@ -31,12 +35,24 @@ impl Traffic {
         }
     }
 
+    /// So many copies of `message` are on their way.
+    pub(crate) fn arrives(&mut self, message: &Message, copies: usize) {
+        if copies > 1 && matches!(message, Message::InstallSnapshot(_)) {
+            self.repeated_chunks += 1;
+        }
+    }
+
+    /// How many chunks of snapshots were sent twice by the network.
+    pub(crate) fn repeated_chunks(&self) -> u64 {
+        self.repeated_chunks
+    }
+
     pub(crate) fn between(&self, from: NodeId, to: NodeId) -> Sent {
-        self.0.get(&(from, to)).copied().unwrap_or_default()
+        self.by_link.get(&(from, to)).copied().unwrap_or_default()
     }
 
     /// All messages.
     pub(crate) fn messages(&self) -> u64 {
-        self.0.values().map(|sent| sent.messages).sum()
+        self.by_link.values().map(|sent| sent.messages).sum()
     }
 }

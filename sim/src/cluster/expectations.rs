@@ -44,6 +44,18 @@ impl Cluster {
         self.simulation.leaders()
     }
 
+    /// Lets time pass until `holds`, event by event.
+    ///
+    /// # Panics
+    ///
+    /// When it does not within ten election timeouts. `what` says what was expected.
+    pub fn await_that(&mut self, what: &str, holds: impl Fn(&Self) -> bool) -> &mut Self {
+        if !self.wait(PATIENCE, |cluster| holds(cluster)) {
+            self.fail(what);
+        }
+        self
+    }
+
     /// Within ten election timeouts there is a leader that a majority follows.
     ///
     /// # Panics

@@ -212,4 +212,31 @@ impl Cluster {
         self.simulation.step_aside(node);
         self
     }
+
+    /// The same. Returns who is to lead, if there is somebody.
+    pub fn hand_over_to_whom(&mut self, node: NodeId) -> Option<NodeId> {
+        self.simulation.step_aside(node)
+    }
+
+    /// What `from` sends does not reach `to`.
+    pub fn cut_one_way(&mut self, from: NodeId, to: NodeId) -> &mut Self {
+        self.simulation.network.cut_one_way(from, to);
+        self
+    }
+
+    /// The two reach each other again.
+    pub fn reconnect_link(&mut self, one: NodeId, other: NodeId) -> &mut Self {
+        self.simulation.network.reconnect_link(one, other);
+        self
+    }
+
+    /// What other nodes tell `node` arrives later and later from now on, until it is late by `most_ms`. Reconnecting
+    /// all links ends that.
+    pub fn falls_behind_ms(&mut self, node: NodeId, most_ms: u64) -> &mut Self {
+        let now = self.simulation.queue.now();
+        self.simulation
+            .network
+            .falls_behind(node, now, most_ms * MILLISECOND);
+        self
+    }
 }

@@ -1,5 +1,6 @@
 //! What must hold whatever happens, one file an invariant.
 
+pub(crate) mod commit_rule;
 pub(crate) mod committed_never_lost;
 pub(crate) mod configuration_lineage;
 pub(crate) mod durable_promises;
@@ -10,6 +11,7 @@ pub(crate) mod leader_append_only;
 pub(crate) mod leader_completeness;
 pub(crate) mod linearizable;
 pub(crate) mod log_matching;
+pub(crate) mod one_vote;
 pub(crate) mod state_machine_safety;
 
 use std::fmt;
@@ -18,6 +20,7 @@ use raft_core::{Configuration, Incarnation, LogIndex, NodeId, Restored};
 
 use crate::scenario::Scenario;
 use crate::server::LogChange;
+use commit_rule::CommitRule;
 use committed_never_lost::Committed;
 use configuration_lineage::ConfigurationLineage;
 use durable_promises::DurablePromises;
@@ -27,6 +30,7 @@ use fresh_reads::FreshReads;
 use leader_append_only::LeaderAppendOnly;
 use leader_completeness::LeaderCompleteness;
 use log_matching::LogMatching;
+use one_vote::OneVote;
 use state_machine_safety::StateMachineSafety;
 
 /// What was broken, and how.
@@ -62,6 +66,8 @@ pub(crate) struct Invariants {
     pub(crate) leader_completeness: LeaderCompleteness,
     pub(crate) state_machine_safety: StateMachineSafety,
     pub(crate) committed: Committed,
+    commit_rule: CommitRule,
+    pub(crate) one_vote: OneVote,
     pub(crate) configuration_lineage: ConfigurationLineage,
     pub(crate) durable_promises: DurablePromises,
     pub(crate) exactly_once: ExactlyOnce,
@@ -78,6 +84,8 @@ impl Invariants {
             leader_completeness: LeaderCompleteness,
             state_machine_safety: StateMachineSafety::default(),
             committed: Committed::default(),
+            commit_rule: CommitRule,
+            one_vote: OneVote::default(),
             configuration_lineage: ConfigurationLineage::new(Configuration::of_voters(scenario.node_ids())),
             durable_promises: DurablePromises::default(),
             exactly_once: ExactlyOnce::default(),
@@ -109,6 +117,7 @@ impl Invariants {
     pub(crate) fn changed(&mut self, node: NodeId, change: &LogChange) -> Result<(), Violation> {
         self.leader_append_only.changed(node, change)?;
         self.log_matching.changed(node, change)?;
+        self.commit_rule.changed(node, change)?;
         self.committed.changed(node, change)?;
         self.configuration_lineage.changed(node, change, &self.committed)
     }

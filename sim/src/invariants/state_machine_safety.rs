@@ -59,6 +59,11 @@ impl StateMachineSafety {
         Err(Violation::new(NAME, what))
     }
 
+    /// All entries that any node applied, in order.
+    pub(crate) fn applied_entries(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.values().map(|(_, entry)| entry)
+    }
+
     /// The last entry that any node applied.
     pub(crate) fn last_applied(&self) -> LogIndex {
         self.last_applied

@@ -1,6 +1,7 @@
 //! What was promised outlives crashes, and agreement outlives bad networks.
 
-use sim::cluster::cluster;
+use raft_core::Term;
+use sim::cluster::{Cluster, cluster};
 
 /// All crash, then the leader, then another, and nothing that was agreed on is lost.
 #[test]
@@ -61,12 +62,32 @@ fn persist_3() {
     cluster.agree(3);
 }
 
+/// Lets time pass, millisecond by millisecond. In how many of them a leader had spread an entry of an older term to a
+/// majority, and nobody knew it to be committed.
+fn run_and_count_old_entries(cluster: &mut Cluster, time_ms: u64) -> usize {
+    let old_on_a_majority = |cluster: &Cluster| {
+        let leader = cluster
+            .leaders()
+            .into_iter()
+            .max_by_key(|leader| cluster.known_to(*leader))?;
+        let (term, committed) = cluster.known_to(leader)?;
+        let index = committed.next();
+        let old = (1..term.get())
+            .map(Term)
+            .find(|old| cluster.holders(index, *old).len() > 2)?;
+        cluster.committed(index).is_none().then_some(old)
+    };
+    let step = |_: &u64| old_on_a_majority(cluster.run_ms(1)).is_some();
+    (0..time_ms).filter(step).count()
+}
+
 /// Leaders crash before or after they have committed in their term: what an older leader left is never committed
 /// by counting, and what is committed stays.
 #[test]
 fn figure_8() {
+    let mut old_on_a_majority = 0;
     for seed in 0..3 {
-        let mut cluster = cluster(5).seeded(seed).start();
+        let mut cluster = cluster(5).seeded(seed).one_entry_a_message().start();
         cluster.expect_leader();
         cluster.agree(1);
         for round in 0_usize..25 {
@@ -75,11 +96,12 @@ fn figure_8() {
                 cluster.propose(*leader, 8);
             }
             // Some have time to commit, most have not.
-            cluster.run_ms(if round.is_multiple_of(5) {
+            let pause = if round.is_multiple_of(5) {
                 300
             } else {
                 1 + round as u64 % 13
-            });
+            };
+            old_on_a_majority += run_and_count_old_entries(&mut cluster, pause);
             for leader in leaders {
                 cluster.crash(leader);
             }
@@ -88,12 +110,16 @@ fn figure_8() {
                 let first = down(&cluster)[round % down(&cluster).len()];
                 cluster.restart(first);
             }
-            cluster.run_ms(600);
+            old_on_a_majority += run_and_count_old_entries(&mut cluster, 600);
         }
         cluster.restart_all().expect_leader();
         cluster.agree(5);
         cluster.expect_agreement();
     }
+    assert!(
+        old_on_a_majority > 0,
+        "no old entry came to a majority before a new one"
+    );
 }
 
 /// Many commands are agreed on over a bad network.
@@ -114,30 +140,41 @@ fn unreliable_agree() {
     cluster.expect_agreement();
 }
 
-/// As figure 8, over a bad network, with leaders that are cut off instead of crashing.
+/// As figure 8, over a bad network, with leaders that are cut off, alone or with another, instead of crashing.
 #[test]
 fn figure_8_unreliable() {
-    let mut cluster = cluster(5).unreliable().start();
-    cluster.expect_leader();
-    cluster.agree(1);
-    for round in 0_u64..40 {
-        for leader in cluster.leaders() {
-            cluster.propose(leader, 8);
-        }
-        cluster.run_ms(if round % 10 < 3 { 200 } else { round % 13 });
-        for leader in cluster.leaders() {
-            if round % 2 == 0 {
-                cluster.cut_off(leader);
+    let mut old_on_a_majority = 0;
+    for seed in 0..3 {
+        let mut cluster = cluster(5).seeded(seed).unreliable().one_entry_a_message().start();
+        cluster.expect_leader();
+        cluster.agree(1);
+        for round in 0_u64..30 {
+            for leader in cluster.leaders() {
+                cluster.propose(leader, 8);
             }
+            let pause = if round % 10 < 3 { 100 } else { round % 13 };
+            old_on_a_majority += run_and_count_old_entries(&mut cluster, pause);
+            if let Some(leader) = cluster.leader() {
+                let partner = cluster.others(&[leader])[0];
+                match round % 3 {
+                    0 => cluster.cut_off(leader),
+                    1 => cluster.split(&[leader, partner]),
+                    _ => cluster.reconnect_all(),
+                };
+                cluster.propose(leader, 8);
+            } else {
+                cluster.reconnect_all();
+            }
+            old_on_a_majority += run_and_count_old_entries(&mut cluster, 300);
         }
-        if round % 3 == 0 {
-            cluster.reconnect_all();
-        }
-        cluster.run_ms(150);
+        cluster.network_heals().expect_leader();
+        cluster.agree(5);
+        cluster.expect_agreement();
     }
-    cluster.network_heals().expect_leader();
-    cluster.agree(5);
-    cluster.expect_agreement();
+    assert!(
+        old_on_a_majority > 0,
+        "no old entry came to a majority before a new one"
+    );
 }
 
 /// Nodes crash, are cut off and come back while clients go on.

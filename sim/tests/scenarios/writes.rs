@@ -53,6 +53,9 @@ fn s10_sessions_end_alike_on_all_replicas() {
         .expect_value("k", Some(&all))
         .expect_agreement()
         .expect_linearizable();
+    // Four clients, and the one that reads in the end, which needs none.
+    let opened = cluster.sessions_opened();
+    assert!(opened > 4 + 4, "hardly any session ended: {opened} were opened");
 }
 
 /// Case 11: A write is asked of a leader that was cut off, and times out. It is told to be unknown; the leader comes
