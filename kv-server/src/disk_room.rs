@@ -30,8 +30,10 @@
 //! away, the majority goes on. A leader asks its peers for their room a few times a second, and refuses writes
 //! while its own disk, or those of a majority, have no room for them ([`ClusterRoom::admit`]); it does not wait
 //! for writes to get stuck. A leader with less room than a peer hands leadership to it
-//! ([`ClusterRoom::successor`]), so that one full disk stops nobody. Everything comes back by itself as soon as
-//! an eighth more than the threshold is free.
+//! ([`ClusterRoom::successor`]), so that one full disk stops nobody. Everything comes back by itself: at once
+//! when an eighth more than the threshold is free, and when just the threshold has been free at [`LOOKS_UNTIL_BACK`]
+//! looks in a row. So room does not come and go with every look, and a disk that has as much room as when writes were
+//! taken before takes them again.
 //!
 //! # Between two looks
 //!
@@ -40,7 +42,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use raft_core::NodeId;
 use rpc::client::BusyReason;
@@ -52,6 +54,9 @@ pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
 /// How many bytes of disk an admitted byte is taken for until it shows: the log, its way into the database, and
 /// what surrounds it there.
 pub const WEIGHT: u64 = 3;
+
+/// At how many looks in a row more room than before must be there until it counts, if it is not much more.
+pub const LOOKS_UNTIL_BACK: u32 = 10;
 
 /// How long the log may become before a snapshot replaces it, on a file system of this size: 64 MiB and more from
 /// 1 GiB on. In the database it takes up to four times its length.
@@ -73,6 +78,8 @@ pub struct DiskSpace {
     spent_before: AtomicU64,
     /// The verdict of the last look.
     room: AtomicU8,
+    /// How many looks in a row have found more room than that.
+    looks_with_more: AtomicU32,
 }
 
 impl DiskSpace {
@@ -87,6 +94,7 @@ impl DiskSpace {
             spent: AtomicU64::new(0),
             spent_before: AtomicU64::new(0),
             room: AtomicU8::new(DiskRoom::Ample as u8),
+            looks_with_more: AtomicU32::new(0),
         }
     }
 
@@ -142,7 +150,7 @@ impl DiskSpace {
         self.spent_before.store(spent, Ordering::Relaxed);
         self.free_bytes.store(free_bytes, Ordering::Relaxed);
         let before = self.last_room();
-        let now = self.judge(self.expected_free_bytes(), before);
+        let now = self.judge_look(self.expected_free_bytes(), before);
         self.room.store(now as u8, Ordering::Relaxed);
         (now != before).then_some(now)
     }
@@ -184,11 +192,26 @@ impl DiskSpace {
         free.saturating_sub(spent.saturating_mul(WEIGHT))
     }
 
-    /// From this many free bytes on, room that was lost below `threshold` is back: an eighth more, so that it does not
-    /// come and go.
+    /// From this many free bytes on, room that was lost below `threshold` is back at once: an eighth more, so that it
+    /// does not come and go.
     #[must_use]
     pub fn back_from(threshold: u64) -> u64 {
         threshold.saturating_add(threshold / 8)
+    }
+
+    /// The verdict of a look, which also counts that more room has lasted.
+    fn judge_look(&self, free_bytes: u64, before: DiskRoom) -> DiskRoom {
+        let now = self.judge(free_bytes, before);
+        let without_margin = self.judge(free_bytes, DiskRoom::Ample);
+        let looks = if now > before || without_margin <= before {
+            0
+        } else {
+            self.looks_with_more.load(Ordering::Relaxed) + 1
+        };
+        let has_lasted = looks >= LOOKS_UNTIL_BACK;
+        self.looks_with_more
+            .store(if has_lasted { 0 } else { looks }, Ordering::Relaxed);
+        if has_lasted { without_margin } else { now }
     }
 
     fn judge(&self, free_bytes: u64, before: DiskRoom) -> DiskRoom {
@@ -285,7 +308,7 @@ mod tests {
     use rpc::client::BusyReason;
     use rpc::peer::DiskRoom::{Ample, Low, Out};
 
-    use super::{ClusterRoom, DiskSpace, longest_log_bytes};
+    use super::{ClusterRoom, DiskSpace, LOOKS_UNTIL_BACK, longest_log_bytes};
 
     const KIB: u64 = 1024;
 
@@ -310,6 +333,30 @@ mod tests {
                 (changed, room),
                 "{free} KiB"
             );
+        }
+    }
+
+    #[test]
+    fn a_disk_that_has_as_much_room_as_before_it_was_full_takes_writes_again() {
+        let disk = DiskSpace::new(64 * KIB);
+        disk.set_needs(30 * KIB, 10 * KIB);
+        disk.measured(110 * KIB);
+        assert_eq!(disk.room(), Ample);
+        disk.measured(0);
+        assert_eq!(disk.room(), Out);
+        assert_eq!(disk.measured(110 * KIB), Some(Low), "not all of it at once");
+        for look in 1..LOOKS_UNTIL_BACK {
+            assert_eq!(disk.measured(110 * KIB), None, "{look}");
+        }
+        assert_eq!(disk.measured(110 * KIB), Some(Ample));
+    }
+
+    #[test]
+    fn room_that_comes_and_goes_between_looks_is_not_back() {
+        let disk = DiskSpace::new(64 * KIB);
+        for look in 0..10 * LOOKS_UNTIL_BACK {
+            disk.measured(if look % LOOKS_UNTIL_BACK == 0 { 63 } else { 65 } * KIB);
+            assert_eq!(disk.room(), Low, "{look}");
         }
     }
 

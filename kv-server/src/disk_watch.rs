@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rpc::peer::DiskRoom;
 
 use crate::data_files::DataFiles;
-use crate::disk_room::DiskSpace;
+use crate::disk_room::{DiskSpace, LOOKS_UNTIL_BACK};
 use crate::exit;
 use crate::shutdown::StopSender;
 
@@ -162,8 +162,10 @@ fn told(dir: &Path, disk: &DiskSpace, room: DiskRoom) -> String {
     let lacking = |fullness: &str, threshold: u64, refused: &str| {
         format!(
             "the disk of {dir} is {fullness}: when all that was admitted is written, {free} bytes are free. Below \
-             {threshold} this node takes {refused}, until {} are free. Make room; it goes on by itself",
-            DiskSpace::back_from(threshold)
+             {threshold} this node takes {refused}, until {} are free, or {threshold} for {} s. Make room; it goes on by \
+             itself",
+            DiskSpace::back_from(threshold),
+            (SPACE_INTERVAL * LOOKS_UNTIL_BACK).as_secs()
         )
     };
     match room {
@@ -260,7 +262,7 @@ mod tests {
             "{message}"
         );
         assert!(
-            message.contains("Below 16000") && message.contains("until 18000"),
+            message.contains("Below 16000") && message.contains("until 18000 are free, or 16000 for 2 s"),
             "{message}"
         );
     }
