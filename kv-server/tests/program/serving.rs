@@ -96,7 +96,7 @@ fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
 #[test]
 fn a_leader_whose_snapshot_file_was_removed_says_so_once_and_cuts_another() {
     // Each cuts one snapshot, and what follows is too little for another.
-    let (cluster, mut servers, caller, _, absent) = one_left_behind(10 << 20);
+    let (cluster, mut servers, mut caller, _, absent) = one_left_behind(10 << 20);
     let present: Vec<usize> = (1..=3).filter(|id| *id != absent).collect();
     for id in &present {
         wait_until("it has compacted its log", || {
@@ -104,6 +104,9 @@ fn a_leader_whose_snapshot_file_was_removed_says_so_once_and_cuts_another() {
             (status.snapshot_index.get() > 0).then_some(())
         });
     }
+    // A node whose snapshot is removed before its store has put it on record stops, because it has no log for it. With
+    // one node down, a write is acknowledged when both others are that far: they write in order.
+    caller.append(&cluster, "k", "last,");
     for id in &present {
         for file in std::fs::read_dir(cluster.data_dir(*id).join("snapshots")).unwrap() {
             let path = file.unwrap().path();
