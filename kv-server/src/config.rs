@@ -180,13 +180,13 @@ impl Config {
         &self.nodes[&self.id]
     }
 
-    /// The command that lets this node join anew in its data directory, for a shell.
+    /// The command that lets this node join anew in its data directory, for a shell in whatever directory.
     #[must_use]
     pub fn join_command(&self) -> String {
-        let file = quoted(&self.file);
+        let file = quoted(&made_absolute(&self.file));
         let mut command = format!("kv-server --config {file} --id {}", self.id);
-        if self.data_dir_is_override {
-            command.push_str(&format!(" --data-dir {}", quoted(&self.data_dir)));
+        if self.data_dir_is_override || self.data_dir.is_relative() {
+            command.push_str(&format!(" --data-dir {}", quoted(&made_absolute(&self.data_dir))));
         }
         command + " --join"
     }
@@ -328,6 +328,11 @@ fn data_dir(
         return Err(source.error(place, "data_dir is empty", fix));
     }
     Ok(PathBuf::from(directory.replace("{id}", &id.to_string())))
+}
+
+/// The path as seen from the root. Where this process's own directory is gone it stays as it was given.
+fn made_absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf())
 }
 
 /// The path as one word of a shell.

@@ -56,22 +56,54 @@ fn the_file_is_taken_as_it_stands() {
 
 #[test]
 fn the_command_to_join_names_a_directory_that_is_not_the_files_and_is_quoted_for_a_shell() {
+    let absolute_in_file = FILE.replace("\"data/node-{id}\"", "\"/data/node-{id}\"");
     let command = |file: &str, data_dir: Option<&str>| {
         let overrides = Overrides {
             data_dir: data_dir.map(str::to_owned),
             ..Overrides::default()
         };
-        Config::parse(FILE, Path::new(file), 2, &overrides)
+        Config::parse(&absolute_in_file, Path::new(file), 2, &overrides)
             .unwrap()
             .join_command()
     };
     assert_eq!(
-        command("etc/cluster.toml", None),
-        "kv-server --config etc/cluster.toml --id 2 --join"
+        command("/etc/cluster.toml", None),
+        "kv-server --config /etc/cluster.toml --id 2 --join"
     );
     assert_eq!(
-        command("my files/cluster.toml", Some("/x/it's {id}")),
-        r"kv-server --config 'my files/cluster.toml' --id 2 --data-dir '/x/it'\''s 2' --join"
+        command("/my files/cluster.toml", Some("/x/it's {id}")),
+        r"kv-server --config '/my files/cluster.toml' --id 2 --data-dir '/x/it'\''s 2' --join"
+    );
+}
+
+#[test]
+fn the_command_to_join_means_the_same_in_every_directory() {
+    let here = std::env::current_dir().unwrap();
+    let at = |path: &str| quoted(&here.join(path));
+    let command = |file: &str, data_dir: Option<&str>| {
+        let overrides = Overrides {
+            data_dir: data_dir.map(str::to_owned),
+            ..Overrides::default()
+        };
+        let config = Config::parse(FILE, Path::new(file), 2, &overrides).unwrap();
+        config.join_command()
+    };
+    let (file, in_file, given) = (at("etc/cluster.toml"), at("data/node-2"), at("other/2"));
+    assert_eq!(
+        command("etc/cluster.toml", None),
+        format!("kv-server --config {file} --id 2 --data-dir {in_file} --join")
+    );
+    assert_eq!(
+        command("/etc/cluster.toml", None),
+        format!("kv-server --config /etc/cluster.toml --id 2 --data-dir {in_file} --join")
+    );
+    assert_eq!(
+        command("/etc/cluster.toml", Some("other/{id}")),
+        format!("kv-server --config /etc/cluster.toml --id 2 --data-dir {given} --join")
+    );
+    assert_eq!(
+        command("etc/cluster.toml", Some("/other/{id}")),
+        format!("kv-server --config {file} --id 2 --data-dir /other/2 --join")
     );
 }
 
