@@ -7,6 +7,11 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+/// The exit status for wrong usage or configuration.
+const WRONG_USAGE: u8 = 2;
+/// The exit status for what was not done.
+pub(crate) const NOT_DONE: u8 = 3;
+
 /// Why a command did not do its work. The message says what is wrong and, on further lines, what to do.
 #[derive(Debug, Error)]
 pub(crate) enum Error {
@@ -23,6 +28,12 @@ pub(crate) enum Error {
     Configuration {
         /// The file.
         path: PathBuf,
+        /// What kv-server said.
+        refusal: String,
+    },
+    /// kv-server would not run here, whatever the configuration.
+    #[error("no node can run here\n{refusal}")]
+    NoNodeRuns {
         /// What kv-server said.
         refusal: String,
     },
@@ -122,7 +133,7 @@ impl Error {
 
     /// The exit status: 2 for wrong usage or configuration, 3 for not done.
     pub(crate) fn exit_status(&self) -> u8 {
-        if self.is_usage() { 2 } else { 3 }
+        if self.is_usage() { WRONG_USAGE } else { NOT_DONE }
     }
 
     /// The lines for stderr: `error: what is wrong`, then what to do.

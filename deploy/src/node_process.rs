@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster_file::FILE_NAME;
-use crate::error::Error;
+use crate::error::{Error, NOT_DONE};
 
 /// How much of a log is shown when its node ended unexpectedly, in bytes.
 const LOG_TAIL_BYTES: u64 = 2_000;
@@ -133,7 +133,8 @@ impl Drop for NodeProcess {
     }
 }
 
-/// Asks `kv-server` whether the configuration in `cluster_dir` can work for node `id`; its refusal is an error.
+/// Asks `kv-server` whether the configuration in `cluster_dir` can work for node `id`, and whether a node could run here;
+/// its refusal is an error.
 pub(crate) fn check_configuration(cluster_dir: &Path, id: u64) -> Result<(), Error> {
     let output = kv_server_command(&[], cluster_dir, id)?
         .arg("--check")
@@ -147,6 +148,9 @@ pub(crate) fn check_configuration(cluster_dir: &Path, id: u64) -> Result<(), Err
         .trim()
         .trim_start_matches("error: ")
         .to_owned();
+    if output.status.code() == Some(i32::from(NOT_DONE)) {
+        return Err(Error::NoNodeRuns { refusal });
+    }
     Err(Error::Configuration {
         path: cluster_dir.join(FILE_NAME),
         refusal,

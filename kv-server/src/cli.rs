@@ -45,7 +45,7 @@ pub struct Cli {
     /// Take the place of this node's lost data: on an empty data directory, in a running cluster
     #[arg(long)]
     pub join: bool,
-    /// Validate the configuration and exit
+    /// Validate the configuration and the limit on open files, and exit
     #[arg(long)]
     pub check: bool,
     /// Settings that beat the cluster file.

@@ -32,7 +32,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         return refuse(&error, exit::UNUSABLE);
     }
     if cli.check {
-        return report_valid(&cli, &config);
+        return check(&cli, &config);
     }
     if let Err(error) = logging::init(&cli.log, config.id) {
         return refuse(&error, exit::UNUSABLE);
@@ -48,7 +48,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-fn report_valid(cli: &Cli, config: &Config) -> ExitCode {
+/// What can be told without touching the data directory or the ports.
+fn check(cli: &Cli, config: &Config) -> ExitCode {
+    if let Err(error) = ConnectionRoom::secure(config) {
+        return refuse(&error, exit::FAILED);
+    }
     let file = cli.config.display();
     let report = format!("{file}: ok for node {} of {}\n", config.id, config.nodes.len());
     match std::io::stdout().write_all(report.as_bytes()) {

@@ -30,11 +30,25 @@ impl Deploy {
 
     /// The same, with these variables in its environment.
     pub(crate) fn start_with(arguments: &[&str], tmp: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_deploy"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        command.envs(environment.iter().copied());
+        Self::spawn(command, arguments, tmp)
+    }
+
+    /// The same, in a process that may have `files` files open.
+    pub(crate) fn start_with_files(arguments: &[&str], tmp: &Path, files: u32) -> Self {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+            .arg(env!("CARGO_BIN_EXE_deploy"));
+        Self::spawn(command, arguments, tmp)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str], tmp: &Path) -> Self {
+        let mut child = command
             .args(["--output", "json"])
             .args(arguments)
             .env("TMPDIR", tmp)
-            .envs(environment.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
 use clerk::Clerk;
@@ -49,11 +49,14 @@ impl Place {
     }
 
     fn up(&self, options: &[&str]) -> Deploy {
-        let base = self.base.to_string();
-        let dir = self.dir().join("cluster");
+        let (base, dir) = (self.base.to_string(), self.cluster_dir());
         let mut arguments = vec!["up", "--dir", dir.to_str().unwrap(), "--base-port", &base];
         arguments.extend(options);
         Deploy::start(&arguments, self.dir())
+    }
+
+    fn cluster_dir(&self) -> PathBuf {
+        self.dir().join("cluster")
     }
 
     fn pid(&self, id: u64) -> i32 {
@@ -202,4 +205,28 @@ fn fresh_keeps_the_data_when_a_port_is_in_use() {
     assert!(stderr.contains("cannot listen on"), "{stderr}");
     assert!(place.dir().join("cluster/node-1/data").exists());
     assert!(place.dir().join("cluster/cluster.toml").exists());
+}
+
+#[test]
+fn fresh_keeps_the_data_when_no_node_may_open_the_files_that_it_needs() {
+    let place = Place::new();
+    let (base, dir) = (place.base.to_string(), place.cluster_dir());
+    let data = dir.join("node-1/data");
+    fs::create_dir_all(&data).unwrap();
+    fs::write(dir.join("cluster.toml"), "# Written by `deploy`.\n").unwrap();
+    let arguments = [
+        "up",
+        "--dir",
+        dir.to_str().unwrap(),
+        "--base-port",
+        &base,
+        "--fresh",
+    ];
+    let (status, stderr) = Deploy::start_with_files(&arguments, place.dir(), 40).wait();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(
+        stderr.contains("this process may have 40 files and connections open"),
+        "{stderr}"
+    );
+    assert!(data.exists() && dir.join("cluster.toml").exists());
 }

@@ -40,8 +40,8 @@ fn a_good_configuration_passes_the_check_and_touches_nothing() {
 #[test]
 fn a_node_that_may_open_too_few_files_says_so_and_touches_nothing() {
     let cluster = Cluster::of(1);
-    for limit in [22, 16, 12] {
-        let output = cluster.output_with_files(1, limit);
+    for (limit, flags) in [(22, &[][..]), (16, &[]), (12, &[]), (22, &["--check"])] {
+        let output = cluster.output_with_files(1, limit, flags);
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{stderr}");
         assert!(

@@ -108,8 +108,8 @@ impl Cluster {
     }
 
     /// The same with at most `files` files open.
-    pub(crate) fn output_with_files(&self, id: usize, files: u32) -> Output {
-        limited(&program(&self.file(), id), files)
+    pub(crate) fn output_with_files(&self, id: usize, files: u32, flags: &[&str]) -> Output {
+        limited(program(&self.file(), id).args(flags), files)
             .stdin(Stdio::null())
             .output()
             .unwrap()
