@@ -31,19 +31,36 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A file system's sizes, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileSystemSpace {
-    /// What is free for this user.
+    /// What is free for this user. Nothing is where no file can be created.
     pub(crate) free_bytes: u64,
     /// All of it.
     pub(crate) total_bytes: u64,
+    /// Whether it has no inode left for another file.
+    pub(crate) lacks_inodes: bool,
+}
+
+impl FileSystemSpace {
+    /// `inodes`: how many are free for this user, and how many there are; 0 on a file system that has as many as it
+    /// needs.
+    fn new(free_bytes: u64, total_bytes: u64, inodes: (u64, u64)) -> Self {
+        let (free_inodes, all_inodes) = inodes;
+        let lacks_inodes = all_inodes > 0 && free_inodes == 0;
+        Self {
+            free_bytes: if lacks_inodes { 0 } else { free_bytes },
+            total_bytes,
+            lacks_inodes,
+        }
+    }
 }
 
 /// Asks for the space of the file system that `path` is on.
 pub(crate) fn space_of(path: &Path) -> io::Result<FileSystemSpace> {
     let stat = rustix::fs::statvfs(path)?;
-    Ok(FileSystemSpace {
-        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-    })
+    Ok(FileSystemSpace::new(
+        stat.f_bavail.saturating_mul(stat.f_frsize),
+        stat.f_blocks.saturating_mul(stat.f_frsize),
+        (stat.f_favail, stat.f_files),
+    ))
 }
 
 /// The same where `path` may not exist yet: for the nearest directory above it that does.
@@ -115,7 +132,11 @@ pub(crate) fn watch_space(
                 failed = false;
                 disk.measured(space.free_bytes);
                 if let Some(room) = news.of(disk.room()) {
-                    let message = told(&dir, &disk, room);
+                    let message = if space.lacks_inodes {
+                        told_of_inodes(&dir)
+                    } else {
+                        told(&dir, &disk, room)
+                    };
                     match room {
                         DiskRoom::Ample => tracing::info!("{message}"),
                         DiskRoom::Low | DiskRoom::Out => tracing::warn!("{message}"),
@@ -155,6 +176,14 @@ impl News {
         }
         None
     }
+}
+
+fn told_of_inodes(dir: &Path) -> String {
+    format!(
+        "the file system of {} has no free inodes, so no file can be created there: this node takes no log entries at \
+         all. Remove files, however small; it goes on by itself",
+        dir.display()
+    )
 }
 
 fn told(dir: &Path, disk: &DiskSpace, room: DiskRoom) -> String {
@@ -246,7 +275,10 @@ mod tests {
 
     use rpc::peer::DiskRoom::{Ample, Low, Out};
 
-    use super::{CommitClock, LOOKS_UNTIL_ROOM_IS_TOLD, News, space_around, space_of, told};
+    use super::{
+        CommitClock, FileSystemSpace, LOOKS_UNTIL_ROOM_IS_TOLD, News, space_around, space_of, told,
+        told_of_inodes,
+    };
     use crate::disk_room::{DiskSpace, WEIGHT};
 
     #[test]
@@ -265,6 +297,17 @@ mod tests {
             message.contains("Below 16000") && message.contains("until 18000 are free, or 16000 for 2 s"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_file_system_without_a_free_inode_has_no_room_and_one_that_does_not_count_them_has() {
+        let space = |inodes| FileSystemSpace::new(70_000, 90_000, inodes);
+        for (inodes, free_bytes) in [((0, 100), 0), ((1, 100), 70_000), ((0, 0), 70_000)] {
+            let space = space(inodes);
+            assert_eq!(space.free_bytes, free_bytes, "{inodes:?}");
+            assert_eq!(space.lacks_inodes, free_bytes == 0, "{inodes:?}");
+        }
+        assert!(told_of_inodes(Path::new("data")).contains("data has no free inodes"));
     }
 
     #[test]
