@@ -1,6 +1,7 @@
 //! The `Peer` service: hands a peer's request to the node and waits for the node's response.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use actix::Addr;
 use raft_core::{
@@ -24,6 +25,18 @@ pub(crate) struct PeerService {
     node: Arc<Addr<RaftNode>>,
     disk: Arc<DiskSpace>,
     door: Arc<Door>,
+    refused: Arc<RefusedSnapshots>,
+}
+
+/// The last snapshot that was refused for want of room, so that the log tells it once: the leader tries again and again.
+#[derive(Debug, Default)]
+struct RefusedSnapshots(AtomicU64);
+
+impl RefusedSnapshots {
+    /// Whether this refusal is to be told.
+    fn is_new(&self, last_included_index: LogIndex) -> bool {
+        self.0.swap(last_included_index.get(), Ordering::Relaxed) != last_included_index.get()
+    }
 }
 
 impl PeerService {
@@ -41,6 +54,7 @@ impl PeerService {
             node,
             disk,
             door,
+            refused: Arc::default(),
         }
     }
 
@@ -63,6 +77,17 @@ impl PeerService {
             .disk
             .fits(request.snapshot.size_bytes.saturating_sub(request.offset))
         {
+            let index = request.snapshot.last_included_index;
+            if self.refused.is_new(index) {
+                tracing::warn!(
+                    "refuses the snapshot at {index} of node {}, without which this node cannot catch up: it takes {} \
+                     bytes, of its disk {} are free, and {} are kept back. Make room; it goes on by itself",
+                    self.from,
+                    request.snapshot.size_bytes,
+                    self.disk.expected_free_bytes(),
+                    self.disk.out_below()
+                );
+            }
             return Err(PeerError::DiskFull);
         }
         self.disk.spend(request.data.len() as u64);

@@ -7,7 +7,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message};
 use bytes::Bytes;
 use raft_core::{InstallSnapshot, NodeId, ReadId, ReadOutcome, SnapshotMeta, Term};
 use rand::rngs::StdRng;
-use rpc::peer::DiskRoom;
+use rpc::peer::{DiskRoom, PeerError};
 use rpc::{ConnectError, ConnectOptions, PeerClient, PeerConnection, RpcError};
 use storage::{SnapshotReader, SnapshotStore, StorageError};
 
@@ -22,6 +22,8 @@ use crate::replication::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a read index: the reader had better ask elsewhere then.
 const READ_INDEX_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long to leave a peer alone whose disk has no room for a snapshot.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(2);
 /// How long to leave a peer alone that verifies a snapshot.
 const VERIFY_PAUSE: Duration = Duration::from_millis(50);
 const FIRST_REDIAL: Duration = Duration::from_millis(20);
@@ -55,6 +57,8 @@ pub(crate) struct Replicator {
     transfer: Option<tokio::task::JoinHandle<()>>,
     /// Why a snapshot could not be read last, so that the log tells each reason once: it is tried again and again.
     last_unreadable: Option<String>,
+    /// The last snapshot that the peer had no room for, so that the log tells it once: it is tried again and again.
+    last_without_room: Option<SnapshotMeta>,
     kv: Addr<KvServer>,
     /// What the peer last said of its disk.
     room: DiskRoom,
@@ -93,6 +97,11 @@ struct RoomTold(DiskRoom);
 #[rtype(result = "()")]
 struct SnapshotUnreadable(SnapshotMeta, StorageError);
 
+/// The peer's disk has no room for this snapshot.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct SnapshotWithoutRoom(SnapshotMeta);
+
 /// An attempt to connect ended.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -123,6 +132,7 @@ impl Replicator {
             last_failure: None,
             transfer: None,
             last_unreadable: None,
+            last_without_room: None,
             kv,
             room: DiskRoom::Ample,
             room_asked: None,
@@ -354,6 +364,33 @@ impl Handler<SnapshotUnreadable> for Replicator {
     }
 }
 
+impl Handler<SnapshotWithoutRoom> for Replicator {
+    type Result = ();
+
+    fn handle(&mut self, SnapshotWithoutRoom(snapshot): SnapshotWithoutRoom, _: &mut Self::Context) {
+        if self.last_without_room.as_ref() != Some(&snapshot) {
+            tracing::warn!(
+                "the disk of node {} has no room for the {} bytes of the snapshot at {}; it is tried again every {} s",
+                self.peer.id,
+                snapshot.size_bytes,
+                snapshot.last_included_index,
+                NO_ROOM_PAUSE.as_secs()
+            );
+            self.last_without_room = Some(snapshot);
+        }
+    }
+}
+
+/// How a transfer that met no error of this node's own ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    Installed,
+    /// The peer's disk has no room for it.
+    NoRoom,
+    /// It did not get through.
+    Failed,
+}
+
 /// One transfer, as a task beside the replicator, so that heartbeats go on.
 struct SnapshotSender {
     peer: NodeId,
@@ -367,8 +404,17 @@ impl SnapshotSender {
     async fn run(mut self, snapshots: Arc<dyn SnapshotStore>) {
         let index = self.transfer.snapshot().last_included_index;
         match self.stream(snapshots).await {
-            Ok(true) => tracing::info!("node {} has installed the snapshot at {index}", self.peer),
-            Ok(false) => {
+            Ok(Ending::Installed) => {
+                tracing::info!("node {} has installed the snapshot at {index}", self.peer)
+            }
+            Ok(Ending::NoRoom) => {
+                let snapshot = self.transfer.snapshot().clone();
+                self.replicator.do_send(SnapshotWithoutRoom(snapshot));
+                // A later transfer ends this task. Until then nothing is tried.
+                tokio::time::sleep(NO_ROOM_PAUSE).await;
+                self.node.do_send(SnapshotFailed(self.peer));
+            }
+            Ok(Ending::Failed) => {
                 tracing::info!(
                     "the snapshot at {index} did not get through to node {}",
                     self.peer
@@ -382,11 +428,11 @@ impl SnapshotSender {
         }
     }
 
-    /// Sends chunk after chunk until the peer has installed the snapshot. `false` if that did not work out.
-    async fn stream(&mut self, snapshots: Arc<dyn SnapshotStore>) -> Result<bool, StorageError> {
+    /// Sends chunk after chunk until the peer has installed the snapshot, or that does not work out.
+    async fn stream(&mut self, snapshots: Arc<dyn SnapshotStore>) -> Result<Ending, StorageError> {
         let snapshot = self.transfer.snapshot().clone();
         let Some(opened) = aside(move || snapshots.open(&snapshot)).await else {
-            return Ok(false);
+            return Ok(Ending::Failed);
         };
         let mut file = opened?;
         let mut step = TransferStep::Send;
@@ -395,7 +441,7 @@ impl SnapshotSender {
                 TransferStep::Send => {
                     let offset = self.transfer.offset();
                     let Some((returned, chunk)) = aside(move || read_chunk(file, offset)).await else {
-                        return Ok(false);
+                        return Ok(Ending::Failed);
                     };
                     file = returned;
                     chunk?
@@ -405,27 +451,31 @@ impl SnapshotSender {
                     tokio::time::sleep(VERIFY_PAUSE).await;
                     Bytes::new()
                 }
-                TransferStep::Installed => return Ok(true),
-                TransferStep::Failed => return Ok(false),
+                TransferStep::Installed => return Ok(Ending::Installed),
+                TransferStep::Failed => return Ok(Ending::Failed),
             };
-            step = self.send_chunk(self.transfer.request(data)).await;
+            step = match self.send_chunk(self.transfer.request(data)).await {
+                Ok(step) => step,
+                Err(ending) => return Ok(ending),
+            };
         }
     }
 
     /// The core sees every answer: it is a sign of life, and may bring a higher term.
-    async fn send_chunk(&mut self, request: InstallSnapshot) -> TransferStep {
+    async fn send_chunk(&mut self, request: InstallSnapshot) -> Result<TransferStep, Ending> {
         let context = rpc::context(SNAPSHOT_CHUNK_TIMEOUT);
         let answer = match self.client.install_snapshot(context, request).await {
             Ok(Ok(answer)) => answer,
-            Err(RpcError::DeadlineExceeded) => return self.transfer.not_answered(),
-            Ok(Err(_)) | Err(_) => return TransferStep::Failed,
+            Err(RpcError::DeadlineExceeded) => return Ok(self.transfer.not_answered()),
+            Ok(Err(PeerError::DiskFull)) => return Err(Ending::NoRoom),
+            Ok(Err(_)) | Err(_) => return Err(Ending::Failed),
         };
         let message = raft_core::Message::InstallSnapshotResponse(answer);
         self.node.do_send(PeerResponse {
             from: self.peer,
             message,
         });
-        self.transfer.answered(answer.last_included_index, answer.outcome)
+        Ok(self.transfer.answered(answer.last_included_index, answer.outcome))
     }
 }
 

@@ -255,3 +255,59 @@ fn full_disks_serve_again_once_all_keys_are_deleted() {
     assert_eq!(small.caller.get(&small.cluster, &keys[0]), None);
     small.assert_all_run();
 }
+
+#[test]
+fn a_snapshot_that_a_disk_has_no_room_for_is_told_once_on_both_sides_and_installed_when_there_is_room() {
+    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
+    let Some(disk) = SmallDisk::mount(cluster.data_dir(3)) else {
+        eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
+        return;
+    };
+    // The file that fills the disk is none of a data directory.
+    let inside = format!("--data-dir={}", cluster.data_dir(3).join("data").display());
+    let servers = [cluster.start(1), cluster.start(2)];
+    let mut third = cluster.start_with(3, &[&inside]);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "v");
+    caller.leader(&cluster, 3);
+    third.kill();
+    // More than the log keeps behind a snapshot.
+    let value = "x".repeat(MIB);
+    for number in 0..7 {
+        caller.append(&cluster, &format!("key-{number}"), &value);
+    }
+    for addr in &cluster.client_addrs[..2] {
+        wait_until("the log is compacted", || {
+            let status = caller.status(*addr)?;
+            (status.snapshot_index.get() > 6).then_some(())
+        });
+    }
+    disk.fill_up_to(8 * MIB);
+    third = cluster.start_with(3, &[&inside]);
+    let leaders_say = || {
+        let logs = servers.iter().map(Server::log);
+        logs.map(|log| log.matches("has no room for the").count())
+            .sum::<usize>()
+    };
+    wait_until("both sides have told", || {
+        (leaders_say() > 0 && third.log().contains("refuses the snapshot")).then_some(())
+    });
+    // A look later it has been refused again, if at all, by the same leader.
+    let tries = |log: &str| log.matches("sends 3 the snapshot").count();
+    wait_until("it was tried again", || {
+        servers
+            .iter()
+            .any(|server| tries(&server.log()) > 1)
+            .then_some(())
+    });
+    let most_told = servers
+        .iter()
+        .map(|server| server.log().matches("has no room for the").count())
+        .max();
+    assert_eq!(most_told, Some(1));
+    disk.make_room();
+    let addr = cluster.client_addrs[2];
+    wait_until("the node has caught up", || {
+        caller.get_at(addr, "key-6", Consistency::Stale)?.ok()?
+    });
+}
