@@ -240,10 +240,9 @@ async fn tell_leader(
 
 /// Tells of the nodes that have ended since the last time.
 fn tell_ended(cluster: &mut LocalCluster, told: &mut BTreeSet<u64>, reporter: Reporter) {
-    let ended = cluster.ended();
-    let running = cluster.ids().len() - ended.len();
-    for (id, status) in ended {
+    for (id, status) in cluster.ended() {
         if told.insert(id) {
+            let running = cluster.ids().len() - told.len();
             let log = cluster
                 .node(id)
                 .map(|node| node.log().to_owned())

@@ -90,13 +90,22 @@ pub(crate) enum SnapshotError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The file cannot be written.
-    #[error("the snapshot at {index} could not be written: {source}. Is the disk full, or failing?")]
+    #[error("the snapshot at {index} could not be written: {source}. {}", advice(source))]
     Write {
         /// The last entry that it was to cover.
         index: LogIndex,
         /// What the operating system said.
         source: io::Error,
     },
+}
+
+fn advice(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "The disk is full: make room on it, and start the node again"
+        }
+        _ => "Check the disk: is it full, or failing?",
+    }
 }
 
 /// Loads the state that `snapshot` holds.
@@ -322,5 +331,27 @@ impl Handler<MakeRoom> for Applier {
         if self.restoring.is_none() && self.makes_room() {
             self.cut_snapshot_if_it_fits(ctx);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_asked_whether_it_is_full() {
+        let told = |kind: io::ErrorKind| {
+            let source = kind.into();
+            SnapshotError::Write {
+                index: LogIndex(7),
+                source,
+            }
+            .to_string()
+        };
+        assert!(
+            told(io::ErrorKind::StorageFull)
+                .ends_with("The disk is full: make room on it, and start the node again")
+        );
+        assert!(told(io::ErrorKind::Other).ends_with("is it full, or failing?"));
     }
 }
