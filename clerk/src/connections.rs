@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, Shared};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use rpc::KvClient;
 use rpc::client::StatusReply;
+use rpc::hello::Refusal;
+use rpc::{ConnectError, KvClient};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::directory::{Address, Directory};
@@ -100,7 +101,7 @@ impl Connections {
             tokio::select! {
                 dialed = dials.next() => match dialed {
                     Some(Ok(reached)) => return Ok(reached),
-                    Some(Err(reason)) if reason.weight() >= last.weight() => last = reason,
+                    Some(Err(reason)) if reason.replaces(&last) => last = reason,
                     Some(Err(_)) => {}
                     None => return Err(last),
                 },
@@ -228,17 +229,48 @@ fn open_link(dial: &Dial) -> Option<Arc<Link>> {
 }
 
 fn not_connected(address: &Address, error: &rpc::ConnectError) -> Reason {
-    let problem = error.to_string();
-    if error.is_wrong_server() {
-        let endpoint = address.to_string();
-        return Reason::WrongServer { endpoint, problem };
+    let (endpoint, problem) = (address.to_string(), error.to_string());
+    match error {
+        error if error.is_wrong_server() => Reason::WrongServer { endpoint, problem },
+        ConnectError::HelloRefused {
+            refusal: Refusal::TooManyConnections,
+            ..
+        } => Reason::TooManyConnections { endpoint, problem },
+        _ => Reason::Unreachable { endpoint, problem },
     }
-    unreachable(address, problem)
 }
 
 fn unreachable(address: &Address, problem: String) -> Reason {
     Reason::Unreachable {
         endpoint: address.to_string(),
         problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_takes_no_more_connections_is_told_apart_from_one_that_is_away() {
+        let refused = |refusal| rpc::ConnectError::HelloRefused {
+            addr: "a:1".into(),
+            refusal,
+            server: rpc::ServerInfo {
+                cluster_id: "c".into(),
+                node_id: raft_core::NodeId(2),
+            },
+            version: rpc::hello::PROTOCOL_VERSION,
+        };
+        let reason = |refusal| not_connected(&"a:1".into(), &refused(refusal));
+        let full = reason(Refusal::TooManyConnections);
+        assert!(matches!(full, Reason::TooManyConnections { .. }), "{full:?}");
+        let message = full.to_string();
+        assert!(
+            message.contains("node 2") && message.contains("too many connections"),
+            "{message}"
+        );
+        let stopping = reason(Refusal::ShuttingDown);
+        assert!(matches!(stopping, Reason::Unreachable { .. }), "{stopping:?}");
     }
 }

@@ -164,6 +164,14 @@ pub enum Reason {
         /// What it is instead; names the server.
         problem: String,
     },
+    /// The server takes no more connections, in all or from this address. Nothing was sent.
+    #[error("{problem}")]
+    TooManyConnections {
+        /// Whom the attempt wanted.
+        endpoint: String,
+        /// What the server said; names it.
+        problem: String,
+    },
     /// The call's time was up before there was a connection: nothing was sent.
     #[error("no connection to {endpoint} before the time was up")]
     NotConnectedInTime {
@@ -218,8 +226,25 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether this is to be told in the end, and not `before`, which was met earlier: unless it says less.
+    pub(crate) fn replaces(&self, before: &Self) -> bool {
+        // Where the leader takes no more connections, everyone else only says who leads.
+        let only_names_it = self.names_a_leader() && matches!(before, Self::TooManyConnections { .. });
+        self.weight() >= before.weight() && !only_names_it
+    }
+
+    fn names_a_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                error: KvError::NotLeader { leader: Some(_) },
+                ..
+            }
+        )
+    }
+
     /// How much this says of why a call was not done. The last of the weightiest is told in the end.
-    pub(crate) fn weight(&self) -> u8 {
+    fn weight(&self) -> u8 {
         match self {
             Self::NoTime => 0,
             Self::NotConnectedInTime { .. } => 1,

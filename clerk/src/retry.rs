@@ -223,7 +223,7 @@ impl Call {
 
     fn go_on(&mut self, elapsed: Duration, reason: Reason, another_left: bool) -> Next {
         // A server that answered says more of why nothing was done than one that is away.
-        if reason.weight() >= self.last.weight() {
+        if reason.replaces(&self.last) {
             self.last = reason;
         }
         if self.remaining(elapsed).is_zero() {
@@ -466,6 +466,38 @@ mod tests {
         call.after(3 * SECOND, silence(), true);
         assert_eq!(call.try_timeout(3 * SECOND), 2 * SECOND);
         assert_eq!(call.try_timeout(9 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn that_the_leader_takes_no_more_connections_is_told_and_not_that_others_do_not_lead() {
+        let not_leader = |leader: Option<&str>| {
+            let leader = leader.map(|client_addr| rpc::client::Member {
+                id: raft_core::NodeId(2),
+                client_addr: client_addr.into(),
+            });
+            refused(KvError::NotLeader { leader })
+        };
+        let full = || {
+            Failure::NotSent(Reason::TooManyConnections {
+                endpoint: "n2:1".into(),
+                problem: "n2:1 has too many connections".into(),
+            })
+        };
+        let told = |failures: [Failure; 3]| {
+            let mut call = call(Effect::Read);
+            for failure in failures {
+                call.after(Duration::ZERO, failure, true);
+            }
+            call.time_is_up(SECOND).to_string()
+        };
+        let told_full = "not done within 1s: n2:1 has too many connections";
+        let names = || not_leader(Some("n2:1"));
+        assert_eq!(told([names(), full(), names()]), told_full);
+        assert_eq!(told([not_leader(None), unreachable(), full()]), told_full);
+        let without_leader = told([full(), names(), not_leader(None)]);
+        assert!(without_leader.contains("not the leader"), "{without_leader}");
+        let silent = told([full(), names(), silence()]);
+        assert!(silent.contains("gave no answer"), "{silent}");
     }
 
     #[test]

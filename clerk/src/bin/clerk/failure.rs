@@ -133,8 +133,15 @@ pub(crate) fn about_the_cluster(error: &Error) -> Option<&'static str> {
         Reason::WrongServer { .. } => {
             "--endpoints or CLERK_ENDPOINTS must name the client ports (client_addr) of servers of this release"
         }
+        Reason::TooManyConnections { .. } => {
+            "close connections to that server, or raise limits.connections or limits.connections_per_address there"
+        }
         Reason::Refused {
-            error: KvError::NotLeader { .. },
+            error: KvError::NotLeader { leader: Some(_) },
+            ..
+        } => "the leader that it names did not serve the call (see clerk status)",
+        Reason::Refused {
+            error: KvError::NotLeader { leader: None },
             ..
         } => "the cluster has no leader: a majority of its nodes must be up and connected (see clerk status)",
         _ => return None,
