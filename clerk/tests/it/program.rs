@@ -494,6 +494,7 @@ async fn export_follows_links_and_keeps_the_permissions_of_what_it_replaces() {
     std::fs::set_permissions(at("secret"), std::fs::Permissions::from_mode(0o600)).unwrap();
     symlink("secret", at("link")).unwrap();
     symlink("new", at("dangling")).unwrap();
+    std::fs::write(at("secret.partial"), "the user's own").unwrap();
     for (link, target) in [("link", "secret"), ("dangling", "new")] {
         let exported = run(&cluster, [OsStr::new("export"), at(link).as_os_str()]).await;
         assert_eq!(exported.status(), 0, "{}", exported.stderr());
@@ -503,7 +504,9 @@ async fn export_follows_links_and_keeps_the_permissions_of_what_it_replaces() {
     }
     let mode = std::fs::metadata(at("secret")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 4);
+    let own = std::fs::read_to_string(at("secret.partial")).unwrap();
+    assert_eq!(own, "the user's own");
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]

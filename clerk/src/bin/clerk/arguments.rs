@@ -145,6 +145,9 @@ pub(crate) enum Command {
     },
 
     /// Write keys and values as JSON lines, as import reads them; each page of 1,000 is one point in time
+    ///
+    /// A file is replaced when the export is complete. Until then it is written beside it as clerk-export-*.partial,
+    /// which stays behind if the program is interrupted, and can be removed then.
     #[command(after_help = "Examples:
   clerk export > backup.jsonl
   clerk export --prefix user/ users.jsonl")]

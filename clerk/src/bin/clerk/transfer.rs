@@ -108,11 +108,11 @@ struct Partial {
 }
 
 impl Partial {
-    /// Creates it beside `target`, with the permissions of what it is to replace: a file that was not for
-    /// everyone's eyes stays so.
+    /// Creates it beside `target`, under a name that nothing has, with the permissions of what it is to replace: a
+    /// file that was not for everyone's eyes stays so.
     fn create(target: PathBuf) -> Result<(Self, File), Failure> {
-        let path = partial_of(&target);
-        let created = File::create(&path).map_err(|error| cannot("create", &path, &error))?;
+        let path = target.with_file_name(format!("clerk-export-{:016x}.partial", rand::random::<u64>()));
+        let created = File::create_new(&path).map_err(|error| cannot("create", &path, &error))?;
         let partial = Self { path, target };
         if let Ok(replaced) = std::fs::metadata(&partial.target) {
             let set = created.set_permissions(replaced.permissions());
@@ -139,12 +139,6 @@ fn end_of_links(file: &Path) -> PathBuf {
         Some(file.parent()?.join(link))
     });
     target.unwrap_or_else(|| file.to_owned())
-}
-
-fn partial_of(file: &Path) -> PathBuf {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".partial");
-    PathBuf::from(name)
 }
 
 /// What import and export print in the end.
