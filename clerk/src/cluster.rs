@@ -14,7 +14,7 @@ use crate::connections::{Connections, Link};
 use crate::directory::{Address, Directory, ReadFrom, Want};
 use crate::lock::lock;
 use crate::outcome::{Error, Reason};
-use crate::retry::{Call, Effect, Failure, Next, RetryPolicy};
+use crate::retry::{Call, Effect, Failure, Next, RetryPolicy, whole_milliseconds};
 use crate::writes::{CurrentSession, Session, Ticket};
 
 /// What the clones of a clerk share.
@@ -323,10 +323,28 @@ impl Cluster {
 fn no_answer(address: &Address, waited: Duration, error: RpcError) -> Reason {
     let endpoint = address.to_string();
     match error {
-        RpcError::DeadlineExceeded => Reason::Silent { endpoint, waited },
+        RpcError::DeadlineExceeded => Reason::Silent {
+            endpoint,
+            waited: whole_milliseconds(waited),
+        },
         error => Reason::ConnectionLost {
             endpoint,
             problem: error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silence_is_told_in_whole_milliseconds() {
+        let reason = no_answer(
+            &"a:1".into(),
+            Duration::from_nanos(198_188_364),
+            RpcError::DeadlineExceeded,
+        );
+        assert_eq!(reason.to_string(), "a:1 gave no answer within 198ms");
     }
 }
