@@ -405,7 +405,7 @@ impl SnapshotSender {
         let index = self.transfer.snapshot().last_included_index;
         match self.stream(snapshots).await {
             Ok(Ending::Installed) => {
-                tracing::info!("node {} has installed the snapshot at {index}", self.peer)
+                tracing::info!("node {} has installed the snapshot at {index}", self.peer);
             }
             Ok(Ending::NoRoom) => {
                 let snapshot = self.transfer.snapshot().clone();
