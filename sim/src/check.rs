@@ -38,6 +38,9 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, String> {
             file.display()
         )
     })?;
+    if history.operations().is_empty() {
+        return Err(format!("{}: no history: it has no operations", file.display()));
+    }
     let limits = Limits {
         time: arguments.time_limit,
         ..Limits::default()
@@ -49,14 +52,17 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, String> {
         Verdict::Violation(violation) => Some(linearizability::explain(&history, violation)),
         Verdict::Linearizable | Verdict::Undecided { .. } => None,
     };
-    if let (Some(window), Some(html)) = (&window, html) {
-        write_page(window, html)?;
-    }
     let operations = history.operations().len();
     let mut out = Out::new();
     match arguments.output {
         Format::Text => print_text(&mut out, &report, window.as_ref(), operations, seconds),
         Format::Json => print_json(&mut out, &report, window.as_ref(), operations, seconds),
+    }
+    // Whether that can be written or not, the verdict is told.
+    if let (Some(window), Some(html)) = (&window, html)
+        && let Err(error) = write_page(window, html)
+    {
+        output::complain(&error);
     }
     Ok(out.end(match report.verdict {
         Verdict::Linearizable => 0,
@@ -107,6 +113,10 @@ fn print_json(out: &mut Out, report: &Report, window: Option<&Window>, operation
             operation
         });
         line["window"] = operations.collect();
+        let initial = window.initial.iter();
+        line["initial"] = initial
+            .map(|(key, value)| linearizability::initial_to_json(key, value))
+            .collect();
     }
     out.line(&line);
 }

@@ -119,6 +119,38 @@ fn a_bad_history_is_shown_with_status_1() {
     assert_eq!(verdict["window"][1]["operation"], 2);
 }
 
+#[test]
+fn a_file_without_operations_is_no_history() {
+    for (name, lines) in [
+        ("empty.jsonl", ""),
+        (
+            "initial.jsonl",
+            "{\"op\":\"initial\",\"key\":\"k\",\"value\":\"1\"}\n",
+        ),
+    ] {
+        let file = history_file(name, lines);
+        let output = sim(&["check", file.to_str().expect("a plain path")]);
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("no history"), "{error}");
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_written_is_told_beside_the_verdict() {
+    let file = history_file("bad-page.jsonl", &format!("{PUT}\n{STALE}\n"));
+    let output = sim(&[
+        "check",
+        file.to_str().expect("a plain path"),
+        "--html",
+        "/nowhere/at/all",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).contains("not linearizable"));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("/nowhere/at/all cannot be written"), "{error}");
+}
+
 /// The program with its output going where nobody reads any more.
 fn into_a_closed_pipe(arguments: &[&str]) -> Output {
     let (reader, writer) = std::io::pipe().expect("there is a pipe");

@@ -74,16 +74,22 @@ fn read_line(input: &mut impl BufRead, line: usize) -> Result<Option<Vec<u8>>, F
 /// It cannot be written.
 pub fn write(history: &History, mut output: impl Write) -> io::Result<()> {
     for (key, value) in history.initial() {
-        let mut fields = Map::new();
-        fields.insert("op".into(), "initial".into());
-        put_bytes(&mut fields, "key", key);
-        put_bytes(&mut fields, "value", value);
-        writeln!(output, "{}", Value::Object(fields))?;
+        writeln!(output, "{}", initial_to_json(key, value))?;
     }
     for operation in history.operations() {
         writeln!(output, "{}", to_json(operation))?;
     }
     output.flush()
+}
+
+/// What was there before all operations, as it stands in a history file.
+#[must_use]
+pub fn initial_to_json(key: &Bytes, value: &Bytes) -> Value {
+    let mut fields = Map::new();
+    fields.insert("op".into(), "initial".into());
+    put_bytes(&mut fields, "key", key);
+    put_bytes(&mut fields, "value", value);
+    Value::Object(fields)
 }
 
 /// An operation as it stands in a history file.

@@ -55,7 +55,7 @@ mod values;
 mod window;
 mod worlds;
 
-pub use file::{FileError, read, to_json, write};
+pub use file::{FileError, initial_to_json, read, to_json, write};
 pub use history::{Action, History, HistoryError, Operation, Outcome};
 pub use limits::Limits;
 pub use page::to_html;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::history::{Operation, Outcome};
-use super::text::{describe, headline};
+use super::text::{describe, headline, show};
 use super::window::{Shown, Window};
 
 const WIDTH: f64 = 1_000.0;
@@ -145,6 +145,14 @@ fn classes(shown: &Shown, window: &Window) -> String {
 
 fn table(page: &mut String, window: &Window) {
     page.push_str("<table>\n<tr><th>operation</th><th>client</th><th>start (us)</th><th>end (us)</th><th>what</th></tr>\n");
+    for (key, value) in &window.initial {
+        let what = format!("{} = {}", show(key), show(value));
+        let _ = writeln!(
+            page,
+            "<tr class=\"origin\"><td></td><td></td><td colspan=\"2\">before all</td><td>{}</td></tr>",
+            escape(&what)
+        );
+    }
     for shown in &window.operations {
         let operation = &shown.operation;
         let end = if operation.outcome == Outcome::Unknown {

@@ -51,8 +51,11 @@ fn answer(outcome: &Outcome) -> String {
     }
 }
 
-fn show(bytes: &Bytes) -> String {
-    let text = String::from_utf8_lossy(bytes);
+/// In quotes, with escapes. What is not UTF-8 has each of its bytes shown, so that it looks like nothing else.
+pub(super) fn show(bytes: &Bytes) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return show_binary(bytes);
+    };
     let count = text.chars().count();
     if count <= MOST_CHARACTERS {
         return format!("{text:?}");
@@ -61,6 +64,18 @@ fn show(bytes: &Bytes) -> String {
     let head: String = text.chars().take(half).collect();
     let tail: String = text.chars().skip(count - half).collect();
     format!("{head:?}...{tail:?} ({} bytes)", bytes.len())
+}
+
+fn show_binary(bytes: &Bytes) -> String {
+    if bytes.len() <= MOST_CHARACTERS {
+        return format!("b\"{}\"", bytes.escape_ascii());
+    }
+    let (head, tail) = (
+        &bytes[..MOST_CHARACTERS / 2],
+        &bytes[bytes.len() - MOST_CHARACTERS / 2..],
+    );
+    let (head, tail) = (head.escape_ascii(), tail.escape_ascii());
+    format!("b\"{head}\"...b\"{tail}\" ({} bytes)", bytes.len())
 }
 
 /// The violation in one sentence.
@@ -94,6 +109,9 @@ pub fn to_text(window: &Window) -> String {
         window.operations.len(),
         window.out_of
     );
+    for (key, value) in &window.initial {
+        let _ = writeln!(text, ". before all {:<29}{} = {}", "", show(key), show(value));
+    }
     for shown in &window.operations {
         let Operation {
             client,

@@ -17,6 +17,8 @@ const MOST_TRIES: usize = 3_000;
 const MOST_CONFIGURATIONS: u64 = 5_000_000;
 /// Of the writes that only tell where a value came from, so many are shown.
 const MOST_ORIGINS: usize = 8;
+/// Of what was there before all, so much is shown.
+const MOST_INITIAL: usize = 12;
 
 /// An operation in a window.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +40,9 @@ pub struct Window {
     pub offending: usize,
     /// How many operations the whole history has.
     pub out_of: usize,
+    /// What was there before all operations, of the keys that they name: keys and values, in the order of the keys, the
+    /// first ones if there are many.
+    pub initial: Vec<(Bytes, Bytes)>,
 }
 
 /// Finds a small window that shows a violation. The same violation always gives the same window.
@@ -172,10 +177,21 @@ impl<'a> Shrinking<'a> {
         );
         operations.sort_by_key(|shown| (shown.operation.start_us, shown.place));
         Window {
+            initial: self.initial(&operations),
             operations,
             offending: self.offending,
             out_of: self.history.operations().len(),
         }
+    }
+
+    /// What was there before all, of the keys of these operations.
+    fn initial(&self, shown: &[Shown]) -> Vec<(Bytes, Bytes)> {
+        let is_named = |key: &Bytes| shown.iter().any(|shown| names(&shown.operation, key));
+        let initial = self.history.initial().iter().filter(|(key, _)| is_named(key));
+        initial
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .take(MOST_INITIAL)
+            .collect()
     }
 
     /// The writes that can have led to what the needed operations read, the latest ones if there are many.
@@ -203,6 +219,18 @@ impl<'a> Shrinking<'a> {
         let mut origins: Vec<usize> = weak.filter(is_origin).collect();
         origins.sort_by_key(|&place| operations[place].start_us);
         origins.split_off(origins.len().saturating_sub(MOST_ORIGINS))
+    }
+}
+
+/// Whether an operation is about `key`. A page of a scan is about all that lies in it.
+fn names(operation: &Operation, key: &Bytes) -> bool {
+    match (&operation.action, &operation.outcome) {
+        (Action::Scan { from, to }, Outcome::Page { items, more }) => {
+            let is_below_end = to.as_ref().is_none_or(|to| key < to);
+            let is_on_page = !more || items.last().is_some_and(|(last, _)| key <= last);
+            from <= key && is_below_end && is_on_page
+        }
+        (action, _) => action.key() == Some(key),
     }
 }
 

@@ -148,6 +148,34 @@ fn the_window_of_a_lost_append_has_the_append_and_the_read() {
 }
 
 #[test]
+fn a_window_tells_what_was_there_before_all() {
+    let initial = [("k", "first"), ("other", "x")].map(|(key, value)| (key.into(), value.into()));
+    let operations = vec![At(1, 0, 10).get("k", None)];
+    let window = window(&History::with_initial(initial.into(), operations).unwrap());
+    assert_eq!(window.initial, [("k".into(), "first".into())]);
+    assert!(
+        to_text(&window).contains(r#""k" = "first""#),
+        "{}",
+        to_text(&window)
+    );
+    assert!(to_html(&window).contains("first"), "{}", to_html(&window));
+}
+
+#[test]
+fn two_keys_that_are_no_text_look_different() {
+    let texts = [&b"\xff"[..], b"\xfe", b"\\xff", "\u{fffd}".as_bytes()].map(|key| {
+        let mut get = At(1, 0, 10).get("k", Some("1"));
+        get.action = Action::Get {
+            key: bytes::Bytes::copy_from_slice(key),
+        };
+        sim::linearizability::describe(&get)
+    });
+    let different: std::collections::BTreeSet<&String> = texts.iter().collect();
+    assert_eq!(different.len(), 4, "{texts:?}");
+    assert_eq!(texts[0], r#"get b"\xff" -> "1""#);
+}
+
+#[test]
 fn a_window_is_told_as_text_and_as_a_page() {
     let mut operations = vec![
         At(1, 0, 10).put("<k>", "1"),
