@@ -32,6 +32,7 @@ use crate::invariants::Violation;
 use crate::planted_bug::PlantedBug;
 use crate::report::Totals;
 use crate::scenario::{NetworkSettings, Scenario};
+use crate::server::Server;
 use crate::simulation::Simulation;
 use crate::trace::Trace;
 
@@ -97,6 +98,13 @@ impl Setup {
     }
 
     /// Nodes cut a snapshot whenever they have applied this many bytes of log, and keep no log behind it.
+    /// The states of all nodes are compared at every index, and not at some.
+    #[must_use]
+    pub fn comparing_every_state(mut self) -> Self {
+        self.scenario.states_compared_every = 1;
+        self
+    }
+
     /// Snapshots travel in pieces of 200 bytes.
     #[must_use]
     pub fn snapshots_every(mut self, log_bytes: u64) -> Self {
@@ -316,10 +324,24 @@ impl Cluster {
         applied.filter(opens).count()
     }
 
+    /// At how many indexes the states of nodes were compared.
+    #[must_use]
+    pub fn states_compared(&self) -> usize {
+        self.simulation.invariants.state_machine_safety.states_compared()
+    }
+
     /// How many chunks of snapshots the network delivered twice.
     #[must_use]
     pub fn repeated_chunks(&self) -> u64 {
         self.simulation.traffic.repeated_chunks()
+    }
+
+    /// How many requests of clients wait at `node`; none if it is down.
+    #[must_use]
+    pub fn waiting_at(&self, node: NodeId) -> usize {
+        let machine = self.simulation.machines.get(&node);
+        let server = machine.and_then(|machine| machine.server.as_ref());
+        server.map_or(0, Server::waiters)
     }
 
     /// The bytes of the log on `node`'s disk; zero if it is down.

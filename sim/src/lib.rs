@@ -36,6 +36,7 @@
 //! | a leader commits by counting only what is of its own term | `invariants/commit_rule.rs` |
 //! | logs with an equal entry are equal up to there | `invariants/log_matching.rs` |
 //! | a leader has all that was committed before its term | `invariants/leader_completeness.rs` |
+//! | a node applies what is committed, index after index, and nothing else | `invariants/applied_in_order.rs` |
 //! | the same entries and the same state at the same index, everywhere | `invariants/state_machine_safety.rs` |
 //! | what is committed is on the disks of a majority that counts, and no disk loses it | `invariants/committed_never_lost.rs` |
 //! | a snapshot names the members of the log before it | `invariants/configuration_lineage.rs` |

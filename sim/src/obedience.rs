@@ -110,7 +110,7 @@ impl Simulation<'_> {
                     self.tell(format_args!(
                         "node {node} applied up to {up_to}: state {hash:016x}"
                     ));
-                    self.invariants.state_machine_safety.applied(node, &batch)?;
+                    self.invariants.applied(node, &batch)?;
                 }
                 Output::Refused(refusal) => self.turned_away(life.node, refusal)?,
                 Output::CannotRestore(reason) => self.cannot_restore(life.node, &reason)?,

@@ -16,6 +16,9 @@ pub(crate) const HEARTBEAT_INTERVAL: Micros = 50 * MILLISECOND;
 /// The longest election timeout, with the default configuration.
 pub(crate) const ELECTION_TIMEOUT_MAX: Micros = 60 * ELECTION_TICK;
 
+/// Walking the whole state is dear: not every index has it, unless a test asks for that.
+const STATES_COMPARED_EVERY: u64 = 8;
+
 /// Chunks in which a snapshot of a few operations takes several.
 const SMALL_CHUNK_BYTES: usize = 150;
 
@@ -54,6 +57,8 @@ pub(crate) struct Scenario {
     pub(crate) max_append_bytes: usize,
     pub(crate) max_inflight_messages: usize,
     pub(crate) retained_log_bytes: usize,
+    /// Nodes compare their states at the multiples of this index, beside where snapshots stand.
+    pub(crate) states_compared_every: u64,
     /// How many sessions the cluster keeps.
     pub(crate) session_cap: u32,
     /// How long a client's operation may take while faults happen.
@@ -134,6 +139,7 @@ impl Scenario {
             max_append_bytes: generator.random_range(200..=20_000),
             max_inflight_messages: generator.random_range(1..=32),
             retained_log_bytes: generator.random_range(0..=600),
+            states_compared_every: STATES_COMPARED_EVERY,
             // Few enough, now and then, that sessions end while their clients are away.
             session_cap: [u32::try_from(clients).unwrap_or(1) + 1, 100_000, 100_000]
                 [generator.random_range(0..3_usize)],
@@ -187,6 +193,7 @@ impl Scenario {
             max_append_bytes: 1 << 20,
             max_inflight_messages: 256,
             retained_log_bytes: 0,
+            states_compared_every: STATES_COMPARED_EVERY,
             session_cap: 100_000,
             operation_timeout: 30 * SECOND,
             think_time_max: 30 * MILLISECOND,

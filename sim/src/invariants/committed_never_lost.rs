@@ -121,6 +121,7 @@ impl Committed {
         let mut now = DiskLog::of(durable);
         let before = self.disks.remove(&(node, store)).unwrap_or_default();
         now.furthest = before.furthest.max(now.last());
+        self.covers_what_is_committed(node, &now)?;
         for (index, commit) in self.from(before.snapshot.min(now.snapshot).next()) {
             if before.holds(index, commit.term) && !now.holds(index, commit.term) {
                 let what = format!(
@@ -132,6 +133,22 @@ impl Committed {
         }
         self.disks.insert((node, store), now);
         Ok(())
+    }
+
+    /// A snapshot covers nothing but what is committed, and ends with the entry that was.
+    fn covers_what_is_committed(&self, node: NodeId, disk: &DiskLog) -> Result<(), Violation> {
+        let what = match self.at(disk.snapshot) {
+            Some(commit) if commit.term != disk.snapshot_term => {
+                format!("that of term {} was committed", commit.term)
+            }
+            None if disk.snapshot.get() > self.commits.len() as u64 => "nobody committed that".to_owned(),
+            _ => return Ok(()),
+        };
+        let what = format!(
+            "the snapshot of node {node} ends with entry {} of term {}, and {what}",
+            disk.snapshot, disk.snapshot_term
+        );
+        Err(Violation::new(NAME, what))
     }
 
     /// Whether the disk of `node` with the store `store`, which holds `durable`, has all that it ever had.
@@ -213,7 +230,7 @@ impl DiskLog {
 #[cfg(test)]
 mod tests {
     use raft_core::{
-        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role, Term,
+        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role, SnapshotMeta, Term,
     };
 
     use super::Committed;
@@ -265,6 +282,26 @@ mod tests {
         assert!(invariant.is_on_disk(NodeId(1), STORE, &disk(&[2])).is_err());
         commits.committed = vec![(LogIndex(1), Term(2))];
         assert!(invariant.changed(NodeId(3), &commits).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_of_what_is_not_committed_is_caught() {
+        let snapshot = |index, term| Restored {
+            snapshot: SnapshotMeta {
+                last_included_index: LogIndex(index),
+                last_included_term: Term(term),
+                ..SnapshotMeta::default()
+            },
+            ..Restored::default()
+        };
+        let mut invariant = Committed::default();
+        for node in [1, 2] {
+            invariant.is_on_disk(NodeId(node), STORE, &disk(&[1])).unwrap();
+        }
+        invariant.changed(NodeId(1), &commits()).unwrap();
+        assert!(invariant.is_on_disk(NodeId(1), STORE, &snapshot(1, 1)).is_ok());
+        assert!(invariant.is_on_disk(NodeId(2), STORE, &snapshot(1, 2)).is_err());
+        assert!(invariant.is_on_disk(NodeId(3), STORE, &snapshot(2, 1)).is_err());
     }
 
     #[test]

@@ -36,6 +36,13 @@ impl LogMatching {
         Ok(())
     }
 
+    /// What every log holds that has an entry of this index and term.
+    pub(super) fn payload_of(&self, entry: &Entry) -> Option<&Payload> {
+        self.known
+            .get(&(entry.index, entry.term))
+            .map(|known| &known.payload)
+    }
+
     fn has(&mut self, node: NodeId, previous_term: Option<Term>, entry: &Entry) -> Result<(), Violation> {
         let known = self
             .known

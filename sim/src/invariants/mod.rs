@@ -1,5 +1,6 @@
 //! What must hold whatever happens, one file an invariant.
 
+pub(crate) mod applied_in_order;
 pub(crate) mod commit_rule;
 pub(crate) mod committed_never_lost;
 pub(crate) mod configuration_lineage;
@@ -20,6 +21,7 @@ use raft_core::{Configuration, Incarnation, LogIndex, NodeId, Restored};
 
 use crate::scenario::Scenario;
 use crate::server::LogChange;
+use applied_in_order::AppliedInOrder;
 use commit_rule::CommitRule;
 use committed_never_lost::Committed;
 use configuration_lineage::ConfigurationLineage;
@@ -31,7 +33,7 @@ use leader_append_only::LeaderAppendOnly;
 use leader_completeness::LeaderCompleteness;
 use log_matching::LogMatching;
 use one_vote::OneVote;
-use state_machine_safety::StateMachineSafety;
+use state_machine_safety::{AppliedBatch, StateMachineSafety};
 
 /// What was broken, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +69,7 @@ pub(crate) struct Invariants {
     pub(crate) state_machine_safety: StateMachineSafety,
     pub(crate) committed: Committed,
     commit_rule: CommitRule,
+    applied_in_order: AppliedInOrder,
     pub(crate) one_vote: OneVote,
     pub(crate) configuration_lineage: ConfigurationLineage,
     pub(crate) durable_promises: DurablePromises,
@@ -85,6 +88,7 @@ impl Invariants {
             state_machine_safety: StateMachineSafety::default(),
             committed: Committed::default(),
             commit_rule: CommitRule,
+            applied_in_order: AppliedInOrder::default(),
             one_vote: OneVote::default(),
             configuration_lineage: ConfigurationLineage::new(Configuration::of_voters(scenario.node_ids())),
             durable_promises: DurablePromises::default(),
@@ -102,6 +106,8 @@ impl Invariants {
         last: LogIndex,
     ) -> Result<(), Violation> {
         self.leader_append_only.started(node, last);
+        self.applied_in_order
+            .started(node, durable.snapshot.last_included_index);
         self.committed.is_on_disk(node, store, durable)
     }
 
@@ -111,6 +117,13 @@ impl Invariants {
             .configuration_lineage
             .before(LogIndex(u64::MAX), &self.committed);
         Some(latest).filter(|configuration| configuration.is_founded())
+    }
+
+    /// `node` applied `batch`.
+    pub(crate) fn applied(&mut self, node: NodeId, batch: &AppliedBatch) -> Result<(), Violation> {
+        self.applied_in_order
+            .applied(node, batch, &self.committed, &self.log_matching)?;
+        self.state_machine_safety.applied(node, batch)
     }
 
     /// The log of `node` has changed, or what it knows to be committed.

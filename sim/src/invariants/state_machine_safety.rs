@@ -59,6 +59,11 @@ impl StateMachineSafety {
         Err(Violation::new(NAME, what))
     }
 
+    /// At how many indexes a state is known.
+    pub(crate) fn states_compared(&self) -> usize {
+        self.states.len()
+    }
+
     /// All entries that any node applied, in order.
     pub(crate) fn applied_entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.values().map(|(_, entry)| entry)

@@ -13,15 +13,14 @@ use crate::invariants::Violation;
 use crate::invariants::state_machine_safety::AppliedBatch;
 use crate::scenario::Scenario;
 
-/// Nodes compare their states at the multiples of this index, beside where snapshots stand.
-const HASHED_EVERY: u64 = 8;
-
 /// What the applier owns.
 pub(super) struct Applier {
     pub(super) state: StateMachine,
     configuration: Configuration,
     snapshot_log_bytes: u64,
     session_cap: u32,
+    /// See [`Scenario::states_compared_every`].
+    hashed_every: u64,
     /// Bytes of the log applied since the last snapshot.
     log_bytes: u64,
     /// The snapshot that is being written.
@@ -43,6 +42,7 @@ impl Applier {
             configuration: snapshot.configuration.clone(),
             snapshot_log_bytes: scenario.snapshot_log_bytes,
             session_cap: scenario.session_cap,
+            hashed_every: scenario.states_compared_every,
             log_bytes: 0,
             cutting: None,
             queue: VecDeque::new(),
@@ -112,6 +112,12 @@ impl Server {
     pub(crate) fn apply_next(&mut self) -> Result<(), Violation> {
         self.applier.is_busy = false;
         match self.applier.queue.pop_front() {
+            // No state is passed over, if all are compared.
+            Some(Work::Apply(entries)) if self.applier.hashed_every == 1 => {
+                entries
+                    .into_iter()
+                    .try_for_each(|entry| self.apply(vec![entry]))?;
+            }
             Some(Work::Apply(entries)) => self.apply(entries)?,
             Some(Work::Restore(snapshot, Ok(state))) => self.install(*snapshot, state),
             Some(Work::Restore(_, Err(reason))) => {
@@ -170,7 +176,7 @@ impl Server {
 
     fn report_applied(&mut self, entries: Vec<Entry>, applied: Vec<Applied>, with_hash: bool) {
         let up_to = self.applier.state.last_applied();
-        let with_hash = with_hash || up_to.get().is_multiple_of(HASHED_EVERY);
+        let with_hash = with_hash || up_to.get().is_multiple_of(self.applier.hashed_every);
         self.outputs.push(Output::Applied(AppliedBatch {
             entries,
             up_to,

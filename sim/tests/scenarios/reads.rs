@@ -23,9 +23,11 @@ fn s08_a_new_leader_serves_no_read_before_its_no_op_is_committed() {
     cluster.await_that("somebody is elected", |cluster| !cluster.leaders().is_empty());
     let leader = cluster.leaders()[0];
     let follower = cluster.others(&[first, leader])[0];
-    cluster.stall_disk_ms(follower, 250);
+    cluster.stall_disk_ms(follower, 3_000);
     let reader = cluster.client_of(leader);
-    cluster.begin_get(reader, "k").run_ms(200);
+    cluster.begin_get(reader, "k");
+    cluster.await_that("the leader is asked", |cluster| cluster.waiting_at(leader) > 0);
+    cluster.run_ms(300);
     let known = cluster.known_to(leader).expect("it is up").1;
     assert!(
         known < written,
