@@ -153,6 +153,9 @@ mod section_5_1_basics {
     }
 }
 
+#[path = "paper/section_5_1.rs"]
+mod section_5_1_calls;
+
 #[path = "paper/section_5_2.rs"]
 mod section_5_2_leader_election;
 
@@ -196,6 +199,9 @@ mod section_5_5_crashes {
         assert!((1..=3).all(|id| cluster.server(id).unanswered() == 0));
     }
 }
+
+#[path = "paper/section_5_6.rs"]
+mod section_5_6_timing;
 
 mod section_6_configuration {
     use super::*;

@@ -76,6 +76,9 @@ mod section_3_10_leadership_transfer {
     }
 }
 
+#[path = "thesis/section_4_1.rs"]
+mod section_4_1_configurations;
+
 mod section_4_2_3_disruptive_servers {
     use super::*;
 
@@ -157,6 +160,9 @@ mod section_6_2_check_quorum {
         assert!(cluster.lines(leader.get()).contains(&"y".to_owned()));
     }
 }
+
+#[path = "thesis/section_6_3.rs"]
+mod section_6_3_sessions;
 
 mod section_6_4_read_only_queries {
     use super::*;

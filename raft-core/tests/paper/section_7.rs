@@ -184,3 +184,23 @@ fn the_members_come_with_the_snapshot() {
     server.apply();
     assert_eq!(server.node.status().configuration, voters(5));
 }
+
+#[test]
+fn a_snapshot_covers_only_what_is_committed() {
+    let mut cluster = Cluster::new(3, |id| Config {
+        retained_log_bytes: 0,
+        ..config(id)
+    });
+    cluster.elect(1);
+    cluster.propose(1, "committed");
+    cluster.settle();
+    cluster.isolate(1);
+    let (_, uncommitted) = cluster.propose(1, "not committed").expect("it leads still");
+    cluster.settle();
+    cluster.cut_snapshot(1);
+    cluster.settle();
+    let status = cluster.status(1);
+    assert_eq!(status.snapshot_index, status.commit_index);
+    assert!(status.snapshot_index < uncommitted);
+    assert_eq!(status.last_log_index, uncommitted, "it stays in the log");
+}
