@@ -230,7 +230,8 @@ impl DiskLog {
 #[cfg(test)]
 mod tests {
     use raft_core::{
-        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role, SnapshotMeta, Term,
+        Configuration, Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, Restored, Role,
+        SnapshotMeta, Term,
     };
 
     use super::Committed;
