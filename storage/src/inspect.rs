@@ -76,6 +76,8 @@ pub struct Inspection {
     pub problems: Vec<String>,
     /// Why a node would refuse to start from this directory, if it would.
     pub refusal: Option<String>,
+    /// Some of the journal that was acknowledged cannot be read, so that what is on record may be outdated.
+    journal_is_cut_short: bool,
 }
 
 /// One of the two files of the journal, the redo log in front of the database.
@@ -229,7 +231,7 @@ impl Inspection {
             .as_mut()
             .filter(|snapshot| snapshot.meta.size_bytes > 0)
         {
-            snapshot.problem = verify_snapshot(&dir, &snapshot.meta).err();
+            snapshot.problem = verify_snapshot(&dir, &snapshot.meta, self.journal_is_cut_short).err();
         }
     }
 
@@ -295,10 +297,18 @@ fn read_journal_file(copy: &Path, name: &str, in_sled: Option<u64>) -> JournalRe
     }
 }
 
-/// Reads all of the file, every chunk of which has a checksum.
-fn verify_snapshot(dir: &Path, meta: &SnapshotMeta) -> Result<(), String> {
-    let snapshots = FileSnapshots::at(dir).map_err(|error| error.to_string())?;
-    let mut content = snapshots.open(meta).map_err(|error| error.to_string())?.content();
-    let read = io::copy(&mut content, &mut io::sink());
+/// Reads all of the file, every chunk of which has a checksum. What is on record is not the latest snapshot when the
+/// journal `is_cut_short`.
+fn verify_snapshot(dir: &Path, meta: &SnapshotMeta, is_cut_short: bool) -> Result<(), String> {
+    let opened = FileSnapshots::at(dir).and_then(|snapshots| snapshots.open(meta));
+    let reader = opened.map_err(|error| match error {
+        StorageError::SnapshotLost { path } if is_cut_short => format!(
+            "the snapshot file {} is not there: a later one may have taken its place, whose record was in the part of \
+             the journal that cannot be read",
+            path.display()
+        ),
+        error => error.to_string(),
+    })?;
+    let read = io::copy(&mut reader.content(), &mut io::sink());
     read.map(drop).map_err(|error| error.to_string())
 }

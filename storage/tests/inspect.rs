@@ -305,6 +305,50 @@ fn a_snapshot_is_verified_to_its_last_byte_and_left_over_files_are_named() {
     }
 }
 
+#[test]
+fn a_snapshot_that_was_replaced_by_one_in_a_damaged_journal_is_not_called_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let mut store = open(dir.path()).unwrap();
+    let cut = |store: &mut storage::SledStorage, index| {
+        let snapshot = cut_snapshot(store.snapshots().as_ref(), index, 1, &[7; 1000]).unwrap();
+        let first_retained = LogIndex(index);
+        store
+            .write(&[Write::Compact {
+                snapshot,
+                first_retained,
+            }])
+            .unwrap();
+    };
+    cut(&mut store, 20);
+    store.checkpoint().unwrap();
+    cut(&mut store, 25);
+    drop(store);
+    let whole = inspect(dir.path());
+    assert!(whole.is_whole(), "{whole:?}");
+    // The record of the second one is the last of the journal, and takes a block.
+    let active = whole
+        .journal
+        .iter()
+        .max_by_key(|file| file.content.unwrap().generation)
+        .unwrap();
+    let path = dir.path().join("journal").join(&active.name);
+    let block = usize::try_from(active.content.unwrap().used_bytes).unwrap() - 512;
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[block + 40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let found = inspect(dir.path());
+    assert!(found.refusal.unwrap().contains("journal/"));
+    let snapshot = found.snapshot.unwrap();
+    assert_eq!(snapshot.meta.last_included_index, LogIndex(20));
+    let problem = snapshot.problem.unwrap();
+    assert!(
+        problem.contains("a later one may have taken its place"),
+        "{problem}"
+    );
+    assert_eq!(found.left_over.len(), 1);
+}
+
 /// Moves a part of a data directory elsewhere, and leaves a symbolic link.
 fn move_away(dir: &Path, elsewhere: &Path, part: &str) {
     let moved = elsewhere.join(part);

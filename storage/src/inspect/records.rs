@@ -79,6 +79,7 @@ fn read_journal(
     let (Some(owner), Some(in_sled)) = (owner, in_sled) else {
         let problem = "the journal is not read: it is unknown whose it is, or where it goes on";
         found.problems.push(problem.to_owned());
+        found.journal_is_cut_short = true;
         return Vec::new();
     };
     for acknowledged in [found.high_water.unwrap_or(0), 0] {
@@ -89,6 +90,7 @@ fn read_journal(
             }
             Err(error) => found.problems.push(error.to_string()),
         }
+        found.journal_is_cut_short = true;
     }
     found.problems.dedup();
     Vec::new()
