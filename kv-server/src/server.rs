@@ -602,6 +602,8 @@ fn client_limits(config: &Config, room: ConnectionRoom) -> rpc::ServerLimits {
 pub(crate) struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
+    /// Caught, so that a write beyond the limit of file sizes fails and does not end the process without a word.
+    _file_too_large: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -611,6 +613,7 @@ impl Signals {
         Ok(Self {
             terminate: install(SignalKind::terminate())?,
             interrupt: install(SignalKind::interrupt())?,
+            _file_too_large: install(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 

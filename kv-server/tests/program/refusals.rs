@@ -54,6 +54,16 @@ fn a_node_that_may_open_too_few_files_says_so_and_touches_nothing() {
 }
 
 #[test]
+fn a_node_whose_files_may_not_be_long_enough_says_so_and_is_not_ended_by_a_signal() {
+    let cluster = Cluster::of(1);
+    let output = cluster.output_with_small_files(1, 8);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}: {stderr}", output.status);
+    assert!(stderr.contains("File too large"), "{stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+}
+
+#[test]
 fn a_burst_of_connections_leaves_a_node_the_files_that_it_needs() {
     let cluster = Cluster::of(1);
     let server = cluster.start_with_files(1, 80);

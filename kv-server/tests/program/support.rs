@@ -87,7 +87,7 @@ impl Cluster {
 
     /// Starts a server that may have `files` files and connections open.
     pub(crate) fn start_with_files(&self, id: usize, files: u32) -> Server {
-        self.spawn(id, limited(&program(&self.file(), id), files))
+        self.spawn(id, limited(&program(&self.file(), id), &format!("-n {files}")))
     }
 
     fn spawn(&self, id: usize, mut command: Command) -> Server {
@@ -109,7 +109,15 @@ impl Cluster {
 
     /// The same with at most `files` files open.
     pub(crate) fn output_with_files(&self, id: usize, files: u32, flags: &[&str]) -> Output {
-        limited(program(&self.file(), id).args(flags), files)
+        limited(program(&self.file(), id).args(flags), &format!("-n {files}"))
+            .stdin(Stdio::null())
+            .output()
+            .unwrap()
+    }
+
+    /// The same with files of at most `blocks`, of 512 or 1,024 bytes each, as the shell has it.
+    pub(crate) fn output_with_small_files(&self, id: usize, blocks: u32) -> Output {
+        limited(&program(&self.file(), id), &format!("-f {blocks}"))
             .stdin(Stdio::null())
             .output()
             .unwrap()
@@ -140,11 +148,11 @@ fn program(file: &Path, id: usize) -> Command {
     command
 }
 
-/// The same command in a process that may have `files` files open.
-fn limited(command: &Command, files: u32) -> Command {
+/// The same command in a process with such a limit: `-n FILES` open, `-f BLOCKS` in a file.
+fn limited(command: &Command, limit: &str) -> Command {
     let mut shell = Command::new("sh");
     shell
-        .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
+        .args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")])
         .arg(command.get_program())
         .args(command.get_args());
     for (variable, _) in command.get_envs() {
