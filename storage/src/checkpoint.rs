@@ -262,7 +262,7 @@ impl Worker {
                     let may_go_on = done.is_ok();
                     let _ = reply.send(done);
                     if may_go_on {
-                        self.bound_cache(bytes_of(&layer));
+                        self.keep_up(bytes_of(&layer));
                     }
                 }
                 Job::Get(key, reply) => {
@@ -273,7 +273,7 @@ impl Worker {
                     let read_bytes = Cell::new(0);
                     reply(self.caught(|| self.read_log(read, &read_bytes)));
                     // What is read stays in the cache as what is written does.
-                    self.bound_cache(read_bytes.get());
+                    self.keep_up(read_bytes.get());
                 }
                 Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
@@ -336,8 +336,8 @@ impl Worker {
     }
 
     /// Nobody waits for it: if it fails, so does the next checkpoint.
-    fn bound_cache(&mut self, bytes: usize) {
-        if let Err(error) = self.tree.bound_cache(bytes) {
+    fn keep_up(&mut self, bytes: usize) {
+        if let Err(error) = self.tree.keep_up(bytes) {
             self.failure.get_or_insert(error);
         }
     }

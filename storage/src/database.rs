@@ -78,9 +78,7 @@ fn is_damaged_save(path: &Path) -> Result<bool, StorageError> {
     Ok(!whole)
 }
 
-/// Without sled's flusher thread, which only logs its errors. With it goes the collector that would move the last pages
-/// out of thin segments (sled 0.34.7 calls `attempt_gc` there and nowhere else): a segment is used anew when all of
-/// its pages have been replaced, and the file stays about as long as it once was.
+/// Without sled's flusher thread, which only logs its errors. What else it would do, [`upkeep`](crate::upkeep) does.
 fn open_sled(dir: &DataDir, sled_dir: &Path, cache_bytes: u64) -> Result<sled::Db, StorageError> {
     let config = sled::Config::new()
         .path(sled_dir)

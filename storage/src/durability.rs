@@ -19,13 +19,13 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use crate::cache_bound::CacheBound;
 use crate::changes::Records;
 use crate::database::text_of;
 use crate::error::StorageError;
 use crate::panics;
 use crate::progress::Progress;
 use crate::quiet::Quiet;
+use crate::upkeep::Upkeep;
 
 /// sled's data file inside its directory.
 pub(crate) const SLED_DATA_FILE: &str = "db";
@@ -36,7 +36,7 @@ pub(crate) const SLED_CONFIG_FILE: &str = "conf";
 /// Commits batches to sled so that they survive a power loss.
 pub(crate) struct DurableTree {
     tree: Quiet<sled::Tree>,
-    cache: CacheBound,
+    upkeep: Upkeep,
     data_file: File,
     path: PathBuf,
     progress: Progress,
@@ -67,12 +67,13 @@ impl DurableTree {
             .write(true)
             .open(&path)
             .map_err(StorageError::while_trying("open", &path))?;
+        let progress = Progress::default();
         Ok(Self {
             tree: Quiet::new((**db).clone()),
-            cache: CacheBound::new(db.clone()),
+            upkeep: Upkeep::new(db.clone(), progress.clone()),
             data_file,
             path,
-            progress: Progress::default(),
+            progress,
             #[cfg(test)]
             hook: None,
         })
@@ -107,12 +108,12 @@ impl DurableTree {
         }
     }
 
-    /// So many bytes were committed since the last call: keeps sled's cache within its bound.
-    pub(crate) fn bound_cache(&mut self, committed_bytes: usize) -> Result<(), StorageError> {
-        if !self.cache.is_due(committed_bytes) {
-            return Ok(());
-        }
-        match panics::catch(|| self.cache.sweep(&self.data_file)) {
+    /// So many bytes were committed or read since the last call: keeps sled's cache and its file within bounds.
+    pub(crate) fn keep_up(&mut self, bytes: usize) -> Result<(), StorageError> {
+        let Self {
+            upkeep, data_file, ..
+        } = self;
+        match panics::catch(|| upkeep.after(bytes, data_file)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),

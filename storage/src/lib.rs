@@ -91,7 +91,6 @@
 //! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]
 
-mod cache_bound;
 mod changes;
 mod checkpoint;
 mod codec;
@@ -121,6 +120,7 @@ mod rules;
 mod sealed;
 mod sled_storage;
 mod snapshot_file;
+mod upkeep;
 
 pub use error::StorageError;
 pub use hard_state::Identity;
