@@ -8,6 +8,7 @@ mod judgement;
 mod links;
 mod page;
 mod plan;
+mod time_line;
 mod workload;
 
 use std::fs::{self, File};
@@ -25,6 +26,7 @@ use self::events::{Event, Summary};
 use self::faults::{Done, FaultCounts, Tormentor};
 use self::judgement::Judgement;
 use self::plan::Plan;
+use self::time_line::TimeLine;
 use self::workload::{CLIENTS, Clients, Clock, Progress};
 use crate::arguments::TortureArguments;
 use crate::error::Error;
@@ -265,16 +267,23 @@ fn conclude(
     });
     let judgement = judgement::judge(&played.history);
     let summary = sum_up(played, &judgement, seed);
+    let time_line = TimeLine::new(
+        played.history.operations(),
+        &played.faults,
+        &played.nodes,
+        judgement.longest_gap_us,
+    );
     // A run that failed is worth a report even where none was asked for.
     let wanted = report_dir.or_else(|| (!summary.holds()).then_some(kept_dir));
     if let Some(dir) = wanted {
-        write_report(dir, played, &judgement, &summary)?;
+        write_report(dir, played, &judgement, &summary, &time_line)?;
     }
     if let Some(window) = &judgement.window {
         reporter.tell(&Event::Flaw {
             what: linearizability::to_text(window),
         });
     }
+    reporter.tell(&time_line);
     reporter.tell(&summary);
     Ok(summary.holds())
 }
@@ -307,7 +316,13 @@ fn sum_up(played: &Played, judgement: &Judgement, seed: u64) -> Summary {
 }
 
 /// Writes `report.html`, `report.txt`, `history.jsonl` and, for a violation, `window.html`.
-fn write_report(dir: &Path, played: &Played, judgement: &Judgement, summary: &Summary) -> Result<(), Error> {
+fn write_report(
+    dir: &Path,
+    played: &Played,
+    judgement: &Judgement,
+    summary: &Summary,
+    time_line: &TimeLine,
+) -> Result<(), Error> {
     fs::create_dir_all(dir).map_err(Error::system(format!("create {}", dir.display())))?;
     let write = |name: &str, text: String| {
         let path = dir.join(name);
@@ -322,7 +337,7 @@ fn write_report(dir: &Path, played: &Played, judgement: &Judgement, summary: &Su
         flaws: &played.flaws,
     };
     write("report.html", page::render(&run))?;
-    write("report.txt", format!("{summary}\n"))?;
+    write("report.txt", format!("{summary}\n\n{time_line}\n"))?;
     if let Some(window) = &judgement.window {
         write("window.html", linearizability::to_html(window))?;
     }

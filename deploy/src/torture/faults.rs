@@ -13,9 +13,36 @@ use super::workload::{Clock, Progress};
 use crate::error::Error;
 use crate::report::Reporter;
 
+/// What kind of fault it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FaultKind {
+    /// Processes were killed.
+    Kill,
+    /// A process was paused.
+    Pause,
+    /// Links were cut.
+    Cut,
+}
+
+impl FaultKind {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Kill, Self::Pause, Self::Cut];
+
+    /// How it is written on a time line.
+    pub(crate) fn letter(self) -> char {
+        match self {
+            Self::Kill => 'K',
+            Self::Pause => 'P',
+            Self::Cut => 'C',
+        }
+    }
+}
+
 /// A fault that was there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Done {
+    /// Of which kind.
+    pub(crate) kind: FaultKind,
     /// In words.
     pub(crate) what: String,
     /// The nodes it befell.
@@ -63,6 +90,17 @@ enum Undo {
     Mend(Vec<Link>),
 }
 
+impl Undo {
+    /// The kind of what it undoes.
+    fn kind(&self) -> FaultKind {
+        match self {
+            Self::Start(_) => FaultKind::Kill,
+            Self::Resume(_) => FaultKind::Pause,
+            Self::Mend(_) => FaultKind::Cut,
+        }
+    }
+}
+
 impl Tormentor<'_> {
     /// Does what `plan` says until `until_us`.
     pub(crate) async fn run(
@@ -94,8 +132,10 @@ impl Tormentor<'_> {
             acknowledged: self.progress.acknowledged(),
         });
         sleep(planned.lasts).await;
+        let kind = undo.kind();
         self.undo(undo)?;
         self.done.push(Done {
+            kind,
             what,
             nodes,
             from_us,

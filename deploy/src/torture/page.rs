@@ -7,6 +7,7 @@ use sim::linearizability::Operation;
 use super::events::Summary;
 use super::faults::Done;
 use super::judgement::{Counts, Judgement};
+use super::time_line::by_interval;
 
 const WIDTH: f64 = 1_000.0;
 const BARS_HEIGHT: f64 = 160.0;
@@ -78,20 +79,8 @@ impl Scale {
     }
 }
 
-fn by_second(operations: &[Operation]) -> Vec<Counts> {
-    let mut seconds: Vec<Counts> = Vec::new();
-    for operation in operations {
-        let second = usize::try_from(operation.end_us / MICROS_PER_SECOND).unwrap_or(usize::MAX - 1);
-        if seconds.len() <= second {
-            seconds.resize(second + 1, Counts::default());
-        }
-        seconds[second].add(operation);
-    }
-    seconds
-}
-
 fn draw(page: &mut String, run: &Run<'_>) {
-    let seconds = by_second(run.operations);
+    let seconds = by_interval(run.operations, MICROS_PER_SECOND);
     let scale = Scale {
         length_us: (seconds.len() as u64).max(1) * MICROS_PER_SECOND,
     };

@@ -44,6 +44,13 @@ fn what_clients_see_through_faults_is_linearizable_and_the_report_shows_it() {
         lines.join("\n")
     );
 
+    let text = fs::read_to_string(report.join("report.txt")).unwrap();
+    let faults = text
+        .lines()
+        .skip_while(|line| !line.starts_with("time line"))
+        .skip(2)
+        .filter(|row| row.contains(['K', 'P', 'C']));
+    assert!(faults.count() > 0, "no fault is on the time line: {text}");
     let page = fs::read_to_string(report.join("report.html")).unwrap();
     assert!(page.contains("<svg") && !page.contains("<script"), "{page}");
     let history =
