@@ -4,6 +4,7 @@
 mod cluster;
 mod events;
 mod faults;
+mod files;
 mod judgement;
 mod links;
 mod page;
@@ -11,9 +12,8 @@ mod plan;
 mod time_line;
 mod workload;
 
-use std::fs::{self, File};
 use std::future::Future;
-use std::io::{BufWriter, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep};
 use self::cluster::{Cluster, NODES};
 use self::events::{Event, Summary};
 use self::faults::{Done, FaultCounts, Tormentor};
+use self::files::ReportDirectory;
 use self::judgement::Judgement;
 use self::plan::Plan;
 use self::time_line::TimeLine;
@@ -52,6 +53,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// Runs a torture; false if a check did not hold.
 pub(crate) async fn run(arguments: &TortureArguments, reporter: Reporter) -> Result<bool, Error> {
     let mut signals = StopSignals::listen()?;
+    let report = arguments.report.as_deref();
+    let report = report.map(ReportDirectory::open).transpose()?;
     let seed = arguments.seed.unwrap_or_else(rand::random);
     let mut stage = bounded(&mut signals, Stage::set(seed, reporter)).await?;
     let played = bounded(
@@ -59,7 +62,7 @@ pub(crate) async fn run(arguments: &TortureArguments, reporter: Reporter) -> Res
         play(&mut stage.cluster, arguments.duration, seed, reporter),
     )
     .await;
-    let report_dir = arguments.report.as_deref();
+    let report_dir = report.as_ref().map(ReportDirectory::path);
     let holds = match played {
         Ok(outcome) => conclude(&outcome, report_dir, stage.dir.path(), seed, reporter),
         Err(Error::Interrupted) => return Err(Error::Interrupted),
@@ -254,7 +257,7 @@ async fn wait_until_served(tormentor: &mut Tormentor<'_>) -> Result<Option<Durat
     Ok(Some(began.elapsed()))
 }
 
-/// Judges what was played, writes the report and tells the summary. Whether every check held.
+/// Judges what was played, tells the summary and writes the report. Whether every check held.
 fn conclude(
     played: &Played,
     report_dir: Option<&Path>,
@@ -273,11 +276,6 @@ fn conclude(
         &played.nodes,
         judgement.longest_gap_us,
     );
-    // A run that failed is worth a report even where none was asked for.
-    let wanted = report_dir.or_else(|| (!summary.holds()).then_some(kept_dir));
-    if let Some(dir) = wanted {
-        write_report(dir, played, &judgement, &summary, &time_line)?;
-    }
     if let Some(window) = &judgement.window {
         reporter.tell(&Event::Flaw {
             what: linearizability::to_text(window),
@@ -285,6 +283,11 @@ fn conclude(
     }
     reporter.tell(&time_line);
     reporter.tell(&summary);
+    // A run that failed is worth a report even where none was asked for.
+    let wanted = report_dir.or_else(|| (!summary.holds()).then_some(kept_dir));
+    if let Some(dir) = wanted {
+        write_report(dir, played, &judgement, &summary, &time_line)?;
+    }
     Ok(summary.holds())
 }
 
@@ -315,7 +318,6 @@ fn sum_up(played: &Played, judgement: &Judgement, seed: u64) -> Summary {
     }
 }
 
-/// Writes `report.html`, `report.txt`, `history.jsonl` and, for a violation, `window.html`.
 fn write_report(
     dir: &Path,
     played: &Played,
@@ -323,11 +325,6 @@ fn write_report(
     summary: &Summary,
     time_line: &TimeLine,
 ) -> Result<(), Error> {
-    fs::create_dir_all(dir).map_err(Error::system(format!("create {}", dir.display())))?;
-    let write = |name: &str, text: String| {
-        let path = dir.join(name);
-        fs::write(&path, text).map_err(Error::system(format!("write {}", path.display())))
-    };
     let run = page::Run {
         summary,
         judgement,
@@ -336,15 +333,13 @@ fn write_report(
         nodes: &played.nodes,
         flaws: &played.flaws,
     };
-    write("report.html", page::render(&run))?;
-    write("report.txt", format!("{summary}\n\n{time_line}\n"))?;
-    if let Some(window) = &judgement.window {
-        write("window.html", linearizability::to_html(window))?;
-    }
-    let path = dir.join("history.jsonl");
-    let written =
-        File::create(&path).and_then(|file| linearizability::write(&played.history, BufWriter::new(file)));
-    written.map_err(Error::system(format!("write {}", path.display())))
+    let contents = files::Contents {
+        page: page::render(&run),
+        text: format!("{summary}\n\n{time_line}\n"),
+        history: &played.history,
+        window: judgement.window.as_ref(),
+    };
+    files::write(dir, &contents)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -155,3 +155,34 @@ fn a_directory_that_cannot_be_made_is_told_with_exit_status_3() {
         stderr(&output)
     );
 }
+
+#[test]
+fn a_report_that_cannot_be_written_is_refused_before_a_node_starts_and_nothing_is_left() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (dir, file) = (tmp.path().join("temporary"), tmp.path().join("file"));
+    fs::create_dir(&dir).unwrap();
+    fs::write(&file, "").unwrap();
+    let blocked = tmp.path().join("blocked");
+    fs::create_dir_all(blocked.join("history.jsonl")).unwrap();
+    for (report, what) in [
+        (&file, "file"),
+        (&file.join("x"), "x"),
+        (&blocked, "history.jsonl"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_deploy"))
+            .args(["torture", "--report", report.to_str().unwrap()])
+            .env("TMPDIR", &dir)
+            .output()
+            .unwrap();
+        let message = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.starts_with("error: cannot "), "{message}");
+        assert!(
+            message.contains(what) && message.contains("--report"),
+            "{message}"
+        );
+        assert_eq!(stdout(&output), "", "nothing has begun");
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
+    }
+    assert_eq!(fs::read_dir(&blocked).unwrap().count(), 1);
+}
