@@ -52,6 +52,10 @@ Examples:
 The seed decides which faults come when; what the nodes make of them is up to the machine. A report has \
 report.html, report.txt and history.jsonl, which `sim check` reads.
 
+Kills, pauses and cuts are counted as faults: a kill ends one process or all, a pause stops one, a cut takes \
+one or more links for a time. Beside them stand the processes killed and the links cut (JSON: killed_processes, \
+cut_links); a link leads from one node to another, so a pair of nodes has two.
+
 Exit status: 0 every check held, 1 one did not (the directory is kept, and told), 2 wrong usage, 3 not done.";
 
 /// Runs and demonstrates local clusters of kv-server.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::faults::FaultCounts;
+
 /// One thing that happened.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
@@ -107,12 +109,9 @@ pub(crate) struct Summary {
     pub(crate) failed: u64,
     /// Those of which nobody knows.
     pub(crate) unknown: u64,
-    /// Processes killed.
-    pub(crate) kills: u64,
-    /// Processes stopped for a while.
-    pub(crate) pauses: u64,
-    /// Links cut, each direction by itself.
-    pub(crate) cut_links: u64,
+    /// What was done to the nodes and links.
+    #[serde(flatten)]
+    pub(crate) faults: FaultCounts,
     /// The longest time in which nothing was acknowledged.
     pub(crate) longest_gap_ms: u64,
     /// From the end of the faults until every client was served, if they were.
@@ -149,7 +148,7 @@ impl fmt::Display for Summary {
         write!(
             f,
             "{}: {} operations in {:.1} s ({} acknowledged, {} failed, {} unknown)\n\
-             faults: {} kills, {} pauses, {} links cut; seed {}\n\
+             {}; seed {}\n\
              longest gap {} ms; {served}\n\
              {} lost, {} duplicated, {} other flaws; the nodes {agree}",
             self.verdict,
@@ -158,9 +157,7 @@ impl fmt::Display for Summary {
             self.acknowledged,
             self.failed,
             self.unknown,
-            self.kills,
-            self.pauses,
-            self.cut_links,
+            self.faults,
             self.seed,
             self.longest_gap_ms,
             self.lost,

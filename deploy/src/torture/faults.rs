@@ -1,8 +1,10 @@
 //! Does what the plan says, and undoes it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::time::sleep;
 
 use super::cluster::Cluster;
@@ -53,15 +55,29 @@ pub(crate) struct Done {
     pub(crate) to_us: u64,
 }
 
-/// How many of each kind there were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many faults of each kind there were, and what they befell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct FaultCounts {
-    /// Processes killed.
+    /// Times that one process or all were killed.
     pub(crate) kills: u64,
-    /// Processes paused.
+    /// Processes killed by them.
+    pub(crate) killed_processes: u64,
+    /// Times that a process was paused.
     pub(crate) pauses: u64,
-    /// Links cut.
+    /// Times that links were cut.
+    pub(crate) cuts: u64,
+    /// Links cut by them: each leads from one node to another, and back is another.
     pub(crate) cut_links: u64,
+}
+
+impl fmt::Display for FaultCounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "faults: {} kills ({} processes), {} pauses (a process each), {} cuts ({} links, each direction by itself)",
+            self.kills, self.killed_processes, self.pauses, self.cuts, self.cut_links
+        )
+    }
 }
 
 /// Torments a cluster.
@@ -173,22 +189,23 @@ impl Tormentor<'_> {
                     Undo::Resume(victim),
                 )
             }
-            Fault::Isolate(_, condition) => {
-                self.cut(condition, &format!("node {victim} cut off"), victim, |link| {
-                    link.from == victim || link.to == victim
-                })
-            }
+            Fault::Isolate(_, condition) => self.cut(
+                condition,
+                &format!("node {victim} cut off"),
+                vec![victim],
+                |link| link.from == victim || link.to == victim,
+            ),
             Fault::CutFrom(_, condition) => self.cut(
                 condition,
                 &format!("node {victim} can not call"),
-                victim,
+                vec![victim],
                 |link| link.from == victim,
             ),
             Fault::CutPair(_, condition) => {
                 let ids = self.cluster.ids();
                 let other = ids.iter().copied().find(|id| *id > victim).unwrap_or(ids[0]);
                 let what = format!("no link between nodes {victim} and {other}");
-                self.cut(condition, &what, victim, |link| {
+                self.cut(condition, &what, vec![victim, other], |link| {
                     [(victim, other), (other, victim)].contains(&(link.from, link.to))
                 })
             }
@@ -196,9 +213,10 @@ impl Tormentor<'_> {
     }
 
     fn kill(&mut self, victims: Vec<u64>) -> (String, Vec<u64>, Undo) {
+        self.counts.kills += 1;
         for &victim in &victims {
             self.cluster.kill(victim);
-            self.counts.kills += 1;
+            self.counts.killed_processes += 1;
         }
         let what = match &victims[..] {
             [victim] => format!("node {victim} killed"),
@@ -211,10 +229,11 @@ impl Tormentor<'_> {
         &mut self,
         condition: Condition,
         what: &str,
-        victim: u64,
+        nodes: Vec<u64>,
         is_cut: impl Fn(&Link) -> bool,
     ) -> (String, Vec<u64>, Undo) {
         let links: Vec<Link> = self.cluster.links().all().filter(is_cut).collect();
+        self.counts.cuts += 1;
         for &link in &links {
             self.cluster.links().set(link, condition);
             self.counts.cut_links += 1;
@@ -224,7 +243,7 @@ impl Tormentor<'_> {
         } else {
             "connections closed"
         };
-        (format!("{what} ({how})"), vec![victim], Undo::Mend(links))
+        (format!("{what} ({how})"), nodes, Undo::Mend(links))
     }
 
     fn undo(&mut self, undo: Undo) -> Result<(), Error> {

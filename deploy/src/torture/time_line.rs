@@ -13,8 +13,8 @@ const MOST_ROWS: u64 = 60;
 /// How many seconds a row may have; a run that needs longer rows has as many as it takes.
 const STEPS_S: [u64; 8] = [1, 2, 5, 10, 20, 30, 60, 120];
 const MICROS_PER_SECOND: u64 = 1_000_000;
-/// Wide enough for the letters of all kinds and for the heading.
-const NODE_WIDTH: usize = 7;
+/// Wide enough for the heading of a node, and so for the letters of all kinds.
+const NODE_WIDTH: usize = "node 1".len();
 
 /// Counts the operations by the interval in which they ended; the first interval begins at zero.
 pub(crate) fn by_interval(operations: &[Operation], interval_us: u64) -> Vec<Counts> {
@@ -132,7 +132,9 @@ impl fmt::Display for TimeLine {
                 let letters = if letters.is_empty() { "." } else { letters };
                 write!(f, "  {letters:<NODE_WIDTH$}")?;
             }
-            f.write_str(if row.in_longest_gap { "  <" } else { "" })?;
+            if row.in_longest_gap {
+                f.write_str("  <")?;
+            }
         }
         Ok(())
     }

@@ -12,6 +12,28 @@ fn verdict(history: &History) -> Verdict {
     linearizability::check(history, Limits::default()).verdict
 }
 
+/// What is counted is what was told as it happened.
+fn assert_counts(summary: &Value, lines: &[String]) {
+    let told = |what: &[&str]| {
+        let faults = lines.iter().filter(|line| line.contains("\"event\":\"fault\""));
+        let of_kind = faults.filter(|line| what.iter().any(|what| line.contains(what)));
+        Value::from(of_kind.count())
+    };
+    assert_eq!(summary["kills"], told(&["killed"]), "{summary}");
+    assert_eq!(summary["pauses"], told(&["paused"]), "{summary}");
+    let cuts = told(&["silently", "connections closed"]);
+    assert_eq!(summary["cuts"], cuts, "{summary}");
+    assert!(
+        summary["killed_processes"].as_u64() >= summary["kills"].as_u64(),
+        "{summary}"
+    );
+    // The smallest cut takes a node's links to both others, or both links of a pair.
+    assert!(
+        summary["cut_links"].as_u64() >= cuts.as_u64().map(|cuts| 2 * cuts),
+        "{summary}"
+    );
+}
+
 #[test]
 fn what_clients_see_through_faults_is_linearizable_and_the_report_shows_it() {
     let tmp = tempfile::tempdir().unwrap();
@@ -44,6 +66,7 @@ fn what_clients_see_through_faults_is_linearizable_and_the_report_shows_it() {
         lines.join("\n")
     );
 
+    assert_counts(&summary, &lines);
     let text = fs::read_to_string(report.join("report.txt")).unwrap();
     let faults = text
         .lines()
