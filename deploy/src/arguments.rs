@@ -23,7 +23,8 @@ Examples:
   deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
   deploy bench --quick                 how fast it is on this machine, in about 20 seconds
 
-Exit status: 0 done, 1 a check did not hold, 2 wrong usage or configuration, 3 not done.";
+Exit status: 0 done, 1 a check did not hold, 2 wrong usage or configuration, 3 not done
+(or done, and what came of it could not be written to stdout).";
 
 const DEMO_EXAMPLES: &str = "\
 Examples:

@@ -7,6 +7,7 @@ mod history;
 pub(crate) mod progress;
 
 use std::future::Future;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use clerk::{Clerk, Scan};
@@ -59,7 +60,12 @@ pub(crate) async fn run(reporter: Reporter) -> Result<bool, Error> {
             let kept = if holds { None } else { Some(stage.keep()) };
             reporter.tell(&summary);
             if let Some(dir) = kept {
-                eprintln!("the nodes' logs and data are kept in {}", dir.display());
+                // Nothing is left to be done if stderr is closed.
+                let _ = writeln!(
+                    std::io::stderr(),
+                    "the nodes' logs and data are kept in {}",
+                    dir.display()
+                );
             }
             Ok(holds)
         }

@@ -32,6 +32,8 @@ use crate::arguments::{Arguments, Command};
 use crate::error::Error;
 use crate::report::Reporter;
 
+/// The exit status when all is well.
+const DONE: u8 = 0;
 /// The exit status when a check did not hold.
 const CHECK_FAILED: u8 = 1;
 
@@ -51,15 +53,16 @@ fn main() -> ExitCode {
         #[cfg(feature = "etcd")]
         Command::Guard(guard) => return bench::guard::run(&guard),
     };
-    match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(CHECK_FAILED),
+    let status = match outcome {
+        Ok(true) => DONE,
+        Ok(false) => CHECK_FAILED,
         Err(error) => {
             // Nothing is left to be done if stderr is closed.
             let _ = write!(std::io::stderr(), "{}", error.report());
-            ExitCode::from(error.exit_status())
+            error.exit_status()
         }
-    }
+    };
+    ExitCode::from(report::exit_status(status))
 }
 
 /// Runs a command to its end; `Ok(false)` means that a check did not hold.

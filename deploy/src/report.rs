@@ -1,10 +1,16 @@
 //! Tells the user what happens, as text or as JSON lines.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
+use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use serde::Serialize;
+
+use crate::error::NOT_DONE;
+
+/// Why stdout did not take something, if there was such a thing.
+static NOT_TOLD: OnceLock<io::ErrorKind> = OnceLock::new();
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -28,14 +34,38 @@ impl Reporter {
 
     /// Prints one event.
     ///
-    /// A reader that went away is no reason to stop: the cluster that the events are about goes on.
+    /// One that cannot be written is no reason to stop: the cluster that the events are about goes on. It is told on
+    /// stderr, once, and in the exit status; see [`exit_status`]. A reader that went away knows that it did: nothing
+    /// is said.
     pub(crate) fn tell(self, event: &(impl Display + Serialize)) {
         let line = match self.format {
             Format::Text => event.to_string(),
             Format::Json => to_json(event),
         };
         let mut stdout = std::io::stdout().lock();
-        let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+        if let Err(error) = writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+            give_up(&error);
+        }
+    }
+}
+
+fn give_up(error: &io::Error) {
+    if NOT_TOLD.set(error.kind()).is_ok() && error.kind() != io::ErrorKind::BrokenPipe {
+        // Nothing is left to be done if stderr is closed.
+        let _ = writeln!(
+            io::stderr(),
+            "error: the output could not be written: {error}\n  \
+             the command goes on, and ends with exit status {NOT_DONE} if nothing else fails"
+        );
+    }
+}
+
+/// The exit status of a command whose work itself would end with `status`: it is not done when not all of what came of
+/// it could be told.
+pub(crate) fn exit_status(status: u8) -> u8 {
+    match NOT_TOLD.get() {
+        Some(_) if status == 0 => NOT_DONE,
+        _ => status,
     }
 }
 

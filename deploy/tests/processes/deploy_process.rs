@@ -32,7 +32,13 @@ impl Deploy {
     pub(crate) fn start_with(arguments: &[&str], tmp: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_deploy"));
         command.envs(environment.iter().copied());
-        Self::spawn(command, arguments, tmp)
+        Self::spawn(command, arguments, tmp, Stdio::piped())
+    }
+
+    /// The same, with its lines going to `stdout`.
+    pub(crate) fn start_onto(arguments: &[&str], tmp: &Path, stdout: impl Into<Stdio>) -> Self {
+        let command = Command::new(env!("CARGO_BIN_EXE_deploy"));
+        Self::spawn(command, arguments, tmp, stdout.into())
     }
 
     /// The same, in a process that may have `files` files open.
@@ -41,26 +47,27 @@ impl Deploy {
         command
             .args(["-c", &format!("ulimit -n {files} && exec \"$0\" \"$@\"")])
             .arg(env!("CARGO_BIN_EXE_deploy"));
-        Self::spawn(command, arguments, tmp)
+        Self::spawn(command, arguments, tmp, Stdio::piped())
     }
 
-    fn spawn(mut command: Command, arguments: &[&str], tmp: &Path) -> Self {
+    fn spawn(mut command: Command, arguments: &[&str], tmp: &Path, stdout: Stdio) -> Self {
         let mut child = command
             .args(["--output", "json"])
             .args(arguments)
             .env("TMPDIR", tmp)
-            .stdout(Stdio::piped())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = channel();
-        thread::spawn(move || {
-            stdout
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| sender.send(line))
-        });
+        if let Some(stdout) = child.stdout.take() {
+            thread::spawn(move || {
+                BufReader::new(stdout)
+                    .lines()
+                    .map_while(Result::ok)
+                    .try_for_each(|line| sender.send(line))
+            });
+        }
         Self { child, lines }
     }
 

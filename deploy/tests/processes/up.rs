@@ -1,9 +1,10 @@
 //! `deploy up` with real processes.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::pipe;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
+use std::process::{ExitStatus, Stdio};
 
 use clerk::Clerk;
 use rustix::process::Signal;
@@ -131,6 +132,44 @@ fn a_cluster_serves_loses_a_node_stops_on_ctrl_c_and_comes_back_with_its_data() 
     assert_eq!(value.as_deref(), Some(&b"hello again"[..]));
     up.signal(Signal::TERM);
     assert_done(up.wait());
+}
+
+/// Runs it with its lines going to `stdout`, which takes none, until its nodes are there; what it said on stderr.
+fn run_untold(stdout: impl Into<Stdio>) -> String {
+    let place = Place::new();
+    let (base, dir) = (place.base.to_string(), place.cluster_dir());
+    let arguments = ["up", "--dir", dir.to_str().unwrap(), "--base-port", &base];
+    let mut up = Deploy::start_onto(&arguments, place.dir(), stdout);
+    eventually("the nodes run", || dir.join("node-3/pid").exists().then_some(()));
+    up.signal(Signal::INT);
+    let (status, stderr) = up.wait();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    stderr
+}
+
+#[test]
+fn output_that_cannot_be_written_is_told_once_and_in_the_exit_status() {
+    let Ok(full) = OpenOptions::new().write(true).open("/dev/full") else {
+        println!("skipped: there is no /dev/full");
+        return;
+    };
+    let stderr = run_untold(full);
+    assert!(
+        stderr.starts_with("error: the output could not be written: "),
+        "{stderr}"
+    );
+    assert_eq!(
+        stderr.matches("error").count(),
+        2,
+        "once, with its number: {stderr}"
+    );
+}
+
+#[test]
+fn a_reader_that_went_away_is_told_by_the_exit_status_alone() {
+    let (reader, writer) = pipe().unwrap();
+    drop(reader);
+    assert_eq!(run_untold(writer), "");
 }
 
 #[test]
