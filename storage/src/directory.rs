@@ -44,7 +44,7 @@ use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 /// The file in a data directory that is locked as long as its store is open. It is never replaced.
 pub(crate) const LOCK_FILE: &str = "raft-storage.lock";
-const MARKER_FILE: &str = "raft-storage";
+pub(crate) const MARKER_FILE: &str = "raft-storage";
 const MARKER_TEMPORARY_FILE: &str = "raft-storage.tmp";
 const SLED_DIR: &str = "sled";
 const SNAPSHOTS_DIR: &str = "snapshots";
@@ -57,16 +57,16 @@ pub(crate) const PARTS: [&str; 5] = [MARKER_FILE, HIGH_WATER_FILE, SLED_DIR, SNA
 const NOT_CONTENT: [&str; 3] = [LOCK_FILE, MARKER_TEMPORARY_FILE, "lost+found"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-enum Stage {
+pub(crate) enum Stage {
     Creating,
     Ready,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Marker {
-    stage: Stage,
-    identity: Identity,
-    store: StoreId,
+pub(crate) struct Marker {
+    pub(crate) stage: Stage,
+    pub(crate) identity: Identity,
+    pub(crate) store: StoreId,
 }
 
 /// Which store this is, and how it came to be.

@@ -40,7 +40,7 @@ pub(crate) const HIGH_WATER_FILE: &str = "high-water";
 pub(crate) const SYNC_EVERY_BATCHES: u64 = 64;
 
 const SLOT_BYTES: usize = 4096;
-const SLOT_PLACES: [&[u8]; 2] = [b"high-water/0", b"high-water/1"];
+pub(crate) const SLOT_PLACES: [&[u8]; 2] = [b"high-water/0", b"high-water/1"];
 const NUMBER_LIMIT_BYTES: usize = 16;
 
 /// The open high-water file.
@@ -99,14 +99,14 @@ impl HighWater {
     }
 }
 
-fn encode_slot(place: &[u8], batch: u64) -> Vec<u8> {
+pub(crate) fn encode_slot(place: &[u8], batch: u64) -> Vec<u8> {
     let sealed = sealed::seal(place, &batch, NUMBER_LIMIT_BYTES)
         .expect("a number takes at most 9 bytes, which is below the limit");
     let length = u8::try_from(sealed.len()).expect("a sealed number takes at most 14 bytes");
     [&[length], sealed.as_slice()].concat()
 }
 
-fn decode_slot(place: &[u8], slot: &[u8]) -> Option<u64> {
+pub(crate) fn decode_slot(place: &[u8], slot: &[u8]) -> Option<u64> {
     let (length, rest) = slot.split_first()?;
     sealed::unseal(place, rest.get(..usize::from(*length))?, NUMBER_LIMIT_BYTES).ok()
 }

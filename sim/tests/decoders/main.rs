@@ -5,13 +5,15 @@
 mod targets;
 
 use std::alloc::System;
+use std::collections::BTreeSet;
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use cap::Cap;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 
-use targets::{TARGETS, Target};
+use targets::{Kinds, TARGETS, Target};
 
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, usize::MAX);
@@ -43,17 +45,38 @@ const INTERESTING: [u64; 12] = [
 fn no_bytes_make_a_decoder_panic_or_allocate_what_they_only_claim() {
     for target in &TARGETS {
         let seeds = (target.seeds)();
-        assert!(!seeds.is_empty(), "{} has nothing to start from", target.name);
-        for seed in &seeds {
-            check(target, seed);
-        }
-        for number in 0..INPUTS {
-            check(target, &input(&seeds, number));
-        }
+        check_seeds(target, &seeds);
+        let inputs = (0..INPUTS).map(|number| input(&seeds, number));
+        let refused = inputs.filter(|input| check(target, input).is_empty());
+        assert!(
+            refused.count() > 0,
+            "{} is given nothing that is damaged",
+            target.name
+        );
     }
 }
 
-fn check(target: &Target, input: &[u8]) {
+/// Each seed decodes, and together they are of all kinds.
+fn check_seeds(target: &Target, seeds: &[Vec<u8>]) {
+    let name = target.name;
+    let mut kinds = BTreeSet::new();
+    for seed in seeds {
+        let found = check(target, seed);
+        assert!(
+            !found.is_empty(),
+            "{name} has a seed that does not decode: {seed:?}"
+        );
+        kinds.extend(found);
+    }
+    let all = target.kinds.iter().copied().map(str::to_owned).collect();
+    assert_eq!(
+        kinds, all,
+        "{name} has no valid seed for some kind, or one for a kind that is not named"
+    );
+}
+
+/// What `input` was taken for.
+fn check(target: &Target, input: &[u8]) -> Kinds {
     let before = ALLOCATOR.total_allocated();
     let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(input)));
     let allocated = ALLOCATOR.total_allocated() - before;
@@ -63,6 +86,7 @@ fn check(target: &Target, input: &[u8]) {
         "{} allocates {allocated} bytes at {input:?}",
         target.name
     );
+    outcome.unwrap_or_default()
 }
 
 /// A seed with a few changes; the same number always gives the same.
@@ -118,4 +142,32 @@ fn the_same_number_is_the_same_input() {
     let seeds = vec![vec![1, 2, 3, 4], vec![5; 20]];
     assert_eq!(input(&seeds, 9), input(&seeds, 9));
     assert!((0..20).any(|number| input(&seeds, number) != input(&seeds, number + 1)));
+}
+
+#[test]
+fn each_decoder_has_a_fuzz_target_of_its_name_and_the_other_way_round() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz");
+    let manifest = fs::read_to_string(format!("{dir}/Cargo.toml")).unwrap();
+    let mut files: Vec<String> = fs::read_dir(format!("{dir}/fuzz_targets"))
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .collect();
+    files.sort();
+    let mut expected: Vec<String> = TARGETS
+        .iter()
+        .map(|target| format!("{}.rs", target.name))
+        .collect();
+    expected.sort();
+    assert_eq!(files, expected);
+    for Target { name, .. } in &TARGETS {
+        let text = fs::read_to_string(format!("{dir}/fuzz_targets/{name}.rs")).unwrap();
+        assert!(
+            text.contains(&format!("targets::run(\"{name}\", bytes)")),
+            "{name}"
+        );
+        assert!(
+            manifest.contains(&format!("name = \"{name}\"\npath = \"fuzz_targets/{name}.rs\"")),
+            "{name}"
+        );
+    }
 }

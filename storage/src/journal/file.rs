@@ -25,8 +25,11 @@ use crate::overlay::Batch;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 const PAGE_BYTES: usize = 4096;
-const HEADER_LIMIT_BYTES: usize = 128;
+pub(super) const HEADER_LIMIT_BYTES: usize = 128;
 const HEADER_COPIES: [&str; 2] = ["header/0", "header/1"];
+
+/// Both copies of the header, each on a page of its own.
+pub(super) type HeaderPages = [[u8; PAGE_BYTES]; HEADER_COPIES.len()];
 
 /// Where the records begin.
 pub(super) const RECORDS_START: u64 = (HEADER_COPIES.len() * PAGE_BYTES) as u64;
@@ -128,13 +131,8 @@ impl JournalFile {
 
     /// Begins another use of the file, durably. What follows is written behind the header.
     pub(super) fn begin(&mut self, header: Header) -> Result<(), StorageError> {
-        let mut pages = [[0; PAGE_BYTES]; HEADER_COPIES.len()];
-        for (page, place) in pages.iter_mut().zip(HEADER_COPIES) {
-            let encoded = encode_copy(place, &header);
-            page[..encoded.len()].copy_from_slice(&encoded);
-        }
         self.seek(0)?;
-        self.write(pages.as_flattened())?;
+        self.write(header_pages(&header).as_flattened())?;
         self.header = header;
         self.sync()
     }
@@ -286,6 +284,16 @@ pub(super) fn damaged(path: &Path, what: String) -> StorageError {
     }
 }
 
+/// The pages in front of the records.
+pub(super) fn header_pages(header: &Header) -> HeaderPages {
+    let mut pages = [[0; PAGE_BYTES]; HEADER_COPIES.len()];
+    for (page, place) in pages.iter_mut().zip(HEADER_COPIES) {
+        let encoded = encode_copy(place, header);
+        page[..encoded.len()].copy_from_slice(&encoded);
+    }
+    pages
+}
+
 fn encode_copy(place: &str, header: &Header) -> Vec<u8> {
     let sealed = sealed::seal(place.as_bytes(), header, HEADER_LIMIT_BYTES)
         .expect("six numbers take at most 54 bytes, which is below the limit");
@@ -300,7 +308,7 @@ fn decode_copy(place: &str, page: &[u8]) -> Result<Header, Flaw> {
     sealed::unseal(place.as_bytes(), sealed, HEADER_LIMIT_BYTES)
 }
 
-fn newest_copy(path: &Path, pages: &[u8]) -> Result<Header, StorageError> {
+pub(super) fn newest_copy(path: &Path, pages: &[u8]) -> Result<Header, StorageError> {
     let copies: Vec<Result<Header, Flaw>> = HEADER_COPIES
         .iter()
         .zip(pages.chunks(PAGE_BYTES))

@@ -25,7 +25,7 @@ pub(super) const SECTOR_BYTES: usize = 512;
 pub(super) const RECORD_VERSION: u8 = 1;
 
 const MAGIC: [u8; 3] = *b"RJR";
-const HEAD_BYTES: usize = 32;
+pub(super) const HEAD_BYTES: usize = 32;
 const CHECKSUM_AT: usize = 28;
 
 const REMOVED: u8 = 0;

@@ -6,6 +6,7 @@ mod bench;
 mod commands;
 mod duration;
 mod failure;
+mod import_line;
 mod output;
 mod transfer;
 

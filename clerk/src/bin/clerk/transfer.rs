@@ -2,24 +2,22 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use clerk::{Clerk, Error, Scan};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rpc::limits::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::arguments::Format;
 use crate::commands::bytes;
 use crate::failure::{Failure, Status, about_the_cluster};
+use crate::import_line;
 use crate::is_json;
 use crate::output::{self, Entry};
 
@@ -383,41 +381,7 @@ fn how_far_it_got(failed: u64) -> String {
 }
 
 fn parse_line(line: &[u8]) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-    #[derive(Deserialize)]
-    struct Line {
-        key: Option<String>,
-        key_base64: Option<String>,
-        value: Option<String>,
-        value_base64: Option<String>,
-    }
-    let refused = |why: &dyn Display| {
-        Failure::usage(format!(
-            "not an object such as {{\"key\": \"k\", \"value\": \"v\"}}: {why}"
-        ))
-    };
-    // The decoder would take the members of an array for those of an object.
-    if line.trim_ascii_start().first() != Some(&b'{') {
-        return Err(refused(&"it does not begin with a brace"));
-    }
-    let parsed: Line = serde_json::from_slice(line).map_err(|error| refused(&error))?;
-    let key = either("key", parsed.key, parsed.key_base64)?;
-    let value = either("value", parsed.value, parsed.value_base64)?;
-    Ok((key, value))
-}
-
-fn either(name: &str, text: Option<String>, base64: Option<String>) -> Result<Vec<u8>, Failure> {
-    match (text, base64) {
-        (Some(text), None) => Ok(text.into_bytes()),
-        (None, Some(base64)) => STANDARD
-            .decode(base64)
-            .map_err(|error| Failure::usage(format!("{name}_base64 is not base 64: {error}"))),
-        (None, None) => Err(Failure::usage(format!(
-            "the {name} is missing: give {name} or {name}_base64"
-        ))),
-        (Some(_), Some(_)) => Err(Failure::usage(format!(
-            "{name} and {name}_base64 stand in one line: give one"
-        ))),
-    }
+    import_line::parse(line).map_err(Failure::usage)
 }
 
 /// A bar of bytes where the whole is known, else a count; hidden unless stderr is a terminal. It has no
