@@ -40,12 +40,20 @@ const INTERESTING: [u64; 12] = [
     u64::MAX,
 ];
 
+/// So many of the first bytes of each seed are damaged one by one: there stand lengths, tags and numbers.
+const FIRST_BYTES: usize = 64;
+/// What they are set to.
+const INTERESTING_BYTES: [u8; 9] = [0, 1, 0x7f, 0x80, 0xfb, 0xfc, 0xfd, 0xfe, 0xff];
+
 /// One test alone, as what is allocated is counted for the whole process.
 #[test]
 fn no_bytes_make_a_decoder_panic_or_allocate_what_they_only_claim() {
     for target in &TARGETS {
         let seeds = (target.seeds)();
         check_seeds(target, &seeds);
+        for damaged in seeds.iter().flat_map(|seed| damaged_one_by_one(seed)) {
+            check(target, &damaged);
+        }
         let inputs = (0..INPUTS).map(|number| input(&seeds, number));
         let refused = inputs.filter(|input| check(target, input).is_empty());
         assert!(
@@ -87,6 +95,18 @@ fn check(target: &Target, input: &[u8]) -> Kinds {
         target.name
     );
     outcome.unwrap_or_default()
+}
+
+/// The seed cut at, and with another value for, each of its first bytes.
+fn damaged_one_by_one(seed: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    (0..seed.len().min(FIRST_BYTES)).flat_map(move |at| {
+        let set = INTERESTING_BYTES.map(|byte| {
+            let mut damaged = seed.to_vec();
+            damaged[at] = byte;
+            damaged
+        });
+        set.into_iter().chain([seed[..at].to_vec()])
+    })
 }
 
 /// A seed with a few changes; the same number always gives the same.
