@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use crate::error::NOT_DONE;
 
-/// Why stdout did not take something, if there was such a thing.
-static NOT_TOLD: OnceLock<io::ErrorKind> = OnceLock::new();
+/// Set once stdout has failed to take something.
+static NOT_TOLD: OnceLock<()> = OnceLock::new();
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -35,8 +35,8 @@ impl Reporter {
     /// Prints one event.
     ///
     /// One that cannot be written is no reason to stop: the cluster that the events are about goes on. It is told on
-    /// stderr, once, and in the exit status; see [`exit_status`]. A reader that went away knows that it did: nothing
-    /// is said.
+    /// stderr, once, and in the exit status; see [`exit_status`]. A reader that went away has seen what it wanted: that
+    /// changes nothing.
     pub(crate) fn tell(self, event: &(impl Display + Serialize)) {
         let line = match self.format {
             Format::Text => event.to_string(),
@@ -50,7 +50,7 @@ impl Reporter {
 }
 
 fn give_up(error: &io::Error) {
-    if NOT_TOLD.set(error.kind()).is_ok() && error.kind() != io::ErrorKind::BrokenPipe {
+    if error.kind() != io::ErrorKind::BrokenPipe && NOT_TOLD.set(()).is_ok() {
         // Nothing is left to be done if stderr is closed.
         let _ = writeln!(
             io::stderr(),

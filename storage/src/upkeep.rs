@@ -21,13 +21,18 @@
 //! segments far behind never get their turn: each keeps 4 MiB for the few kB that are left in it, and the file grows,
 //! slowly and without end (by some 12 MiB for each GiB of log: `storage/docs/growth.md`).
 //!
+//! And sled merges an empty leaf of its tree with the one before it only when it is on the way to a key that would be
+//! in there. A log never goes back, so of each log that was removed a few empty leaves stay for ever.
+//!
 //! What helps is to have sled replace pages until nothing is left of the notes, every [`DRAIN_BYTES`]: again those of
-//! the tiny leaves, which it does after every tenth change to one.
+//! the tiny leaves, which it does after every tenth change to one. And then to look for the first record of the log from
+//! the left, through all empty leaves.
 
 use std::fs::File;
 
 use crate::progress::Progress;
 use crate::quiet::Quiet;
+use crate::record::LOG_PREFIX;
 
 /// So many bytes go into sled between two sweeps of its cache. They may come on top of the bound.
 const SWEEP_BYTES: usize = 16 * 1024 * 1024;
@@ -120,7 +125,9 @@ impl Upkeep {
             tree.apply_batch(batch)?;
             self.sync(data_file)?;
         }
-        Ok(())
+        // On the way to the first record of the log lie the leaves that it has left, see the module.
+        self.db.range([LOG_PREFIX]..).next().transpose()?;
+        self.sync(data_file)
     }
 
     /// Created when it is first needed, so that small stores and readers have none.
