@@ -152,6 +152,7 @@ fn matched(request: &AppendEntries) -> AppendEntriesResponse {
     AppendEntriesResponse {
         term: request.term,
         outcome: AppendOutcome::Matched { match_index },
+        committed: request.leader_commit,
         read_round: request.read_round,
         sender: Sender::default(),
     }

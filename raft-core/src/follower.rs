@@ -94,6 +94,7 @@ impl Node {
         let answer = Message::AppendEntriesResponse(AppendEntriesResponse {
             term: self.hard_state.current_term,
             outcome,
+            committed: self.log.commit_index(),
             read_round,
             sender: self.sender_to(reply_to.to),
         });
@@ -145,7 +146,9 @@ impl Node {
             self.persists_vouch_only_before(from);
             self.outbox.events.push(Event::LogTruncated { from });
         }
-        Some(last_sent.max(committed))
+        // No further, though what is committed here should be equal beyond it, too: a leader that was elected by an older
+        // copy of a disk has to send what it has there, for it to be told (`committed_otherwise`).
+        Some(last_sent)
     }
 
     /// The fast backup of Raft §5.3: enough for the leader to skip a whole term at a time.

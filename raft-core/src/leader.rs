@@ -397,7 +397,9 @@ impl Node {
         };
         progress.recently_active = true;
         match response.outcome {
-            AppendOutcome::Matched { match_index } => self.peer_matched(from, match_index),
+            AppendOutcome::Matched { match_index } => {
+                self.peer_matched(from, match_index, response.committed.max(match_index));
+            }
             AppendOutcome::Conflict {
                 rejected_index,
                 conflict_term,
@@ -412,13 +414,12 @@ impl Node {
         self.acknowledge_read_round(from, response.read_round);
     }
 
-    fn peer_matched(&mut self, from: NodeId, match_index: LogIndex) {
+    fn peer_matched(&mut self, from: NodeId, match_index: LogIndex, committed: LogIndex) {
         let last_log_index = self.log.last_index();
-        if match_index > last_log_index {
-            // It was compared with nothing of this leader's: so it is what the follower knows to be committed.
+        if committed > last_log_index {
             return self.refuse(Refusal::LacksCommitted {
                 by: from,
-                committed: match_index,
+                committed,
                 last_log_index,
             });
         }

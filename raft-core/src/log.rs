@@ -490,10 +490,28 @@ impl Log {
             }
             first_retained = first;
         }
+        first_retained = self.first_of_whole_terms(first_retained, &snapshot);
         self.forget_before(first_retained);
         self.handed_out_bytes = self.sum_handed_out();
         self.move_snapshot(snapshot);
         first_retained
+    }
+
+    /// Where to keep entries from, at `from` or behind it, so that it is still known by which election the leader of
+    /// each of them led: the term begins there, or `snapshot` ends in it. Without that, entries of two leaderships of one
+    /// term could be taken for each other.
+    fn first_of_whole_terms(&self, mut from: LogIndex, snapshot: &SnapshotMeta) -> LogIndex {
+        while let Some(term) = self.term_at(from)
+            && from <= snapshot.last_included_index
+            && term != snapshot.last_included_term
+        {
+            let begins_here = self.first_of_term_not(|other| other < term) >= from;
+            if begins_here && self.leader_of(term).is_some() {
+                break;
+            }
+            from = self.first_of_term_not(|other| other <= term);
+        }
+        from
     }
 
     /// See [`PackedEntries::size_before`].

@@ -153,6 +153,9 @@ pub struct AppendEntriesResponse {
     pub term: Term,
     /// Whether the logs matched.
     pub outcome: AppendOutcome,
+    /// How far the responder knows its own log to be committed, whether that was compared with the leader's or not: a
+    /// leader that lacks some of it must not lead.
+    pub committed: LogIndex,
     /// The request's `read_round`.
     pub read_round: u64,
     /// Which store answers.

@@ -41,7 +41,8 @@
 //!    ([`Refusal::LedTwice`]), because it has forgotten the first. Their logs could differ and agree in every index and
 //!    term. So each election draws a number, the [`Leadership`](crate::Leadership). A leader tells it with each `AppendEntries`,
 //!    together with that of the term before the entries. What is kept of a term tells it as well: the no-op at its
-//!    beginning, or a snapshot that ends in it.
+//!    beginning, or a snapshot that ends in it. So of a term whose no-op is dropped for a snapshot that ends in a later
+//!    one, no entry is kept.
 //!
 //! # Why this is safe
 //!
@@ -96,10 +97,9 @@
 //!   three founded and the third not yet seen, both must be up.
 //! - An older copy of a directory that is put back while no leader remembers what it had acknowledged (the
 //!   leadership has changed since) counts as what it was. If it elects a leader that lacks acknowledged entries, the
-//!   nodes that have them stop by the rules 7 and 8, with these exceptions. A node that was itself restarted since does
+//!   nodes that have them stop by the rules 7 and 8, with this exception: a node that was itself restarted since does
 //!   not know that its entries behind its last snapshot were committed, and gives them up for a leader of a later term
-//!   whose log has nothing of their terms. And of a term whose no-op a snapshot has replaced that ends in a later term,
-//!   on either side, the leaderships are not compared any more. Never put back a copy: empty the directory and join.
+//!   that has others in their place, or none. Never put back a copy: empty the directory and join.
 //! - Two processes on copies of one store, unless both are elected in one term.
 
 use std::fmt;

@@ -265,6 +265,7 @@ mod a_wiped_node {
         let answer = AppendEntriesResponse {
             term,
             outcome: AppendOutcome::Matched { match_index: place },
+            committed: LogIndex::ZERO,
             read_round: 1,
             sender: Sender {
                 incarnation: Incarnation(77),
@@ -470,6 +471,7 @@ mod joining {
         let late = AppendEntriesResponse {
             term,
             outcome: AppendOutcome::Matched { match_index: place },
+            committed: LogIndex::ZERO,
             read_round: 0,
             sender: Sender {
                 incarnation: Incarnation(joiner),
@@ -495,6 +497,7 @@ mod joining {
             outcome: AppendOutcome::Matched {
                 match_index: cluster.commit_index(leader),
             },
+            committed: cluster.commit_index(leader),
             read_round: 0,
             sender: Sender {
                 incarnation: Incarnation(77),

@@ -308,6 +308,9 @@ impl Model {
             .get();
         let retained = u64::try_from(retained_bytes / Entry::OVERHEAD_BYTES).unwrap();
         let wanted = (index + 1).saturating_sub(retained).max(first_before);
+        // No entry here says who led, so only what is of the term of the snapshot can be compared.
+        let is_told = |other: &u64| self.term(*other) == self.term(index);
+        let wanted = (wanted..=index).find(is_told).unwrap_or(index + 1);
         assert!(
             wanted <= first && first <= index + 1,
             "{wanted} to {index}: {first}"

@@ -84,6 +84,7 @@ pub(crate) fn answer_to_round(term: u64, match_index: u64, read_round: u64) -> M
         outcome: AppendOutcome::Matched {
             match_index: LogIndex(match_index),
         },
+        committed: LogIndex::ZERO,
         read_round,
         sender: SENDER,
     })

@@ -7,8 +7,16 @@ use super::*;
 /// Nodes 1 and 3 after that, without the data of node 2; and the cluster in which node 1 led first, where node 2 is up.
 /// In that one, `before_the_end` comes last.
 fn led_twice_by_1(before_the_end: impl FnOnce(&mut Cluster)) -> (Cluster, Cluster) {
+    led_twice_by_1_keeping(0, before_the_end)
+}
+
+/// The same, where so much of a log is kept behind a snapshot.
+fn led_twice_by_1_keeping(
+    retained_log_bytes: usize,
+    before_the_end: impl FnOnce(&mut Cluster),
+) -> (Cluster, Cluster) {
     let drops_logs = |id| Config {
-        retained_log_bytes: 0,
+        retained_log_bytes,
         ..config(id)
     };
     let mut old = Cluster::unfounded(3, drops_logs);
@@ -129,4 +137,28 @@ fn is_told_when_who_follows_the_first_leadership_is_elected_later() {
     cluster.pass(2);
     assert_eq!(cluster.refusal(3), led_twice(2, term), "{:#?}", cluster.story);
     assert_eq!(cluster.disk(NodeId(3)).entries(), entries);
+}
+
+/// The others have cut snapshots that end in a later term. What they keep of the log must not be taken for that of node 2,
+/// with whose entries it agrees in index and term.
+#[test]
+fn is_not_mixed_with_what_is_kept_of_the_term_behind_a_snapshot() {
+    let (mut cluster, mut old) = led_twice_by_1_keeping(400, |_| ());
+    (2..12).for_each(|count| write(&mut cluster, &format!("n {count}")));
+    let last_of_term = cluster.disk(NodeId(3)).last_index();
+    assert!(old.disk(NodeId(2)).last_index() < last_of_term);
+    cluster.crash(1);
+    cluster.restart(1);
+    cluster.elect(3);
+    write(&mut cluster, "later");
+    for id in [1, 3] {
+        cluster.cut_snapshot(id);
+        cluster.settle();
+        let kept = cluster.disk(NodeId(id)).entries();
+        assert!(!kept.is_empty(), "or this shows nothing");
+        assert!(kept[0].index > last_of_term, "{kept:?}");
+    }
+    restart_2(&mut cluster, &mut old);
+    cluster.pass(A_WHILE);
+    assert_eq!(cluster.lines(2), cluster.lines(3));
 }

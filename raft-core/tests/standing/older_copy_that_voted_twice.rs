@@ -104,3 +104,33 @@ fn is_told_by_who_knows_what_was_committed_also_when_the_terms_differ() {
         cluster.story
     );
 }
+
+/// A leader that an older copy has elected. What it has not shown yet is not acknowledged to it, though the follower has
+/// as much and knows that to be committed.
+#[test]
+fn gets_no_acknowledgement_for_what_was_not_compared() {
+    let mut follower = common::server::Server::start(config(1), Disk::new(common::voters(3)));
+    let entries = (1..=5).map(|index| common::entry(1, index)).collect();
+    follower.receive_from(2, common::messages::append(1, (0, 0), entries, 5));
+    follower.persist_all();
+    follower.sent();
+    follower.receive_from(3, common::messages::append(2, (2, 1), Vec::new(), 0));
+    follower.persist_all();
+    let answers = follower.sent();
+    let [Message::AppendEntriesResponse(answer)] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
+    let match_index = LogIndex(2);
+    assert_eq!(answer.outcome, AppendOutcome::Matched { match_index });
+    assert_eq!(
+        answer.committed,
+        LogIndex(5),
+        "a leader without it must learn that"
+    );
+    let other = vec![common::entry(2, 3)];
+    follower.receive_from(3, common::messages::append(2, (2, 1), other, 0));
+    assert!(matches!(
+        follower.refusal,
+        Some(Refusal::OtherHistory { by: NodeId(3), .. })
+    ));
+}

@@ -205,6 +205,7 @@ impl Peer for EchoPeer {
         Ok(AppendEntriesResponse {
             term: self.term(),
             outcome,
+            committed: request.leader_commit,
             read_round: request.read_round,
             sender: request.sender,
         })

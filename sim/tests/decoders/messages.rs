@@ -246,6 +246,7 @@ fn peer_answers() -> Vec<PeerResponse> {
     let appended = |outcome| AppendEntriesResponse {
         term,
         outcome,
+        committed: index,
         read_round: 1,
         sender: sender(),
     };
