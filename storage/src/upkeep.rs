@@ -24,21 +24,19 @@
 //! And sled merges an empty leaf of its tree with the one before it only when it is on the way to a key that would be
 //! in there. A log never goes back, so of each log that was removed a few empty leaves stay for ever.
 //!
-//! What helps is to have sled replace pages until nothing is left of the notes, every [`DRAIN_BYTES`]: again those of
-//! the tiny leaves, which it does after every tenth change to one. And then to look for the first record of the log from
+//! What helps is to have sled replace pages until nothing is left of the notes, again those of the tiny leaves, which it
+//! does after every tenth change to one. That happens whenever as much has gone into sled as its file is long, and takes
+//! changes in proportion to the length: so the work for each byte is the same on all disks. And then to look for the first record of the log from
 //! the left, through all empty leaves.
 
 use std::fs::File;
 
 use crate::progress::Progress;
 use crate::quiet::Quiet;
-use crate::record::LOG_PREFIX;
+use crate::record::{LOG_PREFIX, SLED_SEGMENT_BYTES};
 
 /// So many bytes go into sled between two sweeps of its cache. They may come on top of the bound.
 const SWEEP_BYTES: usize = 16 * 1024 * 1024;
-
-/// So many bytes go into sled between two times that its notes are emptied.
-const DRAIN_BYTES: usize = 256 * 1024 * 1024;
 
 const TREE_NAME: &str = "cache-bound";
 
@@ -51,8 +49,8 @@ const USES_OF_EACH: usize = 8;
 /// In one batch, so that sled writes some 50 pages anew from one sync to the next, and not the pages of many segments.
 const RECORDS_IN_A_BATCH: u16 = 512;
 
-/// Enough changes for some 4,000 pages: about three times as many as are noted at most.
-const BATCHES_OF_A_DRAIN: usize = 80;
+/// For each segment of the file: enough changes for some 100 pages, about three times as many as are noted.
+const BATCHES_FOR_A_SEGMENT: u64 = 2;
 
 /// See the module.
 pub(crate) struct Upkeep {
@@ -74,7 +72,7 @@ impl Upkeep {
             progress,
             unswept_bytes: 0,
             // The first sweep is followed by a drain: who knows how long ago the last one was.
-            undrained_bytes: DRAIN_BYTES,
+            undrained_bytes: usize::MAX,
             round: 0,
         }
     }
@@ -83,7 +81,7 @@ impl Upkeep {
     /// returns.
     pub(crate) fn after(&mut self, bytes: usize, data_file: &File) -> sled::Result<()> {
         self.unswept_bytes += bytes;
-        self.undrained_bytes += bytes;
+        self.undrained_bytes = self.undrained_bytes.saturating_add(bytes);
         if self.unswept_bytes < SWEEP_BYTES {
             return Ok(());
         }
@@ -93,8 +91,10 @@ impl Upkeep {
         };
         self.sweep(&tree, data_file)?;
         self.unswept_bytes = 0;
-        if self.undrained_bytes >= DRAIN_BYTES {
-            self.drain(&tree, data_file)?;
+        let length = data_file.metadata()?.len();
+        if self.undrained_bytes as u64 >= length {
+            let segments = length.div_ceil(SLED_SEGMENT_BYTES as u64);
+            self.drain(&tree, segments * BATCHES_FOR_A_SEGMENT, data_file)?;
             self.undrained_bytes = 0;
         }
         self.tree = Some(tree);
@@ -113,9 +113,9 @@ impl Upkeep {
     }
 
     /// Has sled move what is left in segments that are almost empty.
-    fn drain(&mut self, tree: &sled::Tree, data_file: &File) -> sled::Result<()> {
+    fn drain(&mut self, tree: &sled::Tree, batches: u64, data_file: &File) -> sled::Result<()> {
         let mut records = (0..RECORDS).cycle();
-        for _ in 0..BATCHES_OF_A_DRAIN {
+        for _ in 0..batches {
             // Only a change counts: what a record already holds is not written.
             self.round += 1;
             let mut batch = sled::Batch::default();
