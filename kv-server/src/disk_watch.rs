@@ -12,7 +12,9 @@ use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use raft_core::SnapshotMeta;
 use rpc::peer::DiskRoom;
+use storage::SnapshotStore;
 
 use crate::data_files::DataFiles;
 use crate::disk_room::{DiskSpace, LOOKS_UNTIL_BACK};
@@ -114,6 +116,30 @@ pub(crate) fn watch_files(files: Arc<DataFiles>, stop: StopSender) -> io::Result
             stop.files_lost(files.what_is_lost());
         }
         looks_after += 1;
+    })
+}
+
+/// Has another snapshot written in the place of one whose file something else removed: at every look that does not find
+/// it `replace` is called. The state is in memory, and without the file the node could not be started again.
+pub(crate) fn watch_snapshot(
+    snapshots: Arc<dyn SnapshotStore>,
+    replace: impl Fn(SnapshotMeta) + Send + 'static,
+) -> io::Result<Watch> {
+    let mut told = false;
+    Watch::start("snapshot-watch", FILES_INTERVAL, move |_| {
+        let Some((snapshot, path)) = snapshots.lost() else {
+            told = false;
+            return;
+        };
+        if !told {
+            tracing::warn!(
+                "the snapshot file {} was removed while the node ran: it writes another one, and could not be started \
+                 again without it",
+                path.display()
+            );
+            told = true;
+        }
+        replace(snapshot);
     })
 }
 

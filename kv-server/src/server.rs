@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,14 +22,17 @@ use tokio::sync::watch;
 
 use crate::actors::{
     self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, MakeRoom,
-    PeerAddress, Persister, RaftNode, Replicator, ShutDown, StepAside, StopPersister, StopRaftNode,
+    PeerAddress, Persister, RaftNode, ReplaceSnapshot, Replicator, ShutDown, StepAside, StopPersister,
+    StopRaftNode,
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::data_files::DataFiles;
 use crate::descriptors::ConnectionRoom;
 use crate::disk_room::{self, ClusterRoom, DiskSpace};
-use crate::disk_watch::{CommitClock, Watch, space_around, watch_files, watch_space, watch_stalls};
+use crate::disk_watch::{
+    CommitClock, Watch, space_around, watch_files, watch_snapshot, watch_space, watch_stalls,
+};
 use crate::driver::Driver;
 use crate::intake::{Door, Intake};
 use crate::lease_clock::LeaseClock;
@@ -59,8 +63,9 @@ struct Server {
     failures: StopReceiver,
     threads: Vec<Arbiter>,
     files: Arc<DataFiles>,
+    snapshots: Arc<dyn SnapshotStore>,
     /// Watch the disk as long as the server runs.
-    _watches: [Watch; 3],
+    _watches: [Watch; 4],
 }
 
 /// Runs one server until it is told to stop or cannot go on. Must be called inside an actix system.
@@ -90,8 +95,9 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         signal = signals.next() => {
             tracing::info!("{signal}: stops in order");
             if server.files.are_in_place() {
-                server.hand_over().await;
-                Ok(())
+                let replaced = snapshot_is_replaced(Arc::clone(&server.snapshots));
+                let ((), replaced) = tokio::join!(server.hand_over(), replaced);
+                replaced.map_err(Fatal::SnapshotRemoved)
             } else {
                 Err(Fatal::FilesLost(server.files.what_is_lost()))
             }
@@ -311,10 +317,11 @@ impl Server {
         let progress = storage.progress();
         let (soft_state_sender, soft_state) = watch::channel(node.soft_state());
         let files = Arc::new(DataFiles::of(&config.data_dir));
+        let snapshots = storage.snapshots();
         let parts = Parts {
             config,
             room,
-            snapshots: storage.snapshots(),
+            snapshots: Arc::clone(&snapshots),
             stop,
             persister_thread: &persister_thread,
             disk: Arc::new(disk),
@@ -349,6 +356,7 @@ impl Server {
             failures,
             threads: vec![ticker_thread, persister_thread],
             files,
+            snapshots,
             _watches: watches,
         })
     }
@@ -384,6 +392,18 @@ impl Server {
             let _ = actix_rt::task::spawn_blocking(move || thread.join()).await;
         }
     }
+}
+
+/// Waits until no snapshot is lost: the watch has another one written. The path of the file if that takes too long.
+async fn snapshot_is_replaced(snapshots: Arc<dyn SnapshotStore>) -> Result<(), PathBuf> {
+    let deadline = tokio::time::Instant::now() + HAND_OVER_TIMEOUT;
+    while let Some((_, path)) = snapshots.lost() {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(path);
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 /// What came of handing leadership to `target`, by what the node knows in the end.
@@ -530,9 +550,10 @@ fn longest_log_bytes(config: &Config, total_bytes: u64) -> u64 {
     }
 }
 
-fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 3]> {
+fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>) -> io::Result<[Watch; 4]> {
     let config = parts.config;
     let (kv, applier) = (kv.clone(), applier.clone());
+    let replacer = applier.clone();
     let low = move || {
         kv.do_send(DiskIsLow);
         applier.do_send(MakeRoom);
@@ -542,6 +563,9 @@ fn start_watches(parts: &Parts<'_>, kv: &Addr<KvServer>, applier: &Addr<Applier>
     Ok([
         watch_space(dir.clone(), Arc::clone(&parts.disk), low)?,
         watch_files(files, parts.stop.clone())?,
+        watch_snapshot(Arc::clone(&parts.snapshots), move |snapshot| {
+            replacer.do_send(ReplaceSnapshot(snapshot));
+        })?,
         watch_stalls(dir, clock, timeout, parts.stop.clone())?,
     ])
 }

@@ -94,7 +94,7 @@ impl ServerError {
         match self {
             Self::Storage(error) | Self::Fatal(Fatal::Storage(error)) => error.leaves_joining(),
             Self::Fatal(Fatal::FilesLost(lost)) => lost.leaves_joining(),
-            Self::Snapshot { .. } => true,
+            Self::Snapshot { .. } | Self::Fatal(Fatal::SnapshotRemoved(_)) => true,
             _ => false,
         }
     }

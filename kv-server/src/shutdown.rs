@@ -42,6 +42,14 @@ pub(crate) enum Fatal {
     /// A snapshot cannot be written or read.
     #[error("a snapshot failed, so the node stops: {0}")]
     Snapshot(SnapshotError),
+    /// The file of the snapshot was removed while the node ran, and no other was in its place when it was told to stop.
+    #[error(
+        "the snapshot file {} was removed while the node ran, and there was no time to write another one before it was \
+         to stop, or no room. The log that it replaced is gone, and with it what this node knows. Put the file back, \
+         or empty the data directory and start the node with --join",
+        .0.display()
+    )]
+    SnapshotRemoved(PathBuf),
     /// The cluster does not take this node. It has acknowledged nothing that counts.
     #[error(transparent)]
     Refused(NotTaken),

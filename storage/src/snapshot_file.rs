@@ -45,6 +45,7 @@ mod reader;
 mod writer;
 
 use std::io;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use raft_core::{Configuration, LogIndex, SnapshotMeta, Term};
@@ -115,6 +116,11 @@ pub trait SnapshotStore: Send + Sync {
     ///
     /// When a file cannot be removed.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError>;
+
+    /// The snapshot on record and where its file should be, if something else than this program removed it. A node
+    /// without it cannot be started again. Never the file that is just being replaced by a newer one. Takes a few
+    /// microseconds.
+    fn lost(&self) -> Option<(SnapshotMeta, PathBuf)>;
 }
 
 /// Receives the payload of a new snapshot. Dropping it unfinished leaves nothing behind.

@@ -22,7 +22,9 @@ mod raft_node;
 mod replicator;
 mod tickers;
 
-pub(crate) use applier::{Applier, ApplierSettings, MakeRoom, SnapshotError, load as load_state};
+pub(crate) use applier::{
+    Applier, ApplierSettings, MakeRoom, ReplaceSnapshot, SnapshotError, load as load_state,
+};
 pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown};
 pub(crate) use persister::{Persister, Stop as StopPersister};
 pub(crate) use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};

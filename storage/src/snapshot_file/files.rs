@@ -26,8 +26,8 @@ pub struct FileSnapshots {
     dir: PathBuf,
     /// Numbers the temporary files, so that two snapshots being cut never share one.
     temporaries: AtomicU64,
-    /// The last index of the snapshot on record: files of older ones are removed.
-    on_record: AtomicU64,
+    /// The snapshot on record: the file of an older one is removed only after a newer one has been put here.
+    on_record: Mutex<Option<SnapshotMeta>>,
     staged: Mutex<Option<Staged>>,
     remover: Mutex<Remover>,
 }
@@ -51,7 +51,7 @@ impl FileSnapshots {
         Ok(Self {
             dir: dir.to_path_buf(),
             temporaries: AtomicU64::new(0),
-            on_record: AtomicU64::new(0),
+            on_record: Mutex::default(),
             staged: Mutex::new(None),
             remover: Mutex::default(),
         })
@@ -62,9 +62,10 @@ impl FileSnapshots {
         name_of(snapshot)
     }
 
-    /// Removes every snapshot but `keep`. Only right while nobody else can have finished one, that is at
-    /// open.
+    /// Removes every snapshot but `keep`, which is the one on record. Only right while nobody else can have finished
+    /// one, that is at open.
     pub(crate) fn keep_only(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
+        self.set_on_record(keep);
         let kept = name_of(keep);
         remove_files(&self.dir, |name| name.ends_with(SNAPSHOT_SUFFIX) && name != kept)
     }
@@ -77,6 +78,26 @@ impl FileSnapshots {
     fn temporary_path(&self, what: &str) -> PathBuf {
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         self.dir.join(format!("{number}{what}{TEMPORARY_SUFFIX}"))
+    }
+
+    fn on_record(&self) -> MutexGuard<'_, Option<SnapshotMeta>> {
+        // Nothing panics while the lock is held.
+        self.on_record.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_on_record(&self, snapshot: &SnapshotMeta) {
+        let mut on_record = self.on_record();
+        let is_newer = |known: &SnapshotMeta| known.last_included_index <= snapshot.last_included_index;
+        if on_record.as_ref().is_none_or(is_newer) {
+            *on_record = Some(snapshot.clone());
+        }
+    }
+
+    fn has_newer_on_record(&self, index: LogIndex) -> bool {
+        let on_record = self.on_record();
+        on_record
+            .as_ref()
+            .is_some_and(|known| index < known.last_included_index)
     }
 
     fn staged(&self) -> MutexGuard<'_, Option<Staged>> {
@@ -114,7 +135,7 @@ impl SnapshotStore for FileSnapshots {
         match open_file(&path) {
             Ok(file) => Ok(Box::new(Reader::open(file, &path, snapshot)?)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if index.get() < self.on_record.load(Ordering::SeqCst) {
+                if self.has_newer_on_record(index) {
                     Err(StorageError::SnapshotMissing { index })
                 } else {
                     Err(StorageError::SnapshotLost { path })
@@ -172,8 +193,7 @@ impl SnapshotStore for FileSnapshots {
     /// a large file takes long. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
         // First: who does not find a file any more knows why.
-        let index = keep.last_included_index.get();
-        self.on_record.fetch_max(index, Ordering::SeqCst);
+        self.set_on_record(keep);
         let is_older = |name: &str| index_in(name).is_some_and(|index| index < keep.last_included_index);
         let mut renamed = Vec::new();
         for path in find_files(&self.dir, is_older)? {
@@ -185,6 +205,21 @@ impl SnapshotStore for FileSnapshots {
         let mut remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
         remover.remove(renamed);
         Ok(())
+    }
+
+    fn lost(&self) -> Option<(SnapshotMeta, PathBuf)> {
+        let snapshot = self
+            .on_record()
+            .clone()
+            .filter(|snapshot| snapshot.size_bytes > 0)?;
+        let path = self.dir.join(name_of(&snapshot));
+        // What cannot be told counts as being there.
+        if path.try_exists().unwrap_or(true) {
+            return None;
+        }
+        // It was removed here if a newer one came on record meanwhile: that comes first.
+        let is_still_on_record = self.on_record().as_ref() == Some(&snapshot);
+        is_still_on_record.then_some((snapshot, path))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -150,6 +150,11 @@ impl SnapshotStore for MemorySnapshots {
             .finished
             .retain(|(index, ..), _| *index >= keep.last_included_index);
         Ok(())
+    }
+
+    /// Nobody else can remove anything.
+    fn lost(&self) -> Option<(SnapshotMeta, PathBuf)> {
+        None
     }
 }
 

@@ -263,6 +263,44 @@ fn an_unfinished_snapshot_leaves_nothing_behind() {
 }
 
 #[test]
+fn the_file_on_record_is_lost_only_where_something_else_removed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"state");
+    let path = file_in(dir.path());
+    assert_eq!(store.lost(), None, "none is on record");
+    store.keep_only(&snapshot).unwrap();
+    assert_eq!(store.lost(), None);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(store.lost(), Some((snapshot.clone(), path)));
+    assert_eq!(cut(&store, b"state"), snapshot, "equal states give the very file");
+    assert_eq!(store.lost(), None);
+    store.keep_only(&SnapshotMeta::default()).unwrap();
+}
+
+#[test]
+fn a_snapshot_that_a_newer_one_replaces_is_never_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looks = scope.spawn(|| {
+            let mut lost = None;
+            while !is_done.load(std::sync::atomic::Ordering::SeqCst) && lost.is_none() {
+                lost = store.lost();
+            }
+            lost
+        });
+        for index in 1..300 {
+            let snapshot = crate::conformance::cut_snapshot(&store, index, 1, b"state").unwrap();
+            store.remove_except(&snapshot).unwrap();
+        }
+        is_done.store(true, std::sync::atomic::Ordering::SeqCst);
+        assert_eq!(looks.join().unwrap(), None);
+    });
+}
+
+#[test]
 fn leftovers_of_a_crash_are_removed_at_the_next_open() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("0.tmp"), b"half a snapshot").unwrap();
