@@ -280,8 +280,17 @@ impl Inspection {
 }
 
 fn read_journal_file(copy: &Path, name: &str, in_sled: Option<u64>) -> JournalReport {
-    let looked = journal::look(&directory::journal_dir(copy), name, in_sled);
-    let problem = looked.as_ref().err().map(ToString::to_string);
+    let dir = &directory::journal_dir(copy);
+    let looked = journal::look(dir, name, in_sled);
+    let is_spent = in_sled.is_some_and(|in_sled| journal::is_spent(dir, name, in_sled));
+    let problem = looked.as_ref().err().map(|error| match error {
+        StorageError::Damaged { path, what, .. } if is_spent => format!(
+            "{} is damaged: {what}. Nothing in it is needed any more: the database has all that it held, and a node starts \
+             without it. Check the disk",
+            path.display()
+        ),
+        error => error.to_string(),
+    });
     let content = looked.ok().map(|look| JournalContent {
         generation: look.generation,
         batches: (look.first_batch, look.last_batch),

@@ -309,6 +309,11 @@ pub(crate) struct FileLook {
     pub(crate) spent: bool,
 }
 
+/// Whether this file is spent, given the last batch in sled: a damaged one can be, if its header is not.
+pub(crate) fn is_spent(dir: &Path, name: &str, in_sled: u64) -> bool {
+    spent_file(dir, in_sled) == Some(dir.join(name))
+}
+
 /// Which of the two files is spent, given the last batch in sled; `None` if neither is, or the headers do not say.
 fn spent_file(dir: &Path, in_sled: u64) -> Option<PathBuf> {
     let [one, other] = JOURNAL_FILES.map(|name| JournalFile::open(&dir.join(name)).ok());

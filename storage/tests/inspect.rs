@@ -202,6 +202,47 @@ fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut
 }
 
 #[test]
+fn a_damaged_journal_file_that_is_spent_is_no_reason_to_give_the_data_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = fill(dir.path());
+    store.checkpoint().unwrap();
+    store.write(&[Write::Append(vec![command(1, 33, 30)])]).unwrap();
+    drop(store);
+    let found = inspect(dir.path());
+    let is_spent = |file: &&storage::inspect::JournalReport| file.content.unwrap().spent;
+    let spent = found.journal.iter().find(is_spent).unwrap();
+    let path = dir.path().join("journal").join(&spent.name);
+    let intact = fs::read(&path).unwrap();
+    let mut flipped = intact.clone();
+    let used = usize::try_from(spent.content.unwrap().used_bytes).unwrap();
+    flipped[used / 2] ^= 1;
+    for damaged in [&flipped[..], &intact[..4096]] {
+        fs::write(&path, damaged).unwrap();
+        let found = inspect(dir.path());
+        assert!(found.refusal.is_none() && !found.is_whole(), "{found:?}");
+        let problems: Vec<_> = found
+            .journal
+            .iter()
+            .filter_map(|file| file.problem.as_ref())
+            .chain(&found.problems)
+            .collect();
+        let [problem] = problems[..] else {
+            panic!("{problems:?}")
+        };
+        assert!(
+            problem.contains("is damaged") && problem.contains("the database has all that it held"),
+            "{problem}"
+        );
+        assert!(
+            !problem.contains("empty") && !problem.contains("vote"),
+            "{problem}"
+        );
+        assert!(problem.contains(path.to_str().unwrap()), "{problem}");
+    }
+    drop(open(dir.path()).unwrap());
+}
+
+#[test]
 fn one_bad_log_record_is_told_and_those_behind_it_are_read() {
     for (index, fragment, bad, lost) in [
         (11, 0, &["log 11"][..], 11..=15),
