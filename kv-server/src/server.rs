@@ -21,9 +21,9 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::actors::{
-    self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, MakeRoom,
-    PeerAddress, Persister, RaftNode, ReplaceSnapshot, Replicator, ShutDown, StepAside, StopPersister,
-    StopRaftNode,
+    self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
+    MakeRoom, PeerAddress, Persister, RaftNode, ReplaceSnapshot, Replicator, ShutDown, StepAside,
+    StopPersister, StopRaftNode,
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
@@ -448,20 +448,15 @@ fn start_applier(
     state: StateMachine,
     snapshot: SnapshotMeta,
 ) -> Addr<Applier> {
-    let settings = ApplierSettings {
-        snapshot_log_bytes: parts.config.raft.snapshot_log_bytes.min(parts.longest_log_bytes),
-        snapshot,
-        disk: Arc::clone(&parts.disk),
+    let snapshot_log_bytes = parts.config.raft.snapshot_log_bytes.min(parts.longest_log_bytes);
+    let settings = ApplierSettings::new(snapshot_log_bytes, snapshot, Arc::clone(&parts.disk));
+    let listeners = Listeners {
+        applied: ctx.address().recipient(),
+        cut: ctx.address().recipient(),
+        outcomes: kv.clone().recipient(),
     };
-    Applier::new(
-        state,
-        Arc::clone(&parts.snapshots),
-        settings,
-        ctx.address(),
-        kv.clone().recipient(),
-        parts.stop.clone(),
-    )
-    .start()
+    let snapshots = Arc::clone(&parts.snapshots);
+    Applier::new(state, snapshots, settings, listeners, parts.stop.clone()).start()
 }
 
 fn start_kv_server(

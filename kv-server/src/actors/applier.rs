@@ -4,14 +4,15 @@ use std::collections::VecDeque;
 use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, Recipient};
+use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
 use raft_core::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
 use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
 use super::kv_server::EntriesApplied;
-use super::raft_node::{AppliedTo, RaftNode, SnapshotCut};
+use super::raft_node::{AppliedTo, SnapshotCut};
 use crate::disk_room::DiskSpace;
 use crate::shutdown::StopSender;
 use crate::state_machine::{StateError, StateMachine};
@@ -19,6 +20,9 @@ use crate::state_snapshot::StateSnapshot;
 
 /// Less room than this is not worth a snapshot that is cut to make it.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
+
+/// How long a snapshot is put off for which the disk had no room.
+const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
@@ -29,6 +33,31 @@ pub(crate) struct ApplierSettings {
     pub(crate) snapshot: SnapshotMeta,
     /// Where the snapshots go.
     pub(crate) disk: Arc<DiskSpace>,
+    /// How long a snapshot is put off for which there was no room.
+    pub(crate) no_room_pause: Duration,
+}
+
+impl ApplierSettings {
+    /// The usual ones for a state machine that was loaded from `snapshot`.
+    pub(crate) fn new(snapshot_log_bytes: u64, snapshot: SnapshotMeta, disk: Arc<DiskSpace>) -> Self {
+        Self {
+            snapshot_log_bytes,
+            snapshot,
+            disk,
+            no_room_pause: NO_ROOM_PAUSE,
+        }
+    }
+}
+
+/// Who hears of what the applier does.
+#[derive(Clone)]
+pub(crate) struct Listeners {
+    /// How far it has come, for the core.
+    pub(crate) applied: Recipient<AppliedTo>,
+    /// A snapshot is in place, for the core.
+    pub(crate) cut: Recipient<SnapshotCut>,
+    /// What came of the entries, for the callers.
+    pub(crate) outcomes: Recipient<EntriesApplied>,
 }
 
 /// The actor around the state machine (the notes' `applierTicker`, woken by work instead of a clock).
@@ -40,12 +69,16 @@ pub(crate) struct Applier {
     configuration: Configuration,
     /// Bytes of the log applied since the last snapshot.
     log_bytes: u64,
-    cutting: bool,
+    /// While a snapshot is written: the bytes of the log that it covers.
+    cutting: Option<u64>,
+    /// The disk had no room for one just now.
+    put_off: bool,
+    /// It was told that it is put off, and none was written since.
+    told_no_room: bool,
     disk: Arc<DiskSpace>,
     /// While a snapshot is being loaded, what comes behind it.
     restoring: Option<VecDeque<Vec<Entry>>>,
-    node: Addr<RaftNode>,
-    kv: Recipient<EntriesApplied>,
+    listeners: Listeners,
     stop: StopSender,
     _fatal: FatalOnPanic,
 }
@@ -101,10 +134,20 @@ pub(crate) enum SnapshotError {
 
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "The disk is full: make room on it, and start the node again"
-        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "The disk is full: make room on it",
         _ => "Check the disk: is it full, or failing?",
+    }
+}
+
+impl SnapshotError {
+    /// Whether only room was lacking, on the disk or in a quota.
+    fn is_for_want_of_room(&self) -> bool {
+        let kind = match self {
+            Self::Write { source, .. } => source.kind(),
+            Self::Storage(StorageError::Io { source, .. }) => source.kind(),
+            Self::Storage(_) | Self::State(_) => return false,
+        };
+        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }
 
@@ -139,14 +182,13 @@ fn write(
 }
 
 impl Applier {
-    /// Applies to `state`; reports to `node` and `kv`.
+    /// Applies to `state`; reports to `listeners`.
     #[must_use]
     pub(crate) fn new(
         state: StateMachine,
         snapshots: Arc<dyn SnapshotStore>,
         settings: ApplierSettings,
-        node: Addr<RaftNode>,
-        kv: Recipient<EntriesApplied>,
+        listeners: Listeners,
         stop: StopSender,
     ) -> Self {
         let applier = Self {
@@ -156,10 +198,11 @@ impl Applier {
             disk: Arc::clone(&settings.disk),
             settings,
             log_bytes: 0,
-            cutting: false,
+            cutting: None,
+            put_off: false,
+            told_no_room: false,
             restoring: None,
-            node,
-            kv,
+            listeners,
             stop,
             _fatal: FatalOnPanic::of("the applier"),
         };
@@ -179,13 +222,17 @@ impl Applier {
             }
         }
         let up_to = self.state.last_applied();
-        self.kv.do_send(EntriesApplied {
+        self.listeners.outcomes.do_send(EntriesApplied {
             entries: applied,
             up_to,
         });
-        self.node.do_send(AppliedTo(up_to));
+        self.listeners.applied.do_send(AppliedTo(up_to));
         self.tell_needs();
-        if self.log_bytes >= self.settings.snapshot_log_bytes {
+        self.cut_snapshot_if_due(ctx);
+    }
+
+    fn cut_snapshot_if_due(&mut self, ctx: &mut Context<Self>) {
+        if self.log_bytes >= self.settings.snapshot_log_bytes && self.restoring.is_none() {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
@@ -206,15 +253,31 @@ impl Applier {
 
     /// A snapshot that might fill the disk is put off: writes are refused by then, and the log stays.
     fn cut_snapshot_if_it_fits(&mut self, ctx: &mut Context<Self>) {
-        if !self.cutting && self.disk.fits(self.disk.next_snapshot_bytes()) {
+        let may_begin = self.cutting.is_none() && !self.put_off;
+        if may_begin && self.disk.fits(self.disk.next_snapshot_bytes()) {
             self.cut_snapshot(ctx);
         }
     }
 
+    /// Nothing depends on a snapshot that was not written: the log is still there, and another is written later.
+    fn put_snapshot_off(&mut self, error: &SnapshotError, ctx: &mut Context<Self>) {
+        if !self.told_no_room {
+            tracing::warn!(
+                "a snapshot is put off, and the log grows meanwhile: {error}. It is tried again every {} s",
+                self.settings.no_room_pause.as_secs()
+            );
+            self.told_no_room = true;
+        }
+        self.put_off = true;
+        ctx.run_later(self.settings.no_room_pause, |applier, ctx| {
+            applier.put_off = false;
+            applier.cut_snapshot_if_due(ctx);
+        });
+    }
+
     /// Freezes the state, which is cheap, and writes it out on another thread.
     fn cut_snapshot(&mut self, ctx: &mut Context<Self>) {
-        self.cutting = true;
-        self.log_bytes = 0;
+        self.cutting = Some(std::mem::take(&mut self.log_bytes));
         let state = self.state.snapshot();
         let configuration = self.configuration.clone();
         let snapshots = Arc::clone(&self.snapshots);
@@ -284,11 +347,11 @@ impl Handler<Restored> for Applier {
         self.log_bytes = 0;
         self.tell_needs();
         let up_to = self.state.last_applied();
-        self.kv.do_send(EntriesApplied {
+        self.listeners.outcomes.do_send(EntriesApplied {
             entries: Vec::new(),
             up_to,
         });
-        self.node.do_send(AppliedTo(up_to));
+        self.listeners.applied.do_send(AppliedTo(up_to));
         for entries in self.restoring.take().into_iter().flatten() {
             self.apply(&entries, ctx);
         }
@@ -298,16 +361,22 @@ impl Handler<Restored> for Applier {
 impl Handler<CutFinished> for Applier {
     type Result = ();
 
-    fn handle(&mut self, CutFinished(result): CutFinished, _: &mut Self::Context) {
-        self.cutting = false;
+    fn handle(&mut self, CutFinished(result): CutFinished, ctx: &mut Self::Context) {
+        let covered = self.cutting.take().unwrap_or_default();
         match result {
             Ok(snapshot) => {
+                self.told_no_room = false;
                 // One that was restored meanwhile is newer and stays.
                 if snapshot.last_included_index > self.settings.snapshot.last_included_index {
                     self.settings.snapshot = snapshot.clone();
                     self.tell_needs();
                 }
-                self.node.do_send(SnapshotCut(snapshot));
+                self.listeners.cut.do_send(SnapshotCut(snapshot));
+            }
+            Err(error) if error.is_for_want_of_room() => {
+                self.log_bytes += covered;
+                self.tell_needs();
+                self.put_snapshot_off(&error, ctx);
             }
             Err(error) => self.stop.snapshot_failed(error),
         }
@@ -336,7 +405,15 @@ impl Handler<MakeRoom> for Applier {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::Ordering::SeqCst;
+
+    use raft_core::Term;
+    use storage::{MemorySnapshots, SnapshotReader, SnapshotWriter, StagedVerdict};
+
     use super::*;
+    use crate::shutdown::{Fatal, stop_channel};
 
     #[test]
     fn a_full_disk_is_not_asked_whether_it_is_full() {
@@ -348,10 +425,154 @@ mod tests {
             }
             .to_string()
         };
-        assert!(
-            told(io::ErrorKind::StorageFull)
-                .ends_with("The disk is full: make room on it, and start the node again")
-        );
+        assert!(told(io::ErrorKind::StorageFull).ends_with("The disk is full: make room on it"));
         assert!(told(io::ErrorKind::Other).ends_with("is it full, or failing?"));
+    }
+
+    /// Where the disk has no room `failures` times, or says `kind` instead.
+    struct FullDisk {
+        inner: MemorySnapshots,
+        failures: AtomicU32,
+        kind: io::ErrorKind,
+    }
+
+    impl SnapshotStore for FullDisk {
+        fn create(
+            &self,
+            index: LogIndex,
+            term: Term,
+            configuration: &Configuration,
+        ) -> Result<Box<dyn SnapshotWriter>, StorageError> {
+            let left = self
+                .failures
+                .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+            match left {
+                Err(_) => self.inner.create(index, term, configuration),
+                // Turn and turn about: the file cannot be created, or not written.
+                Ok(left) if left % 2 == 0 => Err(StorageError::Io {
+                    action: "create",
+                    path: "0.tmp".into(),
+                    source: Arc::new(self.kind.into()),
+                }),
+                Ok(_) => Ok(Box::new(FullFile(self.kind))),
+            }
+        }
+
+        fn open(&self, snapshot: &SnapshotMeta) -> Result<Box<dyn SnapshotReader>, StorageError> {
+            self.inner.open(snapshot)
+        }
+
+        fn stage(&self, snapshot: &SnapshotMeta, offset: u64, data: &[u8]) -> Result<(), StorageError> {
+            self.inner.stage(snapshot, offset, data)
+        }
+
+        fn finish_staged(&self, snapshot: &SnapshotMeta) -> Result<StagedVerdict, StorageError> {
+            self.inner.finish_staged(snapshot)
+        }
+
+        fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
+            self.inner.remove_except(keep)
+        }
+
+        fn lost(&self) -> Option<(SnapshotMeta, PathBuf)> {
+            None
+        }
+    }
+
+    struct FullFile(io::ErrorKind);
+
+    impl io::Write for FullFile {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl SnapshotWriter for FullFile {
+        fn finish(self: Box<Self>) -> Result<SnapshotMeta, StorageError> {
+            panic!("nothing was written")
+        }
+    }
+
+    struct Node(tokio::sync::mpsc::UnboundedSender<SnapshotMeta>);
+
+    impl Actor for Node {
+        type Context = Context<Self>;
+    }
+
+    impl Handler<AppliedTo> for Node {
+        type Result = ();
+
+        fn handle(&mut self, _: AppliedTo, _: &mut Self::Context) {}
+    }
+
+    impl Handler<SnapshotCut> for Node {
+        type Result = ();
+
+        fn handle(&mut self, SnapshotCut(snapshot): SnapshotCut, _: &mut Self::Context) {
+            self.0.send(snapshot).unwrap();
+        }
+    }
+
+    impl Handler<EntriesApplied> for Node {
+        type Result = ();
+
+        fn handle(&mut self, _: EntriesApplied, _: &mut Self::Context) {}
+    }
+
+    /// Applies one entry with which a snapshot is due, on a disk that refuses `failures` snapshots.
+    async fn apply_one(failures: u32, kind: io::ErrorKind) -> Result<SnapshotMeta, Fatal> {
+        let (cut, mut snapshots) = tokio::sync::mpsc::unbounded_channel();
+        let node = Node(cut).start();
+        let (stop, mut reasons) = stop_channel();
+        let listeners = Listeners {
+            applied: node.clone().recipient(),
+            cut: node.clone().recipient(),
+            outcomes: node.recipient(),
+        };
+        let disk = Arc::new(DiskSpace::new(0));
+        let settings = ApplierSettings {
+            no_room_pause: Duration::from_millis(1),
+            ..ApplierSettings::new(1, SnapshotMeta::default(), disk)
+        };
+        let store = Arc::new(FullDisk {
+            inner: MemorySnapshots::default(),
+            failures: failures.into(),
+            kind,
+        });
+        let applier = Applier::new(StateMachine::new(), store, settings, listeners, stop).start();
+        applier.do_send(Apply(vec![Entry {
+            index: LogIndex(1),
+            term: Term(1),
+            payload: Payload::Configuration(Configuration::default()),
+        }]));
+        let outcome = async {
+            tokio::select! {
+                snapshot = snapshots.recv() => Ok(snapshot.unwrap()),
+                reason = reasons.reason() => Err(reason),
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), outcome)
+            .await
+            .unwrap()
+    }
+
+    #[test]
+    fn a_snapshot_for_which_there_is_no_room_is_put_off_until_there_is() {
+        actix_rt::System::new().block_on(async {
+            for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+                let snapshot = apply_one(4, kind).await.unwrap_or_else(|fatal| panic!("{fatal}"));
+                assert_eq!(snapshot.last_included_index, LogIndex(1));
+            }
+            for failures in [1, 2] {
+                let fatal = apply_one(failures, io::ErrorKind::FileTooLarge)
+                    .await
+                    .unwrap_err();
+                assert!(matches!(fatal, Fatal::Snapshot(_)), "{fatal}");
+            }
+        });
     }
 }
