@@ -112,7 +112,7 @@ fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
     use std::io::ErrorKind::{InvalidData, UnexpectedEof};
     match error {
         sled::Error::Io(error) if !matches!(error.kind(), InvalidData | UnexpectedEof) => {
-            StorageError::io("open the database in", sled_dir, error)
+            StorageError::io("open the database in", sled_dir, of_the_system(error))
         }
         error => damaged(
             sled_dir,
@@ -123,7 +123,17 @@ fn refusal_of(sled_dir: &Path, error: sled::Error) -> StorageError {
 
 /// What sled says.
 pub(crate) fn text_of(error: &sled::Error) -> String {
-    panics::without_backtrace(&error.to_string())
+    panics::readable(&error.to_string())
+}
+
+/// The error of the operating system as it was. sled keeps, of one that it has told before, only the kind and the text
+/// for developers.
+pub(crate) fn of_the_system(error: io::Error) -> io::Error {
+    let told_again = error.raw_os_error().is_none();
+    let code = told_again
+        .then(|| panics::os_code_in(&error.to_string()))
+        .flatten();
+    code.map_or(error, io::Error::from_raw_os_error)
 }
 
 fn damaged(path: &Path, what: String) -> StorageError {
@@ -140,7 +150,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::is_damaged_save;
+    use super::{is_damaged_save, of_the_system};
 
     #[test]
     fn what_sled_wrote_is_told_from_what_is_damaged() {
@@ -168,5 +178,18 @@ mod tests {
         bytes[0] ^= 1;
         fs::write(&saved, bytes).unwrap();
         assert!(is_damaged_save(&saved).unwrap());
+    }
+
+    #[test]
+    fn an_error_that_sled_tells_again_is_the_error_of_the_system() {
+        let full = || std::io::Error::from_raw_os_error(28);
+        let told = sled::Error::Io(full());
+        let (sled::Error::Io(again), sled::Error::Io(first)) = (told.clone(), told) else {
+            panic!("another error")
+        };
+        assert_ne!(again.to_string(), first.to_string());
+        assert_eq!(of_the_system(again).to_string(), full().to_string());
+        assert_eq!(of_the_system(full()).to_string(), full().to_string());
+        assert_eq!(of_the_system(std::io::Error::other("odd")).to_string(), "odd");
     }
 }

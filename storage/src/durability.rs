@@ -20,7 +20,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::changes::Records;
-use crate::database::text_of;
+use crate::database::{of_the_system, text_of};
 use crate::error::StorageError;
 use crate::panics;
 use crate::progress::Progress;
@@ -102,7 +102,9 @@ impl DurableTree {
         let applied = panics::catch(|| self.tree.apply_batch(batch).and_then(|()| self.tree.flush()));
         match applied {
             Ok(Ok(_)) => Ok(()),
-            Ok(Err(sled::Error::Io(error))) => Err(StorageError::io("write", &self.path, error)),
+            Ok(Err(sled::Error::Io(error))) => {
+                Err(StorageError::io("write", &self.path, of_the_system(error)))
+            }
             Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),
         }

@@ -4,6 +4,7 @@
 
 use std::any::Any;
 use std::cell::Cell;
+use std::io;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 
@@ -42,17 +43,47 @@ fn message_of(payload: &(dyn Any + Send)) -> String {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    format!("the database failed on it ({})", without_backtrace(&text))
+    format!("the database failed on it ({})", readable(&text))
 }
 
-/// sled's text without the backtrace that it means to tell and does not have.
-pub(crate) fn without_backtrace(text: &str) -> String {
-    text.replace(" backtrace ()", "").replace(", bt: ()", "")
+/// How the text for developers of an error of the operating system begins, up to its number.
+const OS_ERROR: &str = "Os { code: ";
+
+/// sled's text for people: without the backtrace that it means to tell and does not have, and with errors of the
+/// operating system as that tells them.
+pub(crate) fn readable(text: &str) -> String {
+    let text = text.replace(" backtrace ()", "").replace(", bt: ()", "");
+    let mut told = String::new();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(OS_ERROR) {
+        let (before, error) = rest.split_at(at);
+        told.push_str(before);
+        match os_code_in(error).zip(error.split_once(" }")) {
+            Some((code, (_, after))) => {
+                told.push_str(&io::Error::from_raw_os_error(code).to_string());
+                rest = after;
+            }
+            None => {
+                told.push_str(OS_ERROR);
+                rest = &error[OS_ERROR.len()..];
+            }
+        }
+    }
+    told + rest
+}
+
+/// The number of the first error of the operating system that `text` tells as for developers.
+pub(crate) fn os_code_in(text: &str) -> Option<i32> {
+    let (_, error) = text.split_once(OS_ERROR)?;
+    let (code, _) = error.split_once(',')?;
+    code.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{catch, without_backtrace};
+    use std::io;
+
+    use super::{catch, os_code_in, readable};
 
     #[test]
     fn a_panic_becomes_an_error_with_its_message() {
@@ -66,8 +97,39 @@ mod tests {
         let error = sled::Error::Corruption { at: None, bt: () };
         for text in [error.to_string(), format!("{error:?}")] {
             assert!(text.contains("()"), "{text}");
-            let told = without_backtrace(&text);
+            let told = readable(&text);
             assert!(!told.contains("()") && !told.contains("backtrace"), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_system_is_told_as_the_system_tells_it() {
+        let full = io::Error::from_raw_os_error(28);
+        let plain = full.to_string();
+        assert_eq!(
+            readable(&format!("cannot write: {full:?}, so")),
+            format!("cannot write: {plain}, so")
+        );
+        assert_eq!(
+            readable(&format!("{full:?}, {full:?}")),
+            format!("{plain}, {plain}")
+        );
+        for text in [
+            "",
+            "Os { code: ",
+            "Os { code: x, kind }",
+            "Os { code: 28, kind: StorageFull",
+        ] {
+            assert_eq!(readable(text), text);
+        }
+        // As sled tells one again, and again.
+        let mut error = sled::Error::Io(full);
+        for _ in 0..3 {
+            error = error.clone();
+            let sled::Error::Io(inner) = &error else {
+                panic!("{error}")
+            };
+            assert_eq!(os_code_in(&inner.to_string()), Some(28), "{inner}");
         }
     }
 }
