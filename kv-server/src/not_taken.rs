@@ -84,7 +84,8 @@ impl NotTaken {
                  has the log up to entry {last_log_index}\na majority of the nodes runs on older copies of their \
                  data directories, {dir} among them, so writes that were acknowledged are missing here; node {id} \
                  stops before it overwrites them\nif the newer data is still somewhere, put it back. If it is \
-                 lost, empty the directory and let the node join:\n  {join}"
+                 lost, copy {dir} elsewhere first. {}. Where one is left, empty {dir} and let the node join:\n  {join}",
+                without_majority()
             ),
             Refusal::TwoLeaders { by, term, other } => format!(
                 "node {by} leads in term {term}, in which node {other} led, as the data in {dir} shows: a node runs on \
@@ -104,8 +105,9 @@ impl NotTaken {
                 "node {by} leads with another log entry {index} than the one that was committed and is in {dir}: a \
                  majority that elected it runs on older copies of data directories, so writes that were acknowledged \
                  are missing there\nnode {id} stops and leaves its data as it is\nif the newer data of those nodes is \
-                 still somewhere, stop all nodes and put it back. If not, copy {dir} elsewhere, empty it and let node \
-                 {id} follow node {by}:\n  {join}"
+                 still somewhere, stop all nodes and put it back. If not, copy {dir} elsewhere first. {}. Where one is \
+                 left, empty {dir} and let node {id} follow node {by}:\n  {join}",
+                without_majority()
             ),
             Refusal::OtherCluster { by, founder } => format!(
                 "node {by} leads another cluster than the one whose data is in {dir}: nodes with empty data \
@@ -113,6 +115,49 @@ impl NotTaken {
                  cannot be one again; node {id} stops and leaves its data as it is\nif this data is to be kept, \
                  copy {dir} elsewhere. To let the node join the new cluster, empty the directory and run:\n  {join}"
             ),
+        }
+    }
+}
+
+/// What to do when too many nodes have stopped. A node that joins is admitted by a majority with data, and only there;
+/// and a stop is not kept: among nodes that are started as they are, Raft elects who has the most (§5.4.1).
+fn without_majority() -> &'static str {
+    "Where no majority of nodes with data is left after such stops, empty none, for none could join: start them all again \
+     as they are, and the one copy that has the most leads"
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::LogIndex;
+
+    use super::*;
+
+    #[test]
+    fn a_node_is_emptied_only_after_it_was_copied_and_only_where_a_majority_is_left() {
+        let (by, index) = (NodeId(2), LogIndex(7));
+        let lacks = Refusal::LacksCommitted {
+            by,
+            committed: index,
+            last_log_index: LogIndex(6),
+        };
+        for refusal in [lacks, Refusal::OtherHistory { by, index }] {
+            let message = NotTaken {
+                refusal,
+                id: NodeId(1),
+                data_dir: PathBuf::from("data/node-1"),
+                join: "kv-server --join".to_owned(),
+            }
+            .to_string();
+            let place = |what: &str| {
+                message
+                    .find(what)
+                    .unwrap_or_else(|| panic!("{what:?}: {message}"))
+            };
+            let copied = place("copy data/node-1 elsewhere first");
+            let not_emptied = place("no majority of nodes with data is left after such stops, empty none");
+            assert!(copied < not_emptied, "{message}");
+            assert!(not_emptied < place("empty data/node-1"), "{message}");
+            assert!(message.ends_with("\n  kv-server --join"), "{message}");
         }
     }
 }
