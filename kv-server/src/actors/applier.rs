@@ -21,8 +21,8 @@ use crate::state_snapshot::StateSnapshot;
 /// Less room than this is not worth a snapshot that is cut to make it.
 const WORTHWHILE_BYTES: u64 = 1 << 20;
 
-/// How long a snapshot is put off for which the disk had no room.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
+/// How long a snapshot is put off that could not be written.
+const PUT_OFF_FOR: Duration = Duration::from_secs(5);
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub(crate) struct ApplierSettings {
     pub(crate) snapshot: SnapshotMeta,
     /// Where the snapshots go.
     pub(crate) disk: Arc<DiskSpace>,
-    /// How long a snapshot is put off for which there was no room.
-    pub(crate) no_room_pause: Duration,
+    /// How long a snapshot is put off that could not be written.
+    pub(crate) put_off_for: Duration,
 }
 
 impl ApplierSettings {
@@ -44,7 +44,7 @@ impl ApplierSettings {
             snapshot_log_bytes,
             snapshot,
             disk,
-            no_room_pause: NO_ROOM_PAUSE,
+            put_off_for: PUT_OFF_FOR,
         }
     }
 }
@@ -71,10 +71,10 @@ pub(crate) struct Applier {
     log_bytes: u64,
     /// While a snapshot is written: the bytes of the log that it covers.
     cutting: Option<u64>,
-    /// The disk had no room for one just now.
+    /// One could not be written just now.
     put_off: bool,
     /// It was told that it is put off, and none was written since.
-    told_no_room: bool,
+    told_put_off: bool,
     disk: Arc<DiskSpace>,
     /// While a snapshot is being loaded, what comes behind it.
     restoring: Option<VecDeque<Vec<Entry>>>,
@@ -140,14 +140,16 @@ fn advice(source: &io::Error) -> &'static str {
 }
 
 impl SnapshotError {
-    /// Whether only room was lacking, on the disk or in a quota.
-    fn is_for_want_of_room(&self) -> bool {
+    /// Whether the next one may well be written: only room was lacking, on the disk or in a quota, or somebody removed
+    /// the file that was being written.
+    fn may_pass(&self) -> bool {
+        use io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
         let kind = match self {
             Self::Write { source, .. } => source.kind(),
             Self::Storage(StorageError::Io { source, .. }) => source.kind(),
             Self::Storage(_) | Self::State(_) => return false,
         };
-        matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+        matches!(kind, StorageFull | QuotaExceeded | NotFound)
     }
 }
 
@@ -200,7 +202,7 @@ impl Applier {
             log_bytes: 0,
             cutting: None,
             put_off: false,
-            told_no_room: false,
+            told_put_off: false,
             restoring: None,
             listeners,
             stop,
@@ -261,15 +263,19 @@ impl Applier {
 
     /// Nothing depends on a snapshot that was not written: the log is still there, and another is written later.
     fn put_snapshot_off(&mut self, error: &SnapshotError, ctx: &mut Context<Self>) {
-        if !self.told_no_room {
+        if !self.told_put_off {
             tracing::warn!(
                 "a snapshot is put off, and the log grows meanwhile: {error}. It is tried again every {} s",
-                self.settings.no_room_pause.as_secs()
+                self.settings.put_off_for.as_secs()
             );
-            self.told_no_room = true;
+            self.told_put_off = true;
         }
+        self.rest(ctx);
+    }
+
+    fn rest(&mut self, ctx: &mut Context<Self>) {
         self.put_off = true;
-        ctx.run_later(self.settings.no_room_pause, |applier, ctx| {
+        ctx.run_later(self.settings.put_off_for, |applier, ctx| {
             applier.put_off = false;
             applier.cut_snapshot_if_due(ctx);
         });
@@ -365,15 +371,18 @@ impl Handler<CutFinished> for Applier {
         let covered = self.cutting.take().unwrap_or_default();
         match result {
             Ok(snapshot) => {
-                self.told_no_room = false;
+                self.told_put_off = false;
                 // One that was restored meanwhile is newer and stays.
                 if snapshot.last_included_index > self.settings.snapshot.last_included_index {
                     self.settings.snapshot = snapshot.clone();
                     self.tell_needs();
+                } else if !snapshot.is_of_same_file(&self.settings.snapshot) {
+                    // Another version wrote the one on record: this one takes its place when there is a newer state.
+                    self.rest(ctx);
                 }
                 self.listeners.cut.do_send(SnapshotCut(snapshot));
             }
-            Err(error) if error.is_for_want_of_room() => {
+            Err(error) if error.may_pass() => {
                 self.log_bytes += covered;
                 self.tell_needs();
                 self.put_snapshot_off(&error, ctx);
@@ -535,7 +544,7 @@ mod tests {
         };
         let disk = Arc::new(DiskSpace::new(0));
         let settings = ApplierSettings {
-            no_room_pause: Duration::from_millis(1),
+            put_off_for: Duration::from_millis(1),
             ..ApplierSettings::new(1, SnapshotMeta::default(), disk)
         };
         let store = Arc::new(FullDisk {
@@ -563,7 +572,8 @@ mod tests {
     #[test]
     fn a_snapshot_for_which_there_is_no_room_is_put_off_until_there_is() {
         actix_rt::System::new().block_on(async {
-            for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            use io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
+            for kind in [StorageFull, QuotaExceeded, NotFound] {
                 let snapshot = apply_one(4, kind).await.unwrap_or_else(|fatal| panic!("{fatal}"));
                 assert_eq!(snapshot.last_included_index, LogIndex(1));
             }
