@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::CHECK_FAILED;
+
 /// The exit status for wrong usage or configuration.
 const WRONG_USAGE: u8 = 2;
 /// The exit status for what was not done.
@@ -102,6 +104,9 @@ pub(crate) enum Error {
         /// What went wrong with it.
         problem: String,
     },
+    /// A node ended while its cluster was measured. What was measured is told.
+    #[error("{0}\nwhat was measured until then is told above")]
+    EndedWhileMeasured(Box<Error>),
     /// Ctrl-C or a signal to stop.
     #[error("interrupted")]
     Interrupted,
@@ -131,9 +136,13 @@ impl Error {
         }
     }
 
-    /// The exit status: 2 for wrong usage or configuration, 3 for not done.
+    /// The exit status: 1 for what did not hold, 2 for wrong usage or configuration, 3 for not done.
     pub(crate) fn exit_status(&self) -> u8 {
-        if self.is_usage() { WRONG_USAGE } else { NOT_DONE }
+        match self {
+            Self::EndedWhileMeasured(_) => CHECK_FAILED,
+            _ if self.is_usage() => WRONG_USAGE,
+            _ => NOT_DONE,
+        }
     }
 
     /// The lines for stderr: `error: what is wrong`, then what to do.

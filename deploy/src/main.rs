@@ -35,7 +35,7 @@ use crate::report::Reporter;
 /// The exit status when all is well.
 const DONE: u8 = 0;
 /// The exit status when a check did not hold.
-const CHECK_FAILED: u8 = 1;
+pub(crate) const CHECK_FAILED: u8 = 1;
 
 /// The nodes that this program can be have the allocator that `kv-server` has.
 #[global_allocator]

@@ -33,7 +33,8 @@ const PLOT_NAME: &str = "bench-endure.svg";
 #[serde(tag = "event", rename = "part")]
 struct Part {
     /// Since the start, at the end of the part.
-    seconds: u64,
+    #[serde(rename = "seconds", serialize_with = "in_seconds")]
+    since: Duration,
     /// Puts since the start.
     puts: u64,
     errors: u64,
@@ -55,7 +56,7 @@ impl Part {
         )]
         let float = |number: u64| number as f64;
         vec![
-            self.seconds.to_string(),
+            format!("{:.1}", self.since.as_secs_f64()),
             self.puts.to_string(),
             format!("{:.0}", self.puts_per_second),
             self.p50_us.to_string(),
@@ -72,10 +73,17 @@ impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "  {} s: {} puts, {:.0} a second",
-            self.seconds, self.puts, self.puts_per_second
+            "  {:.1} s: {} puts, {:.0} a second",
+            self.since.as_secs_f64(),
+            self.puts,
+            self.puts_per_second
         )
     }
+}
+
+/// With milliseconds.
+fn in_seconds<S: serde::Serializer>(since: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64((since.as_secs_f64() * 1e3).round() / 1e3)
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +120,7 @@ impl fmt::Display for Finished {
 
 /// Overwrites the keys, tells each part as it ends, and prints the table; draws it if plots are wanted.
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
-    let cluster = OurCluster::start(arguments.dir.as_deref()).await?;
+    let mut cluster = OurCluster::start(arguments.dir.as_deref()).await?;
     let load = Load {
         clients: CLIENTS,
         keys: arguments.keys_or(DEFAULT_KEYS),
@@ -123,7 +131,7 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
     };
     let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
     write_all_keys("ours", &targets, &load).await?;
-    let endurance = endure(&cluster, &targets, &load, reporter).await?;
+    let (endurance, ended) = endure(&mut cluster, &targets, &load, reporter).await?;
     if let Some(dir) = &arguments.plots {
         draw(dir, &endurance)?;
     }
@@ -131,27 +139,35 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
         keys: load.keys,
         endurance,
     });
-    Ok(())
+    ended.map_or(Ok(()), |error| Err(Error::EndedWhileMeasured(Box::new(error))))
 }
 
+/// The parts, and what is to be told of a node that ended: that is the end of the last part.
 async fn endure(
-    cluster: &OurCluster,
+    cluster: &mut OurCluster,
     targets: &[AnyTarget],
     load: &Load,
     reporter: Reporter,
-) -> Result<Vec<Part>, Error> {
+) -> Result<(Vec<Part>, Option<Error>), Error> {
     let began = Instant::now();
     let mut puts = 0;
     let mut parts = Vec::new();
     for _ in 0..PARTS {
         let outcome = load::run(targets, load).await;
-        refuse_silence("ours", &outcome)?;
+        let ended = cluster.nodes_mut().ended().into_iter().next();
+        if ended.is_none() {
+            refuse_silence("ours", &outcome)?;
+        }
         puts += outcome.operations();
         let part = look(cluster, began.elapsed(), puts, &outcome)?;
         reporter.tell(&part);
         parts.push(part);
+        if let Some((id, status)) = ended {
+            let error = cluster.nodes().ended_early(id, status);
+            return Ok((parts, Some(error)));
+        }
     }
-    Ok(parts)
+    Ok((parts, None))
 }
 
 fn look(
@@ -169,7 +185,7 @@ fn look(
     }
     let resident = |id| usage::of(nodes.node(id)?.pid()).map(|usage| usage.resident_bytes);
     Ok(Part {
-        seconds: since.as_secs(),
+        since,
         puts,
         errors: outcome.errors,
         puts_per_second: outcome.per_second(),
@@ -215,7 +231,12 @@ fn draw(dir: &Path, parts: &[Part]) -> Result<(), Error> {
         title,
         points: parts
             .iter()
-            .map(|part| (u32::try_from(part.seconds).unwrap_or(u32::MAX), number(part)))
+            .map(|part| {
+                (
+                    u32::try_from(part.since.as_secs()).unwrap_or(u32::MAX),
+                    number(part),
+                )
+            })
             .collect(),
     };
     let curves = [

@@ -97,3 +97,28 @@ fn a_leader_that_is_killed_or_stopped_leaves_a_gap_that_is_told() {
     }
     assert!(is_empty(tmp.path()));
 }
+
+#[test]
+fn a_node_that_ends_while_it_is_to_endure_is_told_with_what_was_measured_and_exit_status_1() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &["--endure", "--duration", "30s"]);
+    let part = bench.wait_for("part");
+    assert!(
+        part["seconds"].is_f64() && part["seconds"].as_f64() >= Some(1.5),
+        "{part}"
+    );
+    let cluster = fs::read_dir(tmp.path()).unwrap().next().unwrap().unwrap().path();
+    let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap();
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    let result = bench.wait_for("result");
+    let parts = result["endurance"].as_array().unwrap();
+    assert!((1..20).contains(&parts.len()), "{result}");
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: node 2 ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
+}
