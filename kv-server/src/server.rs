@@ -95,7 +95,7 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         signal = signals.next() => {
             tracing::info!("{signal}: stops in order");
             if server.files.are_in_place() {
-                let replaced = snapshot_is_replaced(Arc::clone(&server.snapshots));
+                let replaced = snapshot_is_replaced(Arc::clone(&server.snapshots), HAND_OVER_TIMEOUT);
                 let ((), replaced) = tokio::join!(server.hand_over(), replaced);
                 replaced.map_err(Fatal::SnapshotRemoved)
             } else {
@@ -394,9 +394,10 @@ impl Server {
     }
 }
 
-/// Waits until no snapshot is lost: the watch has another one written. The path of the file if that takes too long.
-async fn snapshot_is_replaced(snapshots: Arc<dyn SnapshotStore>) -> Result<(), PathBuf> {
-    let deadline = tokio::time::Instant::now() + HAND_OVER_TIMEOUT;
+/// Waits until no snapshot is lost: the watch has another one written. The path of the file if that takes longer than
+/// `limit`.
+async fn snapshot_is_replaced(snapshots: Arc<dyn SnapshotStore>, limit: Duration) -> Result<(), PathBuf> {
+    let deadline = tokio::time::Instant::now() + limit;
     while let Some((_, path)) = snapshots.lost() {
         if tokio::time::Instant::now() >= deadline {
             return Err(path);
@@ -646,7 +647,7 @@ impl Signals {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::Term;
+    use raft_core::{Entry, LogIndex, Term, Write};
 
     use super::*;
 
@@ -670,5 +671,50 @@ mod tests {
         for role in [Role::Follower, Role::Candidate] {
             assert!(told(role, None).contains("not known"));
         }
+    }
+
+    #[test]
+    fn a_stop_waits_for_the_snapshot_that_takes_the_place_of_a_lost_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        };
+        let initial = Configuration::of_voters([NodeId(1)]);
+        let options = storage::Options::default();
+        let mut store = SledStorage::open(dir.path(), &identity, &initial, &options).unwrap();
+        let snapshots = store.snapshots();
+        let file = snapshots.create(LogIndex(1), Term(1), &initial).unwrap();
+        let snapshot = file.finish().unwrap();
+        let path = storage::snapshot_path(dir.path(), &snapshot);
+        let index = LogIndex(1);
+        let command = raft_core::Payload::Command(Vec::new().into());
+        store
+            .write(&[
+                Write::Append(vec![Entry {
+                    index,
+                    term: Term(1),
+                    payload: command,
+                }]),
+                Write::Compact {
+                    snapshot,
+                    first_retained: LogIndex(2),
+                },
+            ])
+            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().build().unwrap();
+        let wait = |ms| runtime.block_on(snapshot_is_replaced(store.snapshots(), Duration::from_millis(ms)));
+        assert_eq!(wait(0), Ok(()));
+        let aside = dir.path().join("aside");
+        std::fs::rename(&path, &aside).unwrap();
+        assert_eq!(wait(50), Err(path.clone()));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(50));
+                std::fs::rename(&aside, &path).unwrap();
+            });
+            assert_eq!(wait(60_000), Ok(()));
+        });
     }
 }
