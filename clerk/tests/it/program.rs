@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use rpc::client::{BusyReason, Consistency, KvError};
+use rpc::hello::PROTOCOL_VERSION;
 use serde_json::Value;
 
 use crate::fake::{Cluster, Step, stranger};
@@ -587,9 +588,12 @@ async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
 #[tokio::test(flavor = "multi_thread")]
 async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_what_is_there() {
     for (answer, told) in [
-        (OF_VERSION_7, "protocol version 7 there, 5 here"),
-        (PEER_PORT, "clients call client_addr"),
-        (WEB_SERVER, "is not a server of this kind"),
+        (
+            OF_VERSION_7,
+            format!("protocol version 7 there, {PROTOCOL_VERSION} here"),
+        ),
+        (PEER_PORT, "clients call client_addr".to_owned()),
+        (WEB_SERVER, "is not a server of this kind".to_owned()),
     ] {
         let endpoints = [stranger(answer).await, stranger(answer).await];
         for arguments in [
@@ -597,7 +601,7 @@ async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_
             &["put", "k", "v", "--timeout", "1h"],
         ] {
             let ended = with_endpoints(&endpoints, arguments).await;
-            ended.fails(3, told);
+            ended.fails(3, &told);
             assert!(
                 ended.stderr().contains("client ports (client_addr)"),
                 "{}",
