@@ -574,7 +574,7 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
 /// Of protocol version 7, whatever its verdict says.
 const OF_VERSION_7: &[u8] = b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 /// As a port for peers answers a client.
-const PEER_PORT: &[u8] = b"KVRA\x00\x05\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+const PEER_PORT: &[u8] = b"KVRA\x00\x06\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 const WEB_SERVER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
 async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
