@@ -97,9 +97,10 @@
 //!   three founded and the third not yet seen, both must be up.
 //! - An older copy of a directory that is put back while no leader remembers what it had acknowledged (the
 //!   leadership has changed since) counts as what it was. If it elects a leader that lacks acknowledged entries, the
-//!   nodes that have them stop by the rules 7 and 8, with this exception: a node that was itself restarted since does
+//!   nodes that have them stop by the rules 7 and 8, with these exceptions. A node that was itself restarted since does
 //!   not know that its entries behind its last snapshot were committed, and gives them up for a leader of a later term
-//!   that has others in their place, or none. Never put back a copy: empty the directory and join.
+//!   that has others in their place, or none. And a snapshot of a leader of a later term is compared with nothing but
+//!   the leadership that it ends in. Never put back a copy: empty the directory and join.
 //! - Two processes on copies of one store, unless both are elected in one term.
 
 use std::fmt;
