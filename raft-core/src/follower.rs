@@ -78,6 +78,18 @@ impl Node {
         known.into_iter().flatten().any(|known| known != leadership)
     }
 
+    /// Whether the snapshot of the leader `by` ends the history that is committed here, as far as it tells; else this
+    /// node stops. Whoever agrees in the term of an entry, and in its leadership, agrees in all before it (Raft §5.3).
+    fn recognise_history(&mut self, by: NodeId, snapshot: &SnapshotMeta) -> bool {
+        let index = self.log.commit_index().min(snapshot.last_included_index);
+        let terms = self.log.told_term_at(index).zip(snapshot.term_at(index));
+        if terms.is_none_or(|(own, told)| own == told) {
+            return true;
+        }
+        self.refuse(Refusal::OtherHistory { by, index });
+        false
+    }
+
     pub(crate) fn handle_append_entries(&mut self, reply_to: ReplyTo, request: AppendEntries) {
         let read_round = request.read_round;
         let outcome = if !request.is_well_formed() {
@@ -171,10 +183,11 @@ impl Node {
     }
 
     pub(crate) fn handle_install_snapshot(&mut self, reply_to: ReplyTo, request: InstallSnapshot) {
-        let told = request.snapshot.last_included_leadership;
-        let told = told.map(|leadership| (request.snapshot.last_included_term, leadership));
-        if !self.recognise_leader(request.term, request.leader_id)
-            || !self.recognise_leaderships(request.leader_id, told)
+        let leader_id = request.leader_id;
+        if !request.snapshot.is_well_formed()
+            || !self.recognise_leader(request.term, leader_id)
+            || !self.recognise_history(leader_id, &request.snapshot)
+            || !self.recognise_leaderships(leader_id, request.snapshot.leaderships())
         {
             self.reply_snapshot(
                 reply_to,

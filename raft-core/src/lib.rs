@@ -181,5 +181,5 @@ pub use standing::{Refusal, Sender, Standing};
 pub use storage::{LogRead, LogReadReply, Restored, Storage, Write};
 pub use types::{
     CallId, Entry, HardState, Incarnation, Leadership, LogIndex, NodeId, Payload, ReadId, ReadyNumber, Role,
-    SnapshotMeta, Term, Ticks,
+    SnapshotMeta, Term, TermStart, Ticks,
 };

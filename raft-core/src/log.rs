@@ -9,7 +9,9 @@ pub(crate) use self::packed::leader_named_by;
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
-use crate::types::{Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use crate::types::{
+    Entry, Incarnation, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term, TermStart,
+};
 
 /// How many entries are packed into one allocation, at most.
 const ENTRIES_PACKED_TOGETHER: usize = 4_096;
@@ -206,6 +208,11 @@ impl Log {
         }
     }
 
+    /// The term of the entry at `index`, also if only the snapshot still tells it.
+    pub(crate) fn told_term_at(&self, index: LogIndex) -> Option<Term> {
+        self.term_at(index).or_else(|| self.snapshot.term_at(index))
+    }
+
     /// The oldest place in the log whose term is known.
     pub(crate) fn first_known(&self) -> (LogIndex, Term) {
         let snapshot = (
@@ -267,14 +274,30 @@ impl Log {
         }
     }
 
-    /// The leadership of `term`, if the log still tells it. A snapshot tells that of its last entry.
+    /// The leadership of `term`, if the log or its snapshot still tells it.
     pub(crate) fn leadership_of(&self, term: Term) -> Option<Leadership> {
-        let snapshot = &self.snapshot;
         let logged = self.leader_of(term).map(|(_, leadership)| leadership);
-        logged.or_else(|| {
-            let is_told = term == snapshot.last_included_term;
-            snapshot.last_included_leadership.filter(|_| is_told)
-        })
+        logged.or_else(|| leadership_told_by(&self.snapshot, term))
+    }
+
+    /// The latest terms of the entries up to `index`, for a snapshot of them.
+    pub(crate) fn terms_up_to(&self, index: LogIndex) -> Vec<TermStart> {
+        let mut terms = self.snapshot.terms.clone();
+        let mut last_told = self.snapshot.last_included_term;
+        loop {
+            let first = self.first_of_term_not(|term| term <= last_told);
+            let Some(term) = self.term_at(first).filter(|_| first <= index) else {
+                break;
+            };
+            terms.push(TermStart {
+                index: first,
+                term,
+                leadership: self.leadership_of(term),
+            });
+            last_told = term;
+        }
+        terms.drain(..terms.len().saturating_sub(SnapshotMeta::MAX_TERMS));
+        terms
     }
 
     /// The first entry of a term for which `is_behind`, which holds up to some term, does not hold; one behind the
@@ -498,12 +521,13 @@ impl Log {
     }
 
     /// Where to keep entries from, at `from` or behind it, so that it is still known by which election the leader of
-    /// each of them led: the term begins there, or `snapshot` ends in it. Without that, entries of two leaderships of one
+    /// each of them led: the term begins there, or `snapshot` tells it. Without that, entries of two leaderships of one
     /// term could be taken for each other.
     fn first_of_whole_terms(&self, mut from: LogIndex, snapshot: &SnapshotMeta) -> LogIndex {
         while let Some(term) = self.term_at(from)
             && from <= snapshot.last_included_index
             && term != snapshot.last_included_term
+            && leadership_told_by(snapshot, term).is_none()
         {
             let begins_here = self.first_of_term_not(|other| other < term) >= from;
             if begins_here && self.leader_of(term).is_some() {
@@ -577,6 +601,11 @@ impl Log {
         self.configurations.insert(index, snapshot.configuration.clone());
         self.snapshot = snapshot;
     }
+}
+
+fn leadership_told_by(snapshot: &SnapshotMeta, term: Term) -> Option<Leadership> {
+    let mut told = snapshot.leaderships();
+    told.find_map(|(of, leadership)| (of == term).then_some(leadership))
 }
 
 fn index_distance(from: LogIndex, to: LogIndex) -> usize {

@@ -385,7 +385,7 @@ impl Node {
             return;
         }
         let snapshot = SnapshotMeta {
-            last_included_leadership: self.log.leadership_of(snapshot.last_included_term),
+            terms: self.log.terms_up_to(last_included_index),
             ..snapshot
         };
         let first_retained = self.log.compact(snapshot.clone(), self.config.retained_log_bytes);

@@ -35,14 +35,15 @@
 //!    alike in index and term.
 //! 7. A leader that hears of a committed entry which it does not have stops ([`Refusal::LacksCommitted`]), and so
 //!    does a follower whose leader has another entry in the place of one that is committed here
-//!    ([`Refusal::OtherHistory`]).
+//!    ([`Refusal::OtherHistory`]). Entries are compared one by one, and a snapshot by the terms that it tells of
+//!    ([`SnapshotMeta::terms`](crate::SnapshotMeta::terms)).
 //! 8. A node that knows, or has in its log, who leads in a term stops when another leads in that term
 //!    ([`Refusal::TwoLeaders`]), or when that one leads in it by another election
 //!    ([`Refusal::LedTwice`]), because it has forgotten the first. Their logs could differ and agree in every index and
 //!    term. So each election draws a number, the [`Leadership`](crate::Leadership). A leader tells it with each `AppendEntries`,
 //!    together with that of the term before the entries. What is kept of a term tells it as well: the no-op at its
-//!    beginning, or a snapshot that ends in it. So of a term whose no-op is dropped for a snapshot that ends in a later
-//!    one, no entry is kept.
+//!    beginning, or the snapshot that replaced that. So no entry is kept of a term whose no-op is dropped for a snapshot
+//!    that does not tell of it any more.
 //!
 //! # Why this is safe
 //!
@@ -99,8 +100,9 @@
 //!   leadership has changed since) counts as what it was. If it elects a leader that lacks acknowledged entries, the
 //!   nodes that have them stop by the rules 7 and 8, with these exceptions. A node that was itself restarted since does
 //!   not know that its entries behind its last snapshot were committed, and gives them up for a leader of a later term
-//!   that has others in their place, or none. And a snapshot of a leader of a later term is compared with nothing but
-//!   the leadership that it ends in. Never put back a copy: empty the directory and join.
+//!   that has others in their place, or none. And a snapshot tells only of the latest
+//!   [`MAX_TERMS`](crate::SnapshotMeta::MAX_TERMS) terms: a node that is further behind takes it. Never put back a copy:
+//!   empty the directory and join.
 //! - Two processes on copies of one store, unless both are elected in one term.
 
 use std::fmt;
@@ -373,7 +375,7 @@ impl Node {
         std::iter::once(prev)
             .chain(entries)
             .take_while(|(index, _)| *index <= committed)
-            .find(|(index, term)| self.log.term_at(*index).is_some_and(|own| own != *term))
+            .find(|(index, term)| self.log.told_term_at(*index).is_some_and(|own| own != *term))
             .map(|(index, _)| index)
     }
 

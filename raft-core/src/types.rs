@@ -172,9 +172,10 @@ pub struct SnapshotMeta {
     pub last_included_index: LogIndex,
     /// The term of that entry.
     pub last_included_term: Term,
-    /// The leadership of that term, if the node that cut the snapshot knew it. The core fills it in when it is told of
-    /// the snapshot.
-    pub last_included_leadership: Option<Leadership>,
+    /// The terms of the entries that the snapshot replaces, oldest first: the latest [`SnapshotMeta::MAX_TERMS`] of them.
+    /// They tell a node that is given the snapshot whether it replaces what the node knows to be committed. The core
+    /// fills them in when it is told of the snapshot.
+    pub terms: Vec<TermStart>,
     /// The members of the cluster as of that entry.
     pub configuration: Configuration,
     /// The length of the snapshot file, in bytes. Zero for the empty snapshot that every log starts from.
@@ -183,8 +184,49 @@ pub struct SnapshotMeta {
     pub checksum: u32,
 }
 
+/// Where the entries of a term begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TermStart {
+    /// The first entry of the term.
+    pub index: LogIndex,
+    /// The term.
+    pub term: Term,
+    /// By which election its leader led, if the node that cut the snapshot knew it.
+    pub leadership: Option<Leadership>,
+}
+
 impl SnapshotMeta {
-    /// Whether both are of one file, though perhaps only one of them tells the leadership.
+    /// The most terms that a snapshot tells of. Who is further behind than so many elections cannot compare what it
+    /// knows to be committed with the snapshot.
+    pub const MAX_TERMS: usize = 64;
+
+    /// The term of the entry at `index`, if the snapshot replaces it and tells its term.
+    pub(crate) fn term_at(&self, index: LogIndex) -> Option<Term> {
+        if index == self.last_included_index {
+            return Some(self.last_included_term);
+        }
+        let behind = self.terms.partition_point(|start| start.index <= index);
+        let start = self.terms.get(behind.checked_sub(1)?)?;
+        (index <= self.last_included_index).then_some(start.term)
+    }
+
+    /// The leaderships that the snapshot tells.
+    pub(crate) fn leaderships(&self) -> impl Iterator<Item = (Term, Leadership)> {
+        let told = |start: &TermStart| Some((start.term, start.leadership?));
+        self.terms.iter().filter_map(told)
+    }
+
+    /// Whether the terms are in order and no more than may be.
+    pub(crate) fn is_well_formed(&self) -> bool {
+        let rises = |pair: &[TermStart]| pair[0].index < pair[1].index && pair[0].term < pair[1].term;
+        self.terms.len() <= Self::MAX_TERMS
+            && self.terms.windows(2).all(rises)
+            && self.terms.last().is_none_or(|last| {
+                last.index <= self.last_included_index && last.term == self.last_included_term
+            })
+    }
+
+    /// Whether both are of one file, though perhaps only one of them tells the terms.
     #[must_use]
     pub fn is_of_same_file(&self, other: &Self) -> bool {
         let file = |meta: &Self| {

@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::limits::MAX_CLUSTER_ID_BYTES;
 
 /// The version of everything that travels: hello, frames, services. Both sides must speak the same.
-pub const PROTOCOL_VERSION: u16 = 6;
+pub const PROTOCOL_VERSION: u16 = 7;
 
 const HELLO_MAGIC: [u8; 4] = *b"KVRH";
 const REPLY_MAGIC: [u8; 4] = *b"KVRA";

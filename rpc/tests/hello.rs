@@ -94,7 +94,7 @@ async fn another_protocol_version_is_refused_and_told_ours() {
 
 #[tokio::test]
 async fn a_client_tells_a_server_of_another_version_whatever_its_verdict_says() {
-    let addr = fake_server(b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc").await;
+    let addr = fake_server(b"KVRA\x00\x63\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc").await;
     match connect_kv(&addr, &ConnectOptions::default()).await.unwrap_err() {
         ConnectError::HelloRefused {
             refusal: Refusal::WrongVersion,
@@ -291,7 +291,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     hello.write(&mut bytes).await.unwrap();
     assert_eq!(
         bytes,
-        b"KVRH\x00\x06\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
+        b"KVRH\x00\x07\x01\x04\0\0\0\0\0\0\0\x02\0\0\0\0\0\0\x01\x02demo"
     );
 
     let mut bytes = Vec::new();
@@ -301,7 +301,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
     .write(&mut bytes)
     .await
     .unwrap();
-    assert_eq!(bytes, b"KVRH\x00\x06\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
+    assert_eq!(bytes, b"KVRH\x00\x07\x02\x00\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
 
     let server = rpc::ServerInfo {
         cluster_id: identity().cluster_id().into(),
@@ -319,7 +319,7 @@ async fn the_bytes_of_hello_and_reply_stay_what_they_are() {
         };
         let mut bytes = Vec::new();
         reply.write(&mut bytes).await.unwrap();
-        let expected = [b"KVRA\x00\x06", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
+        let expected = [b"KVRA\x00\x07", &[verdict][..], b"\x04\0\0\0\0\0\0\0\x01test"].concat();
         assert_eq!(bytes, expected);
         assert_eq!(Reply::read(&mut &bytes[..]).await.unwrap(), reply);
     }

@@ -8,7 +8,7 @@
 
 use raft_core::{
     Configuration, Entry, HardState, Incarnation, Leadership, LogIndex, NodeId, Payload, SnapshotMeta,
-    Standing, Term,
+    Standing, Term, TermStart,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -143,7 +143,11 @@ pub fn small_records_seeds() -> Vec<Vec<u8>> {
         snapshot: SnapshotMeta {
             last_included_index: LogIndex(70_000),
             last_included_term: Term(8),
-            last_included_leadership: Some(Leadership(70)),
+            terms: vec![TermStart {
+                index: LogIndex(69_000),
+                term: Term(8),
+                leadership: Some(Leadership(70)),
+            }],
             configuration: configuration(),
             size_bytes: 100_000,
             checksum: 0x89ab_cdef,

@@ -364,13 +364,14 @@ pub(crate) fn own_address() -> Ipv4Addr {
 
 /// A server that answers every connection with `answer` and nothing more. Ends with the test's runtime.
 #[cfg(feature = "cli")]
-pub(crate) async fn stranger(answer: &'static [u8]) -> String {
+pub(crate) async fn stranger(answer: &[u8]) -> String {
+    let answer = answer.to_vec();
     let listener = TcpListener::bind((own_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         let mut open = Vec::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::io::AsyncWriteExt::write_all(&mut stream, answer)
+            tokio::io::AsyncWriteExt::write_all(&mut stream, &answer)
                 .await
                 .unwrap();
             // Closed with bytes unread, it would be reset.

@@ -571,10 +571,13 @@ async fn import_refuses_a_line_without_end_before_it_fills_the_memory() {
     stopped.fails(2, "error: line 1: the line has over");
 }
 
-/// Of protocol version 7, whatever its verdict says.
-const OF_VERSION_7: &[u8] = b"KVRA\x00\x07\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+/// Of protocol version 99, whatever its verdict says.
+const OF_VERSION_99: &[u8] = b"KVRA\x00\x63\x2a\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
 /// As a port for peers answers a client.
-const PEER_PORT: &[u8] = b"KVRA\x00\x06\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+fn peer_port() -> Vec<u8> {
+    let verdict = b"\x04\x03\x00\x00\x00\x00\x00\x00\x00\x09abc";
+    [b"KVRA".as_slice(), &PROTOCOL_VERSION.to_be_bytes(), verdict].concat()
+}
 const WEB_SERVER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\r\n";
 
 async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
@@ -589,10 +592,10 @@ async fn with_endpoints(endpoints: &[String], arguments: &[&str]) -> Ended {
 async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_what_is_there() {
     for (answer, told) in [
         (
-            OF_VERSION_7,
-            format!("protocol version 7 there, {PROTOCOL_VERSION} here"),
+            OF_VERSION_99,
+            format!("protocol version 99 there, {PROTOCOL_VERSION} here"),
         ),
-        (PEER_PORT, "clients call client_addr".to_owned()),
+        (peer_port().as_slice(), "clients call client_addr".to_owned()),
         (WEB_SERVER, "is not a server of this kind".to_owned()),
     ] {
         let endpoints = [stranger(answer).await, stranger(answer).await];
@@ -620,8 +623,8 @@ async fn where_no_endpoint_is_a_server_of_this_release_it_ends_at_once_and_says_
 async fn endpoints_that_are_no_servers_of_this_release_are_passed_over_for_those_that_are() {
     let cluster = Cluster::start(1).await;
     let mut endpoints = vec![
-        stranger(OF_VERSION_7).await,
-        stranger(PEER_PORT).await,
+        stranger(OF_VERSION_99).await,
+        stranger(&peer_port()).await,
         stranger(WEB_SERVER).await,
     ];
     endpoints.extend(cluster.endpoints());

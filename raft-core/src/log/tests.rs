@@ -7,7 +7,7 @@ use super::Log;
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
-use crate::types::{Entry, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term, TermStart};
 
 fn entry(index: u64, term: u64) -> Entry {
     Entry {
@@ -33,6 +33,14 @@ fn snapshot(index: u64, term: u64) -> SnapshotMeta {
     }
 }
 
+fn term_start(index: u64, term: u64, leadership: Option<u64>) -> TermStart {
+    TermStart {
+        index: LogIndex(index),
+        term: Term(term),
+        leadership: leadership.map(Leadership),
+    }
+}
+
 fn restore(snapshot: SnapshotMeta, entries: Vec<Entry>) -> Result<Log, ConfigError> {
     restore_within(snapshot, entries, usize::MAX, usize::MAX)
 }
@@ -53,6 +61,69 @@ fn restore_within(
 
 fn log(terms: &[u64]) -> Log {
     restore(snapshot(0, 0), entries(1, terms)).unwrap()
+}
+
+#[test]
+fn a_snapshot_tells_its_latest_terms_and_who_led_in_them() {
+    let noop = |index: u64| Entry {
+        payload: Payload::Noop {
+            leader_id: NodeId(1),
+            leadership: Leadership(index),
+        },
+        ..entry(index, index)
+    };
+    let mut log = restore(snapshot(0, 0), Vec::new()).unwrap();
+    let last = 2 * SnapshotMeta::MAX_TERMS as u64;
+    for index in 1..=last {
+        log.append(noop(index));
+        log.take_unwritten();
+        log.durable_to(LogIndex(index));
+        log.commit_to(LogIndex(index));
+        log.take_committed(usize::MAX);
+        if index % 3 == 0 {
+            let terms = log.terms_up_to(LogIndex(index));
+            let snapshot = snapshot(index, index);
+            log.compact(SnapshotMeta { terms, ..snapshot }, 0);
+        }
+    }
+    let terms = log.terms_up_to(LogIndex(last));
+    let first = last + 1 - SnapshotMeta::MAX_TERMS as u64;
+    let latest: Vec<TermStart> = (first..=last)
+        .map(|term| term_start(term, term, Some(term)))
+        .collect();
+    assert_eq!(terms, latest);
+    assert_eq!(
+        log.terms_up_to(LogIndex(last - 1)).last(),
+        latest.iter().rev().nth(1)
+    );
+}
+
+#[test]
+fn a_snapshot_whose_terms_are_not_in_order_is_not_taken() {
+    let of = |terms: &[(u64, u64)]| {
+        let terms = terms.iter().map(|(index, term)| term_start(*index, *term, None));
+        let snapshot = snapshot(9, 4);
+        SnapshotMeta {
+            terms: terms.collect(),
+            ..snapshot
+        }
+    };
+    let well_formed = [[].as_slice(), &[(1, 1), (5, 4)], &[(9, 4)]];
+    assert!(well_formed.into_iter().all(|terms| of(terms).is_well_formed()));
+    let others = [
+        [(5, 4), (5, 4)],
+        [(5, 2), (4, 4)],
+        [(1, 1), (5, 3)],
+        [(1, 1), (10, 4)],
+        [(1, 5), (5, 4)],
+    ];
+    assert!(others.iter().all(|terms| !of(terms).is_well_formed()));
+    let many: Vec<(u64, u64)> = (1..=65).map(|at| (at, at)).collect();
+    let too_many = SnapshotMeta {
+        terms: of(&many).terms,
+        ..snapshot(70, 65)
+    };
+    assert!(!too_many.is_well_formed());
 }
 
 #[test]
@@ -295,6 +366,14 @@ impl Model {
         self.handed_out = to;
     }
 
+    fn terms_up_to(&self, index: u64) -> Vec<TermStart> {
+        let begins = |index: &u64| self.term(*index) != self.term(index - 1);
+        let all: Vec<u64> = (1..=index).filter(begins).collect();
+        let latest = all.len().saturating_sub(SnapshotMeta::MAX_TERMS);
+        let start = |index: &u64| term_start(*index, self.term(*index), None);
+        all[latest..].iter().map(start).collect()
+    }
+
     fn compact(&mut self, log: &mut Log, index: u64, retained_bytes: usize) {
         let index = (self.snapshot + index).min(self.handed_out);
         if index <= self.snapshot {
@@ -303,9 +382,13 @@ impl Model {
         let first_before = log.first_index();
         let let_go = log.let_go_from(first_before);
         let first_before = first_before.get();
-        let first = log
-            .compact(snapshot(index, self.term(index)), retained_bytes)
-            .get();
+        let terms = log.terms_up_to(LogIndex(index));
+        assert_eq!(terms, self.terms_up_to(index));
+        let snapshot = SnapshotMeta {
+            terms,
+            ..snapshot(index, self.term(index))
+        };
+        let first = log.compact(snapshot, retained_bytes).get();
         let retained = u64::try_from(retained_bytes / Entry::OVERHEAD_BYTES).unwrap();
         let wanted = (index + 1).saturating_sub(retained).max(first_before);
         // No entry here says who led, so only what is of the term of the snapshot can be compared.
@@ -332,7 +415,11 @@ impl Model {
             self.durable = self.durable.min(self.commit);
         }
         log.take_unwritten(); // as the node does before it installs
-        assert_eq!(log.install(snapshot(index, self.term(index))), keeps);
+        let snapshot = SnapshotMeta {
+            terms: self.terms_up_to(index),
+            ..snapshot(index, self.term(index))
+        };
+        assert_eq!(log.install(snapshot), keeps);
         self.commit = index;
         self.handed_out = index;
         self.snapshot = index;
@@ -355,6 +442,14 @@ impl Model {
             Some(Term(self.term(self.snapshot)))
         );
         assert_eq!(log.term_at(LogIndex(self.last() + 1)), None);
+        for index in 1..=self.last() {
+            let told = log.told_term_at(LogIndex(index));
+            let is_forgotten = || self.terms_up_to(self.snapshot).first().unwrap().index > LogIndex(index);
+            assert!(
+                told.map_or_else(is_forgotten, |told| told == Term(self.term(index))),
+                "{index}: {told:?}"
+            );
+        }
         let in_memory_from = log
             .let_go_from(LogIndex(first))
             .map_or(first, |last| last.get() + 1);

@@ -94,7 +94,7 @@ pub(crate) fn snapshot(index: u64, term: u64, file: &[u8]) -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(index),
         last_included_term: Term(term),
-        last_included_leadership: None,
+        terms: Vec::new(),
         configuration: voters(3),
         size_bytes: file.len() as u64,
         checksum: checksum(file),

@@ -286,7 +286,7 @@ impl Server {
         let snapshot = SnapshotMeta {
             last_included_index: index,
             last_included_term: self.machine.applied_term,
-            last_included_leadership: None,
+            terms: Vec::new(),
             configuration: self.node.configuration_at(index).unwrap().clone(),
             size_bytes: file.len() as u64,
             checksum: checksum(&file),

@@ -139,14 +139,10 @@ fn is_told_when_who_follows_the_first_leadership_is_elected_later() {
     assert_eq!(cluster.disk(NodeId(3)).entries(), entries);
 }
 
-/// The others have cut snapshots that end in a later term. What they keep of the log must not be taken for that of node 2,
-/// with whose entries it agrees in index and term.
-#[test]
-fn is_not_mixed_with_what_is_kept_of_the_term_behind_a_snapshot() {
-    let (mut cluster, mut old) = led_twice_by_1_keeping(400, |_| ());
+/// The others have cut snapshots that end in a later term, and keep so much of the log behind them.
+fn snapshots_of_a_later_term(retained_log_bytes: usize) -> (Cluster, Cluster) {
+    let (mut cluster, old) = led_twice_by_1_keeping(retained_log_bytes, |_| ());
     (2..12).for_each(|count| write(&mut cluster, &format!("n {count}")));
-    let last_of_term = cluster.disk(NodeId(3)).last_index();
-    assert!(old.disk(NodeId(2)).last_index() < last_of_term);
     cluster.crash(1);
     cluster.restart(1);
     cluster.elect(3);
@@ -154,11 +150,50 @@ fn is_not_mixed_with_what_is_kept_of_the_term_behind_a_snapshot() {
     for id in [1, 3] {
         cluster.cut_snapshot(id);
         cluster.settle();
-        let kept = cluster.disk(NodeId(id)).entries();
-        assert!(!kept.is_empty(), "or this shows nothing");
-        assert!(kept[0].index > last_of_term, "{kept:?}");
     }
-    restart_2(&mut cluster, &mut old);
+    (cluster, old)
+}
+
+fn is_told_by_2(cluster: &mut Cluster, term: Term) {
+    let entries = cluster.disk(NodeId(2)).entries().to_vec();
     cluster.pass(A_WHILE);
-    assert_eq!(cluster.lines(2), cluster.lines(3));
+    assert_eq!(cluster.refusal(2), led_twice(3, term), "{:#?}", cluster.story);
+    assert_eq!(cluster.disk(NodeId(2)).entries(), entries);
+}
+
+/// What is kept of the log must not be taken for that of node 2, with whose entries it agrees in index and term.
+#[test]
+fn is_told_when_the_beginning_of_the_term_was_dropped() {
+    let (mut cluster, mut old) = snapshots_of_a_later_term(400);
+    let kept = cluster
+        .disk(NodeId(3))
+        .entries()
+        .first()
+        .expect("some are kept")
+        .clone();
+    let shared = old.disk(NodeId(2)).last_index();
+    assert!(
+        kept.index <= shared && kept.term == old.term(2),
+        "or this shows nothing"
+    );
+    let term = old.term(2);
+    restart_2(&mut cluster, &mut old);
+    is_told_by_2(&mut cluster, term);
+}
+
+#[test]
+fn is_told_by_who_gets_a_snapshot_of_a_later_term() {
+    for is_restarted in [false, true] {
+        let (mut cluster, mut old) = snapshots_of_a_later_term(0);
+        assert!(
+            cluster.disk(NodeId(3)).entries().is_empty(),
+            "or this shows nothing"
+        );
+        let term = old.term(2);
+        match is_restarted {
+            false => go_on_with_2(&mut cluster, &mut old),
+            true => restart_2(&mut cluster, &mut old),
+        }
+        is_told_by_2(&mut cluster, term);
+    }
 }

@@ -16,7 +16,11 @@ fn led_by_2_beside_3(nobody_won_before: bool) -> (Cluster, Cluster) {
     old.crash(1);
     old.pass(2 * ELECTION_TIMEOUT_MAX);
 
-    let mut cluster = Cluster::unfounded(3, config);
+    let drops_logs = |id| Config {
+        retained_log_bytes: 0,
+        ..config(id)
+    };
+    let mut cluster = Cluster::unfounded(3, drops_logs);
     for (id, disk) in [(1, older), (2, old.disk(NodeId(2)).clone())] {
         let disk = match nobody_won_before {
             true => disk.with_hard_state(old.term(3).get(), None),
@@ -103,6 +107,38 @@ fn is_told_by_who_knows_what_was_committed_also_when_the_terms_differ() {
         cluster.refusal(3),
         cluster.story
     );
+}
+
+/// The leader has no entries any more to compare: its snapshot tells whose they were.
+#[test]
+fn is_told_by_who_knows_what_was_committed_also_when_it_gets_a_snapshot() {
+    for (has_cut_one, is_restarted) in [(false, false), (true, false), (true, true)] {
+        let (mut cluster, mut old) = led_by_2_beside_3(true);
+        if has_cut_one {
+            old.cut_snapshot(3);
+            old.settle();
+        }
+        let entries = old.disk(NodeId(3)).entries().to_vec();
+        write_more_than_before(&mut cluster);
+        cluster.cut_snapshot(2);
+        cluster.settle();
+        let first_kept = cluster.disk(NodeId(2)).entries().first().map(|entry| entry.index);
+        let last = old.disk(NodeId(3)).last_index();
+        assert!(
+            first_kept.is_none_or(|first| first > last.next()),
+            "or this shows nothing"
+        );
+        come_back_with_3(&mut cluster, old, is_restarted);
+        cluster.pass(2);
+        let told = cluster.refusal(3);
+        let by = NodeId(2);
+        assert!(
+            matches!(told, Some(Refusal::OtherHistory { by: teller, .. }) if teller == by),
+            "{told:?} {:#?}",
+            cluster.story
+        );
+        assert_eq!(cluster.disk(NodeId(3)).entries(), entries);
+    }
 }
 
 /// A leader that an older copy has elected. What it has not shown yet is not acknowledged to it, though the follower has

@@ -11,7 +11,7 @@ use kv_server::command::{Command, Operation};
 use kv_server::config::Config;
 use kv_server::state_machine::StateMachine;
 use kv_server::state_snapshot::StateSnapshot;
-use raft_core::{Configuration, Entry, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term};
+use raft_core::{Configuration, Entry, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term, TermStart};
 use rpc::client::{KvRequest, KvResponse, Sequence, SessionId, WriteId};
 use rpc::framing::{CallerFraming, FRAME_HEADER_BYTES, ServerFraming, WireRequest, WireResponse};
 use rpc::hello::{Hello, HelloError, PROTOCOL_VERSION, Refusal, Reply, ServerInfo};
@@ -440,7 +440,11 @@ fn snapshot_meta() -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(7),
         last_included_term: Term(2),
-        last_included_leadership: Some(Leadership(70)),
+        terms: vec![TermStart {
+            index: LogIndex(6),
+            term: Term(2),
+            leadership: Some(Leadership(70)),
+        }],
         configuration: Configuration::of_voters([1, 2, 3].map(NodeId)),
         size_bytes: 0,
         checksum: 0,

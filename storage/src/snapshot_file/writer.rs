@@ -58,7 +58,7 @@ impl<W: Write> Encoder<W> {
         let snapshot = SnapshotMeta {
             last_included_index: self.meta.last_included_index,
             last_included_term: self.meta.last_included_term,
-            last_included_leadership: None,
+            terms: Vec::new(),
             configuration: self.meta.configuration,
             size_bytes: self.file_bytes,
             checksum: self.checksum.finalize(),
