@@ -4,15 +4,17 @@
 //! whose clients overwrite few keys. Prints a table, and draws it:
 //!
 //! ```text
-//! cargo run --release -p storage --example growth -- APPENDED_MIB SNAPSHOT_LOG_MIB [PLOT.svg]
+//! cargo run --release -p storage --example growth -- APPENDED_MIB SNAPSHOT_LOG_MIB [PLOT.svg [ENTRY_BYTES]]
 //! ```
 //!
+//! A `SNAPSHOT_LOG_MIB` may be a fraction; a plot named `-` is not drawn.
 //! The store is in the system's temporary directory; set `TMPDIR` to have it elsewhere.
 #![allow(clippy::print_stdout, reason = "it is what the program is for")]
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
 use std::{env, fs};
 
@@ -20,12 +22,20 @@ use raft_core::{Configuration, Entry, LogIndex, NodeId, Payload, Storage as _, T
 use storage::{Identity, Options, SledStorage};
 
 const MIB: u64 = 1024 * 1024;
-const ENTRY_BYTES: usize = 200;
-const BATCH_ENTRIES: u64 = 64;
-const BATCH_BYTES: u64 = BATCH_ENTRIES * ENTRY_BYTES as u64;
+const ENTRY_BYTES: u64 = 200;
+const BATCH_BYTES: u64 = 64 * ENTRY_BYTES;
 /// What the state machine would write: some 1,000 keys with their values.
 const SNAPSHOT_BYTES: usize = 200_000;
+/// What a node keeps of its log behind a snapshot, for followers that are a little late.
+const RETAINED_BYTES: u64 = 4 * MIB;
 const ROWS: u64 = 32;
+
+/// What is appended.
+struct Load {
+    total_bytes: u64,
+    snapshot_log_bytes: u64,
+    entry_bytes: u64,
+}
 
 /// What the run was at, at one moment.
 struct Sample {
@@ -67,17 +77,22 @@ impl Sample {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let [appended, snapshot_log, plot @ ..] = arguments.as_slice() else {
-        return Err("usage: growth APPENDED_MIB SNAPSHOT_LOG_MIB [PLOT.svg]".into());
+    let [appended, snapshot_log, rest @ ..] = arguments.as_slice() else {
+        return Err("usage: growth APPENDED_MIB SNAPSHOT_LOG_MIB [PLOT.svg [ENTRY_BYTES]]".into());
     };
-    let samples = run(appended.parse::<u64>()? * MIB, snapshot_log.parse::<u64>()? * MIB)?;
-    if let Some(plot) = plot.first() {
+    let samples = run(&Load {
+        total_bytes: appended.parse::<u64>()? * MIB,
+        snapshot_log_bytes: (snapshot_log.parse::<f64>()? * MIB as f64) as u64,
+        entry_bytes: rest.get(1).map_or(Ok(ENTRY_BYTES), |bytes| bytes.parse())?,
+    })?;
+    if let Some(plot) = rest.first().filter(|plot| *plot != "-") {
         fs::write(plot, draw(&samples)?)?;
     }
     Ok(())
 }
 
-fn run(total: u64, snapshot_log: u64) -> Result<Vec<Sample>, Box<dyn Error>> {
+fn run(load: &Load) -> Result<Vec<Sample>, Box<dyn Error>> {
+    let batch_entries = (BATCH_BYTES / load.entry_bytes).max(1);
     let dir = tempfile::tempdir()?;
     let identity = Identity {
         cluster_id: "growth".to_owned(),
@@ -89,16 +104,17 @@ fn run(total: u64, snapshot_log: u64) -> Result<Vec<Sample>, Box<dyn Error>> {
     println!("|---|---|---|---|---|---|");
     let (mut appended, mut since_snapshot, mut next) = (0, 0, 1);
     let mut samples: Vec<Sample> = Vec::new();
-    while appended < total {
-        store.write(&[batch(next)])?;
-        next += BATCH_ENTRIES;
-        appended += BATCH_BYTES;
-        since_snapshot += BATCH_BYTES;
-        if since_snapshot >= snapshot_log {
+    while appended < load.total_bytes {
+        store.write(&[batch(next..next + batch_entries, load.entry_bytes)])?;
+        next += batch_entries;
+        appended += batch_entries * load.entry_bytes;
+        since_snapshot += batch_entries * load.entry_bytes;
+        if since_snapshot >= load.snapshot_log_bytes {
             since_snapshot = 0;
-            compact(&mut store, next - 1, &initial)?;
+            let retained = (RETAINED_BYTES / load.entry_bytes).min(next - 1);
+            compact(&mut store, next - 1, retained, &initial)?;
         }
-        if appended >= total / ROWS * (samples.len() as u64 + 1) {
+        if appended >= load.total_bytes / ROWS * (samples.len() as u64 + 1) {
             let sample = Sample::take(dir.path(), appended)?;
             sample.print();
             samples.push(sample);
@@ -107,22 +123,27 @@ fn run(total: u64, snapshot_log: u64) -> Result<Vec<Sample>, Box<dyn Error>> {
     Ok(samples)
 }
 
-fn batch(first: u64) -> Write {
+fn batch(indices: Range<u64>, entry_bytes: u64) -> Write {
     let entry = |index| Entry {
         term: Term(1),
         index: LogIndex(index),
-        payload: Payload::Command(vec![7; ENTRY_BYTES].into()),
+        payload: Payload::Command(vec![7; entry_bytes as usize].into()),
     };
-    Write::Append((first..first + BATCH_ENTRIES).map(entry).collect())
+    Write::Append(indices.map(entry).collect())
 }
 
-fn compact(store: &mut SledStorage, index: u64, initial: &Configuration) -> Result<(), Box<dyn Error>> {
+fn compact(
+    store: &mut SledStorage,
+    index: u64,
+    retained: u64,
+    initial: &Configuration,
+) -> Result<(), Box<dyn Error>> {
     let mut writer = store.snapshots().create(LogIndex(index), Term(1), initial)?;
     writer.write_all(&vec![7; SNAPSHOT_BYTES])?;
     let snapshot = writer.finish()?;
     store.write(&[Write::Compact {
         snapshot,
-        first_retained: LogIndex(index + 1),
+        first_retained: LogIndex(index + 1 - retained),
     }])?;
     Ok(())
 }

@@ -26,8 +26,10 @@
 //!
 //! What helps is to have sled replace pages until nothing is left of the notes, again those of the tiny leaves, which it
 //! does after every tenth change to one. That happens whenever as much has gone into sled as its file is long, and takes
-//! changes in proportion to the length: so the work for each byte is the same on all disks. And then to look for the first record of the log from
-//! the left, through all empty leaves.
+//! changes in proportion to the length: so the work for each byte is the same on all disks. It happens, too, when the file
+//! has become four segments longer since the last time, because none was free: where a snapshot soon replaces what
+//! was appended, little goes into sled, but to remove it again takes room all the same. And then to look for the first
+//! record of the log from the left, through all empty leaves.
 
 use std::fs::File;
 
@@ -52,6 +54,9 @@ const RECORDS_IN_A_BATCH: u16 = 512;
 /// For each segment of the file: enough changes for some 100 pages, about three times as many as are noted.
 const BATCHES_FOR_A_SEGMENT: u64 = 2;
 
+/// By how many bytes the file may become longer without a drain.
+const GROWTH_BYTES: u64 = 4 * SLED_SEGMENT_BYTES as u64;
+
 /// See the module.
 pub(crate) struct Upkeep {
     db: Quiet<sled::Db>,
@@ -59,6 +64,8 @@ pub(crate) struct Upkeep {
     progress: Progress,
     unswept_bytes: usize,
     undrained_bytes: usize,
+    /// The shortest that the file was since the last drain.
+    shortest_length: u64,
     /// What the records of the tree were last set to, all of them or those up to one.
     round: u64,
 }
@@ -73,6 +80,7 @@ impl Upkeep {
             unswept_bytes: 0,
             // The first sweep is followed by a drain: who knows how long ago the last one was.
             undrained_bytes: usize::MAX,
+            shortest_length: 0,
             round: 0,
         }
     }
@@ -82,7 +90,10 @@ impl Upkeep {
     pub(crate) fn after(&mut self, bytes: usize, data_file: &File) -> sled::Result<()> {
         self.unswept_bytes += bytes;
         self.undrained_bytes = self.undrained_bytes.saturating_add(bytes);
-        if self.unswept_bytes < SWEEP_BYTES {
+        let length = data_file.metadata()?.len();
+        self.shortest_length = self.shortest_length.min(length);
+        let has_grown = length > self.shortest_length + GROWTH_BYTES;
+        if self.unswept_bytes < SWEEP_BYTES && !has_grown {
             return Ok(());
         }
         let tree = match self.tree.take() {
@@ -91,11 +102,11 @@ impl Upkeep {
         };
         self.sweep(&tree, data_file)?;
         self.unswept_bytes = 0;
-        let length = data_file.metadata()?.len();
-        if self.undrained_bytes as u64 >= length {
+        if has_grown || self.undrained_bytes as u64 >= length {
             let segments = length.div_ceil(SLED_SEGMENT_BYTES as u64);
             self.drain(&tree, segments * BATCHES_FOR_A_SEGMENT, data_file)?;
             self.undrained_bytes = 0;
+            self.shortest_length = data_file.metadata()?.len();
         }
         self.tree = Some(tree);
         Ok(())
@@ -149,5 +160,41 @@ impl Upkeep {
         data_file.sync_data()?;
         self.progress.step();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::{GROWTH_BYTES, Upkeep};
+    use crate::progress::Progress;
+
+    #[test]
+    fn a_file_that_becomes_longer_is_drained_however_little_was_written_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path().join("sled")).unwrap();
+        let mut upkeep = Upkeep::new(db, Progress::default());
+        // Its length is all that is looked at.
+        let file = File::create(dir.path().join("file")).unwrap();
+        let mut is_drained_at = |length| {
+            file.set_len(length).unwrap();
+            let before = upkeep.round;
+            upkeep.after(1, &file).unwrap();
+            upkeep.round > before
+        };
+        let start = 1 << 20;
+        for (length, drains) in [
+            (start, false),
+            (GROWTH_BYTES + 1, true),
+            (GROWTH_BYTES + 1, false),
+            (2 * GROWTH_BYTES + 1, false),
+            (2 * GROWTH_BYTES + 2, true),
+            (start, false),
+            (GROWTH_BYTES, false),
+            (GROWTH_BYTES + start + 1, true),
+        ] {
+            assert_eq!(is_drained_at(length), drains, "{length} bytes long");
+        }
     }
 }
