@@ -222,6 +222,12 @@ impl Node {
         }
     }
 
+    /// The highest entry known to be committed.
+    #[must_use]
+    pub fn commit_index(&self) -> LogIndex {
+        self.log.commit_index()
+    }
+
     /// The latest snapshot: where the log starts.
     #[must_use]
     pub fn snapshot(&self) -> &SnapshotMeta {
