@@ -192,10 +192,9 @@ fn check_read(
     if key.starts_with(b"own-") {
         return invariants.fresh_reads.put_key_read(key, floor, value);
     }
-    invariants.exactly_once.check(key, value)?;
     let lacking = invariants
         .exactly_once
-        .lacking(key, value, floor.acknowledged_appends);
+        .check(key, value, floor.acknowledged_appends)?;
     invariants.fresh_reads.append_key_read(key, floor, value, lacking)
 }
 
