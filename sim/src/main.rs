@@ -16,6 +16,10 @@ use clap::Parser as _;
 use crate::arguments::{Arguments, Command};
 use crate::output::Printer;
 
+/// A run allocates and frees all the time.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The exit status when a seed fails.
 const CHECK_FAILED: u8 = 1;
 

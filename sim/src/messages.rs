@@ -1,11 +1,12 @@
 //! Messages between the nodes: how they leave, arrive and get lost.
 
+use std::rc::Rc;
+
 use kv_server::replication::SNAPSHOT_CHUNK_TIMEOUT;
 use raft_core::{Message, NodeId};
 use rand::RngExt;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
-use crate::describe::Described;
 use crate::invariants::Violation;
 use crate::machine::Life;
 use crate::server::{ChunkTag, Origin};
@@ -33,7 +34,7 @@ impl Simulation<'_> {
         request: Message,
         chunk: Option<ChunkTag>,
     ) -> Result<(), Violation> {
-        self.tell(format_args!("{} -> {to} {}", from.node, Described(&request)));
+        self.trace.message(self.queue.now(), from.node, to, &request);
         self.traffic.sent(from.node, to, &request);
         self.totals.messages += 1;
         if let Some(machine) = self.machines.get(&from.node)
@@ -54,7 +55,7 @@ impl Simulation<'_> {
             from: from.node,
             incarnation: from.incarnation,
             connection: self.network.connection(from.node, to),
-            request,
+            request: Rc::new(request),
             chunk,
         };
         self.may_break_transfer(from.node, to, &origin.request);
@@ -80,11 +81,11 @@ impl Simulation<'_> {
         &mut self,
         from: Life,
         origin: &Origin,
-        response: &Message,
+        response: Message,
     ) -> Result<(), Violation> {
         let from = from.node;
-        self.tell(format_args!("{from} -> {} {}", origin.from, Described(response)));
-        self.traffic.sent(from, origin.from, response);
+        self.trace.message(self.queue.now(), from, origin.from, &response);
+        self.traffic.sent(from, origin.from, &response);
         self.totals.messages += 1;
         if let Some(machine) = self.machines.get(&from)
             && let Some(durable) = machine.durable()
@@ -92,18 +93,19 @@ impl Simulation<'_> {
             let store = machine.disk.incarnation();
             self.invariants
                 .one_vote
-                .answers(from, store, &origin.request, response)?;
+                .answers(from, store, &origin.request, &response)?;
             self.invariants
                 .durable_promises
-                .leaves(from, durable, &origin.request, response)?;
+                .leaves(from, durable, &origin.request, &response)?;
         }
         let deliveries = self.deliveries();
         if deliveries.is_empty() {
             self.lose(origin.caller(), from, origin.chunk);
         }
+        let response = Rc::new(response);
         for delay in deliveries {
             let answer = Box::new(PeerAnswer {
-                message: response.clone(),
+                message: Rc::clone(&response),
                 connection: origin.connection,
                 chunk: origin.chunk,
             });
@@ -126,7 +128,9 @@ impl Simulation<'_> {
         if !self.network.is_open(from, to.node) {
             return self.lose(to, from, chunk);
         }
-        self.input(to, |server| server.receive_response(from, message, chunk));
+        self.input(to, |server| {
+            server.receive_response(from, Rc::unwrap_or_clone(message), chunk);
+        });
     }
 
     pub(crate) fn deliveries(&mut self) -> Vec<Micros> {
@@ -168,7 +172,7 @@ impl Simulation<'_> {
 /// A response on its way.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerAnswer {
-    message: Message,
+    message: Rc<Message>,
     connection: u64,
     chunk: Option<ChunkTag>,
 }

@@ -90,7 +90,7 @@ impl Simulation<'_> {
         for output in outputs {
             match output {
                 Output::Request { to, message, chunk } => self.send_request(life, to, message, chunk)?,
-                Output::Response { origin, message } => self.send_response(life, &origin, &message)?,
+                Output::Response { origin, message } => self.send_response(life, &origin, message)?,
                 Output::DiskBusy => self.disk_step(life, Event::DiskWrites(life)),
                 Output::DiskWritten => self.disk_step(life, Event::DiskReports(life)),
                 Output::ApplySoon => self.apply_soon(life),

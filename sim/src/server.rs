@@ -51,7 +51,7 @@ pub(crate) struct Origin {
     pub(crate) incarnation: u64,
     /// Over which connection.
     pub(crate) connection: u64,
-    pub(crate) request: Message,
+    pub(crate) request: Rc<Message>,
     pub(crate) chunk: Option<ChunkTag>,
 }
 
@@ -153,7 +153,7 @@ impl Server {
         let state = applier::load(snapshots.as_ref(), &restored.snapshot, scenario.session_cap)?;
         let config = scenario.core_config(id, disk.incarnation(), seed);
         let node = Node::new(config, restored.clone()).map_err(|error| error.to_string())?;
-        let node_commit = node.status().commit_index;
+        let node_commit = node.commit_index();
         let mut server = Self {
             pending: Pending::new(PENDING_CAPACITY, state.last_applied()),
             soft_state: node.soft_state(),
@@ -225,11 +225,12 @@ impl Server {
 
     /// What the inputs so far led to.
     pub(crate) fn take_outputs(&mut self) -> Vec<Output> {
-        let answers = self.answers.borrow_mut().drain(..).collect::<Vec<_>>();
+        let mut answers = self.answers.borrow_mut();
         self.outputs
-            .extend(answers.into_iter().map(|(id, answer)| Output::Answer(id, answer)));
-        let index_answers = self.take_index_answers();
-        self.outputs.extend(index_answers);
+            .extend(answers.drain(..).map(|(id, answer)| Output::Answer(id, answer)));
+        let mut answers = self.index_answers.borrow_mut();
+        let output = |(question, index)| Output::IndexAnswer { question, index };
+        self.outputs.extend(answers.drain(..).map(output));
         std::mem::take(&mut self.outputs)
     }
 
@@ -247,7 +248,7 @@ impl Server {
     pub(crate) fn receive_request(&mut self, origin: Origin) {
         self.last_call = self.last_call.next();
         let call = self.last_call;
-        let (from, message) = (origin.from, origin.request.clone());
+        let (from, message) = (origin.from, Message::clone(&origin.request));
         self.calls.insert(call, origin);
         self.step(from, call, message);
     }
@@ -331,12 +332,11 @@ impl Server {
 
     /// Tells what became of the log.
     fn look_at_log(&mut self, writes: &[Write]) {
-        let status = self.status();
-        if writes.is_empty() && status.commit_index == self.told_commit {
+        let commit_index = self.driver.node().commit_index();
+        if writes.is_empty() && commit_index == self.told_commit {
             return;
         }
-        let commit_index = status.commit_index;
-        let change = LogChange::of(self.driver.node(), status, self.told_commit, writes);
+        let change = LogChange::of(self.driver.node(), self.told_commit, writes);
         self.told_commit = commit_index;
         self.outputs.push(Output::Changed(Box::new(change)));
     }

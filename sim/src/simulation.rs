@@ -233,11 +233,13 @@ impl<'a> Simulation<'a> {
 
     /// Obeys everybody who was given an input.
     pub(crate) fn settle(&mut self) -> Result<(), Violation> {
-        while !self.after_input.is_empty() {
-            for life in std::mem::take(&mut self.after_input) {
-                self.obey(life)?;
-            }
+        let mut next = 0;
+        // Who obeys may give others an input.
+        while let Some(life) = self.after_input.get(next).copied() {
+            next += 1;
+            self.obey(life)?;
         }
+        self.after_input.clear();
         Ok(())
     }
 

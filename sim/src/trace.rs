@@ -3,14 +3,19 @@
 use std::collections::VecDeque;
 use std::fmt::{self, Write};
 
+use raft_core::{Message, NodeId};
+
 use crate::clock::Micros;
+use crate::describe::Described;
 
 /// Gets every line of the trace with its time in microseconds.
 pub type Listener<'a> = &'a mut dyn FnMut(u64, &str);
 
 /// What happened so far.
 pub(crate) struct Trace<'a> {
-    hash: Fnv1a,
+    hash: Fingerprint,
+    /// The line that is told. Kept, so that most of them need no memory of their own.
+    line: String,
     listener: Option<Listener<'a>>,
     /// The last lines, and how many of them are kept.
     kept: VecDeque<String>,
@@ -20,7 +25,8 @@ pub(crate) struct Trace<'a> {
 impl<'a> Trace<'a> {
     pub(crate) fn new(listener: Option<Listener<'a>>) -> Self {
         Self {
-            hash: Fnv1a::default(),
+            hash: Fingerprint(0),
+            line: String::new(),
             listener,
             kept: VecDeque::new(),
             keep: 0,
@@ -40,33 +46,54 @@ impl<'a> Trace<'a> {
         self.kept.iter()
     }
 
-    fn keep(&mut self, now: Micros, what: fmt::Arguments<'_>) {
+    fn keep(&mut self, now: Micros) {
         if self.kept.len() == self.keep {
             self.kept.pop_front();
         }
-        self.kept.push_back(format!("{now:>10} {what}"));
+        self.kept.push_back(format!("{now:>10} {}", self.line));
     }
 
     /// An event of the queue took its turn. Not told: most are ticks.
     pub(crate) fn event(&mut self, now: Micros, sequence: u64) {
-        self.hash.mix(&now.to_le_bytes());
-        self.hash.mix(&sequence.to_le_bytes());
+        self.hash.mix(now);
+        self.hash.mix(sequence);
     }
 
     /// Something worth telling happened.
     pub(crate) fn tell(&mut self, now: Micros, what: fmt::Arguments<'_>) {
-        self.hash.mix(&now.to_le_bytes());
+        self.put_in_words(what);
+        self.hash.mix(now);
+        self.hash.mix_text(&self.line);
+        self.pass_on(now);
+    }
+
+    /// `message` leaves. Most lines are of this kind: if nobody hears them, they are not put in words.
+    pub(crate) fn message(&mut self, now: Micros, from: NodeId, to: NodeId, message: &Message) {
+        let described = Described(message);
+        let Some(numbers) = described.numbers() else {
+            return self.tell(now, format_args!("{from} -> {to} {described}"));
+        };
+        let who_and_when = [now, from.get(), to.get()];
+        for number in who_and_when.into_iter().chain(numbers) {
+            self.hash.mix(number);
+        }
+        if self.listener.is_some() || self.keep > 0 {
+            self.put_in_words(format_args!("{from} -> {to} {described}"));
+            self.pass_on(now);
+        }
+    }
+
+    fn put_in_words(&mut self, what: fmt::Arguments<'_>) {
+        self.line.clear();
+        // Writing to memory cannot fail.
+        let _ = self.line.write_fmt(what);
+    }
+
+    fn pass_on(&mut self, now: Micros) {
         match &mut self.listener {
-            Some(listener) => {
-                let line = what.to_string();
-                self.hash.mix(line.as_bytes());
-                listener(now, &line);
-            }
-            None if self.keep > 0 => self.keep(now, what),
-            None => {
-                // Hashing writes to memory and cannot fail.
-                let _ = self.hash.write_fmt(what);
-            }
+            Some(listener) => listener(now, &self.line),
+            None if self.keep > 0 => self.keep(now),
+            None => {}
         }
     }
 
@@ -76,33 +103,49 @@ impl<'a> Trace<'a> {
     }
 }
 
-/// FNV-1a, 64 bits: unlike the hashers of the standard library, the same in every process and release.
-struct Fnv1a(u64);
+/// 64 bits of all that was mixed in: unlike the hashers of the standard library, the same in every process and
+/// release. Eight bytes at a time, since every event and every line goes through it.
+struct Fingerprint(u64);
 
-impl Default for Fnv1a {
-    fn default() -> Self {
-        Self(0xCBF2_9CE4_8422_2325)
+impl Fingerprint {
+    fn mix(&mut self, number: u64) {
+        const GOLDEN_RATIO: u64 = 0x9E37_79B9_7F4A_7C15;
+        // The product carries low bits up, the rotation brings high bits down again.
+        self.0 = (self.0.rotate_left(23) ^ number).wrapping_mul(GOLDEN_RATIO);
     }
-}
 
-impl Fnv1a {
-    fn mix(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01B3);
+    fn mix_text(&mut self, text: &str) {
+        self.mix(text.len() as u64);
+        let (words, rest) = text.as_bytes().as_chunks::<8>();
+        for word in words {
+            self.mix(u64::from_le_bytes(*word));
         }
-    }
-}
-
-impl Write for Fnv1a {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.mix(text.as_bytes());
-        Ok(())
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        self.mix(u64::from_le_bytes(last));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::Trace;
+
+    #[test]
+    fn every_byte_of_a_line_counts() {
+        let hash = |line: &str| {
+            let mut trace = Trace::new(None);
+            trace.tell(3, format_args!("{line}"));
+            trace.hash()
+        };
+        let line = "node 2 applied up to 17";
+        for place in 0..line.len() {
+            let mut other = line.as_bytes().to_vec();
+            other[place] ^= 1;
+            let other = String::from_utf8(other).unwrap();
+            assert_ne!(hash(line), hash(&other), "{other}");
+        }
+        assert_ne!(hash("12345678"), hash("12345678\0"));
+    }
 
     #[test]
     fn listening_does_not_change_the_hash() {
@@ -114,7 +157,10 @@ mod tests {
             trace.event(3, 1);
             trace.tell(3, format_args!("node {} crashes", 2));
         }
-        assert_eq!(told.hash(), silent.hash());
+        let hash = silent.hash();
+        assert_eq!(told.hash(), hash);
+        silent.tell(3, format_args!("node {} crashes", 3));
+        assert_ne!(silent.hash(), hash);
         assert_eq!(lines, [(3, "node 2 crashes".to_owned())]);
     }
 }

@@ -146,9 +146,8 @@ impl Client {
                 return Ok(Step::Pause(0));
             }
             (Task::Operation { request, watch, .. }, answer) => {
-                let told = answer.to_string();
                 let outcome = outcome_of(request, answer)
-                    .ok_or_else(|| self.violation(&format!("asked for {request:?} and was told {told}")))?;
+                    .map_err(|told| self.violation(&format!("asked for {request:?} and was told {told}")))?;
                 watch.done(request, &outcome, invariants)?;
                 outcome
             }
@@ -206,9 +205,9 @@ impl Client {
     }
 }
 
-/// What the answer says, if it is an answer to that at all.
-fn outcome_of(request: &Request, answer: Answer) -> Option<Outcome> {
-    Some(match (request, answer) {
+/// What the answer says; itself, if it is no answer to that at all.
+fn outcome_of(request: &Request, answer: Answer) -> Result<Outcome, Answer> {
+    Ok(match (request, answer) {
         (
             Request::Put { .. } | Request::Append { .. },
             Answer::Applied(Reply::Written(Ok(Written::Stored { .. }))),
@@ -224,6 +223,6 @@ fn outcome_of(request: &Request, answer: Answer) -> Option<Outcome> {
         ) => Outcome::Value(reply.found.map(|found| found.value)),
         (Request::Get { .. }, Answer::Value(value)) => Outcome::Value(value),
         (Request::Scan { .. }, Answer::Items(items)) => Outcome::Page { items, more: false },
-        _ => return None,
+        (_, answer) => return Err(answer),
     })
 }

@@ -113,7 +113,7 @@ impl Server {
         let writes: Vec<Write> = jobs.iter().flat_map(|job| job.writes.clone()).collect();
         self.disk.written = self.disk.commit(jobs)?;
         writes
-            .iter()
+            .into_iter()
             .for_each(|write| note(&mut self.disk.durable, write));
         self.outputs.push(Output::DiskWritten);
         Ok(())
@@ -147,16 +147,14 @@ impl Server {
 }
 
 /// What the disk holds after `write`.
-fn note(durable: &mut Restored, write: &Write) {
-    let keep_from =
-        |durable: &mut Restored, first: LogIndex| durable.entries.retain(|entry| entry.index >= first);
+fn note(durable: &mut Restored, write: Write) {
     match write {
-        Write::HardState(hard_state) => durable.hard_state = *hard_state,
+        Write::HardState(hard_state) => durable.hard_state = hard_state,
         Write::Append(entries) => {
             if let Some(first) = entries.first() {
-                durable.entries.retain(|entry| entry.index < first.index);
+                durable.entries.truncate(position_of(first.index, durable));
             }
-            durable.entries.extend(entries.iter().cloned());
+            durable.entries.extend(entries);
         }
         Write::InstallSnapshot {
             snapshot,
@@ -165,15 +163,24 @@ fn note(durable: &mut Restored, write: &Write) {
             if !keep_suffix {
                 durable.entries.clear();
             }
-            keep_from(durable, snapshot.last_included_index.next());
-            durable.snapshot = snapshot.clone();
+            keep_from(snapshot.last_included_index.next(), durable);
+            durable.snapshot = snapshot;
         }
         Write::Compact {
             snapshot,
             first_retained,
         } => {
-            keep_from(durable, *first_retained);
-            durable.snapshot = snapshot.clone();
+            keep_from(first_retained, durable);
+            durable.snapshot = snapshot;
         }
     }
+}
+
+fn keep_from(first: LogIndex, durable: &mut Restored) {
+    durable.entries.drain(..position_of(first, durable));
+}
+
+/// How many entries there are before `index`.
+fn position_of(index: LogIndex, durable: &Restored) -> usize {
+    durable.entries.partition_point(|entry| entry.index < index)
 }

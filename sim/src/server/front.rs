@@ -46,6 +46,11 @@ impl fmt::Display for Question {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command(command) => match Command::decode(command) {
+                Ok(Command::Write { id, op }) => {
+                    let (session, sequence) = (id.session.opened_at, id.sequence.0);
+                    let below = id.lowest_outstanding.0;
+                    write!(f, "{op:?} as {sequence} of session {session}, done below {below}")
+                }
                 Ok(command) => write!(f, "{command:?}"),
                 Err(error) => write!(f, "{error}"),
             },
@@ -70,8 +75,12 @@ impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Applied(reply) => write!(f, "{reply:?}"),
-            Self::Value(value) => write!(f, "{value:?}"),
-            Self::Items(items) => write!(f, "{items:?}"),
+            Self::Value(None) => f.write_str("nothing"),
+            Self::Value(Some(value)) => write!(f, "\"{}\"", String::from_utf8_lossy(value)),
+            Self::Items(items) => items.iter().try_for_each(|(key, value)| {
+                let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
+                write!(f, "{key}=\"{value}\" ")
+            }),
             Self::Refused(error) => write!(f, "{error}"),
         }
     }

@@ -1,6 +1,6 @@
 //! What one batch of the core did to its log, for those who watch.
 
-use raft_core::{Configuration, Entry, LogIndex, Node, Role, SnapshotMeta, Status, Term, Write};
+use raft_core::{Configuration, Entry, LogIndex, Node, Role, SnapshotMeta, Term, Write};
 
 /// Entries that the core put into its log, and the term of the one before them, if that is still there.
 #[derive(Clone, Debug)]
@@ -27,7 +27,8 @@ pub(crate) struct LogChange {
 }
 
 impl LogChange {
-    pub(super) fn of(node: &Node, status: Status, told_commit: LogIndex, writes: &[Write]) -> Self {
+    pub(super) fn of(node: &Node, told_commit: LogIndex, writes: &[Write]) -> Self {
+        let status = node.status();
         let mut change = Self {
             role: status.soft_state.role,
             term: status.soft_state.term,

@@ -116,12 +116,6 @@ impl Server {
         };
         self.reads_decided(vec![outcome]);
     }
-
-    pub(super) fn take_index_answers(&mut self) -> Vec<Output> {
-        let answers = self.index_answers.borrow_mut().drain(..).collect::<Vec<_>>();
-        let output = |(question, index)| Output::IndexAnswer { question, index };
-        answers.into_iter().map(output).collect()
-    }
 }
 
 /// A question or an answer about a read index, on its way.
