@@ -42,7 +42,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use raft_core::NodeId;
 use rpc::client::BusyReason;
@@ -80,6 +80,8 @@ pub struct DiskSpace {
     room: AtomicU8,
     /// How many looks in a row have found more room than that.
     looks_with_more: AtomicU32,
+    /// A snapshot that was received found no room, whatever was expected.
+    lacked_room: AtomicBool,
 }
 
 impl DiskSpace {
@@ -95,6 +97,7 @@ impl DiskSpace {
             spent_before: AtomicU64::new(0),
             room: AtomicU8::new(DiskRoom::Ample as u8),
             looks_with_more: AtomicU32::new(0),
+            lacked_room: AtomicBool::new(false),
         }
     }
 
@@ -171,6 +174,17 @@ impl DiskSpace {
     #[must_use]
     pub fn fits(&self, bytes: u64) -> bool {
         self.min_free_bytes == 0 || self.expected_free_bytes() >= bytes.saturating_add(self.out_below())
+    }
+
+    /// A snapshot that was received found no room: because of a quota, or something else that took the room.
+    pub fn snapshot_lacked_room(&self) {
+        self.lacked_room.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that has happened since it was last asked. The next piece is refused then, so that its sender pauses.
+    #[must_use]
+    pub fn take_lacked_room(&self) -> bool {
+        self.lacked_room.load(Ordering::Relaxed) && self.lacked_room.swap(false, Ordering::Relaxed)
     }
 
     fn last_room(&self) -> DiskRoom {

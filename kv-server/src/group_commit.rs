@@ -15,6 +15,10 @@ const MAX_GROUP_BYTES: usize = 4 << 20;
 #[derive(Debug, Default)]
 pub struct GroupCommit {
     queued: VecDeque<PersistJob>,
+    /// It was told that files of own snapshots are removed before they are recorded, and none was recorded since.
+    told_lost_cut: bool,
+    /// It was told that a received snapshot finds no room, and none was put aside whole since.
+    told_no_room: bool,
 }
 
 /// What one commit achieved.
@@ -22,8 +26,14 @@ pub struct GroupCommit {
 pub struct Committed {
     /// Everything up to this job is durable.
     pub number: ReadyNumber,
-    /// Snapshots that arrived whole, and whether they are what their checksum says.
+    /// Snapshots that arrived whole, and whether they are what their checksum says; not so, too, one of which a piece
+    /// found no room.
     pub received: Vec<(SnapshotMeta, bool)>,
+    /// A piece of a snapshot found no room on the disk, or in a quota: nothing of it is there any more.
+    pub lacked_room: bool,
+    /// Snapshots of this node's own whose file something else removed before they were on record: the log stays, and
+    /// another snapshot is to be cut.
+    pub lost_cuts: Vec<SnapshotMeta>,
 }
 
 impl GroupCommit {
@@ -56,21 +66,86 @@ impl GroupCommit {
         let Some(number) = jobs.last().map(|job| job.number) else {
             return Ok(None);
         };
-        let mut received = Vec::new();
+        let mut committed = Committed {
+            number,
+            received: Vec::new(),
+            lacked_room: false,
+            lost_cuts: Vec::new(),
+        };
         let mut writes = Vec::new();
         for job in jobs {
             for chunk in job.chunks {
-                let staged = stage(snapshots, &chunk)?;
-                if chunk.done {
-                    received.push((chunk.snapshot, staged));
-                }
+                self.stage(snapshots, chunk, &mut committed)?;
             }
             job.writes.into_iter().for_each(|write| merge(&mut writes, write));
         }
+        writes.retain(|write| self.may_write(write, snapshots, &mut committed));
         if !writes.is_empty() {
             storage.write(&writes)?;
         }
-        Ok(Some(Committed { number, received }))
+        Ok(Some(committed))
+    }
+
+    /// Puts a chunk aside. After the last one it is known whether the whole file is what its checksum says. A chunk
+    /// that does not fit comes from a sender in error: the file will not be intact, and the disk is not to blame.
+    /// Without room the snapshot is as good as not sent, and nothing that was promised depends on it.
+    fn stage(
+        &mut self,
+        snapshots: &dyn SnapshotStore,
+        chunk: SnapshotChunk,
+        committed: &mut Committed,
+    ) -> Result<(), StorageError> {
+        let index = chunk.snapshot.last_included_index;
+        let staged = snapshots
+            .stage(&chunk.snapshot, chunk.offset, &chunk.data)
+            .and_then(
+                |()| Ok(chunk.done && snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good),
+            );
+        let mut is_settled = chunk.done;
+        let intact = match staged {
+            Err(StorageError::ChunkRefused { offset, what }) => {
+                tracing::warn!("refuses the snapshot chunk at offset {offset}: {what}");
+                false
+            }
+            Err(error) if error.is_for_want_of_room() => {
+                if !std::mem::replace(&mut self.told_no_room, true) {
+                    tracing::warn!(
+                        "the snapshot at {index} that the leader sends is put off, and this node cannot catch up \
+                         without it: {error}. It goes on by itself"
+                    );
+                }
+                committed.lacked_room = true;
+                is_settled = true;
+                false
+            }
+            staged => staged?,
+        };
+        self.told_no_room &= !intact;
+        if is_settled {
+            committed.received.push((chunk.snapshot, intact));
+        }
+        Ok(())
+    }
+
+    /// Whether nothing has to be left out: a snapshot of this node's own needs its file, or its record would be the
+    /// end of the store. Without both the log is whole.
+    fn may_write(&mut self, write: &Write, snapshots: &dyn SnapshotStore, committed: &mut Committed) -> bool {
+        let Write::Compact { snapshot, .. } = write else {
+            return true;
+        };
+        let Err(StorageError::SnapshotLost { path }) = snapshots.open(snapshot) else {
+            // If it cannot be opened for another reason, the storage tells.
+            self.told_lost_cut = false;
+            return true;
+        };
+        if !std::mem::replace(&mut self.told_lost_cut, true) {
+            tracing::warn!(
+                "the snapshot file {} was removed before it was on record: the log is kept, and another snapshot is cut",
+                path.display()
+            );
+        }
+        committed.lost_cuts.push(snapshot.clone());
+        false
     }
 
     fn take_group(&mut self) -> Vec<PersistJob> {
@@ -96,21 +171,6 @@ fn bytes_of(job: &PersistJob) -> usize {
     chunks.sum::<usize>() + entries.flatten().map(Entry::size_bytes).sum::<usize>()
 }
 
-/// Puts a chunk aside. For the last one, whether the whole file is what its checksum says. A chunk that does
-/// not fit comes from a sender in error: the file will not be intact, and the disk is not to blame.
-fn stage(snapshots: &dyn SnapshotStore, chunk: &SnapshotChunk) -> Result<bool, StorageError> {
-    let staged = snapshots
-        .stage(&chunk.snapshot, chunk.offset, &chunk.data)
-        .and_then(|()| Ok(chunk.done && snapshots.finish_staged(&chunk.snapshot)? == StagedVerdict::Good));
-    match staged {
-        Err(StorageError::ChunkRefused { offset, what }) => {
-            tracing::warn!("refuses the snapshot chunk at offset {offset}: {what}");
-            Ok(false)
-        }
-        staged => staged,
-    }
-}
-
 /// Adds a write behind the others: entries that go on where the last ones ended become one append.
 fn merge(writes: &mut Vec<Write>, write: Write) {
     match (writes.last_mut(), write) {
@@ -130,13 +190,37 @@ fn goes_on(before: &[raft_core::Entry], entries: &[raft_core::Entry]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use raft_core::{
-        Configuration, Entry, LogIndex, NodeId, Payload, ReadyNumber, Storage as _, Term, Write,
-    };
-    use storage::{Identity, MemoryDisk, MemoryStorage};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::{fs, io};
 
-    use super::GroupCommit;
+    use raft_core::{
+        Configuration, Entry, LogIndex, NodeId, Payload, ReadyNumber, SnapshotChunk, SnapshotMeta,
+        Storage as _, Term, Write,
+    };
+    use storage::{Identity, MemoryDisk, MemoryStorage, Options, SledStorage, SnapshotStore, snapshot_path};
+
+    use super::{Committed, GroupCommit};
     use crate::driver::PersistJob;
+    use crate::full_disk::FullDisk;
+
+    fn identity() -> Identity {
+        Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        }
+    }
+
+    fn voters() -> Configuration {
+        Configuration::of_voters([NodeId(1)])
+    }
+
+    fn in_memory() -> (MemoryStorage, Arc<dyn SnapshotStore>) {
+        let mut storage = MemoryStorage::open(&MemoryDisk::new(), &identity(), &voters()).unwrap();
+        storage.restore().unwrap();
+        let snapshots = storage.snapshots();
+        (storage, snapshots)
+    }
 
     fn job(number: u64, command_bytes: usize) -> PersistJob {
         let entry = Entry {
@@ -144,23 +228,20 @@ mod tests {
             index: LogIndex(number),
             payload: Payload::Command(vec![b'c'; command_bytes].into()),
         };
+        write_job(number, Write::Append(vec![entry]))
+    }
+
+    fn write_job(number: u64, write: Write) -> PersistJob {
         PersistJob {
             number: ReadyNumber(number),
             chunks: Vec::new(),
-            writes: vec![Write::Append(vec![entry])],
+            writes: vec![write],
         }
     }
 
     /// How many groups it takes to commit ten jobs, and the last job of each.
     fn groups_of(command_bytes: usize) -> Vec<u64> {
-        let identity = Identity {
-            cluster_id: "test".to_owned(),
-            node_id: NodeId(1),
-        };
-        let voters = Configuration::of_voters([NodeId(1)]);
-        let mut storage = MemoryStorage::open(&MemoryDisk::new(), &identity, &voters).unwrap();
-        storage.restore().unwrap();
-        let snapshots = storage.snapshots();
+        let (mut storage, snapshots) = in_memory();
         let mut queue = GroupCommit::default();
         (1..=10).for_each(|number| queue.push(job(number, command_bytes)));
         let mut groups = Vec::new();
@@ -176,5 +257,98 @@ mod tests {
         assert_eq!(groups_of(100), [10]);
         assert_eq!(groups_of(1 << 20), [4, 8, 10]);
         assert_eq!(groups_of(5 << 20), (1..=10).collect::<Vec<_>>());
+    }
+
+    fn open(dir: &Path) -> SledStorage {
+        SledStorage::open(dir, &identity(), &voters(), &Options::default()).unwrap()
+    }
+
+    fn cut(snapshots: &dyn SnapshotStore, index: u64) -> SnapshotMeta {
+        let mut file = snapshots.create(LogIndex(index), Term(1), &voters()).unwrap();
+        io::Write::write_all(&mut file, b"state").unwrap();
+        file.finish().unwrap()
+    }
+
+    fn compact(number: u64, snapshot: &SnapshotMeta) -> PersistJob {
+        let write = Write::Compact {
+            snapshot: snapshot.clone(),
+            first_retained: snapshot.last_included_index.next(),
+        };
+        write_job(number, write)
+    }
+
+    #[test]
+    fn an_own_snapshot_whose_file_was_removed_is_left_out_and_the_log_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut storage = open(dir.path());
+        let snapshots = storage.snapshots();
+        let mut queue = GroupCommit::default();
+        let mut commit = |jobs: Vec<PersistJob>| {
+            jobs.into_iter().for_each(|job| queue.push(job));
+            queue.commit(&mut storage, snapshots.as_ref()).unwrap().unwrap()
+        };
+        commit((1..=3).map(|number| job(number, 9)).collect());
+        let lost = cut(snapshots.as_ref(), 3);
+        fs::remove_file(snapshot_path(dir.path(), &lost)).unwrap();
+        assert_eq!(
+            commit(vec![compact(4, &lost), job(4, 9)]).lost_cuts,
+            [lost.clone()]
+        );
+        drop(storage);
+        let restored = open(dir.path()).restore().unwrap();
+        assert_eq!((restored.entries.len(), restored.snapshot.size_bytes), (4, 0));
+
+        // Its file is there again.
+        let mut storage = open(dir.path());
+        let snapshots = storage.snapshots();
+        assert!(cut(snapshots.as_ref(), 3).is_of_same_file(&lost));
+        queue.push(compact(5, &lost));
+        let committed = queue.commit(&mut storage, snapshots.as_ref()).unwrap().unwrap();
+        assert_eq!(committed.lost_cuts, []);
+        drop(storage);
+        let restored = open(dir.path()).restore().unwrap();
+        assert_eq!((restored.entries.len(), restored.snapshot), (1, lost));
+    }
+
+    #[test]
+    fn a_received_snapshot_without_room_is_put_off_and_taken_when_it_comes_again() {
+        let (mut storage, sender) = in_memory();
+        let snapshot = cut(sender.as_ref(), 3);
+        let file = sender.open(&snapshot).unwrap().read_chunk(0, usize::MAX).unwrap();
+        let mut queue = GroupCommit::default();
+        let mut receive = |kind, failures, is_all: bool| {
+            let disk = FullDisk::new(failures, kind);
+            let mut chunk = SnapshotChunk {
+                snapshot: snapshot.clone(),
+                offset: 0,
+                data: file.clone(),
+                done: is_all,
+            };
+            if !is_all {
+                chunk.data.truncate(9);
+            }
+            queue.push(PersistJob {
+                number: ReadyNumber(1),
+                chunks: vec![chunk],
+                writes: Vec::new(),
+            });
+            queue.commit(&mut storage, &disk)
+        };
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            for is_all in [true, false] {
+                let Committed {
+                    received,
+                    lacked_room,
+                    ..
+                } = receive(kind, 1, is_all).unwrap().unwrap();
+                assert_eq!((received, lacked_room), (vec![(snapshot.clone(), false)], true));
+            }
+        }
+        let taken = receive(io::ErrorKind::StorageFull, 0, true).unwrap().unwrap();
+        assert_eq!(
+            (taken.received, taken.lacked_room),
+            (vec![(snapshot.clone(), true)], false)
+        );
+        receive(io::ErrorKind::Other, 1, true).expect_err("the disk is failing");
     }
 }

@@ -82,6 +82,8 @@ pub mod disk_room;
 mod disk_watch;
 pub mod driver;
 mod exit;
+#[cfg(test)]
+mod full_disk;
 pub mod group_commit;
 mod inspect;
 mod intake;

@@ -73,6 +73,10 @@ impl PeerService {
 
     /// The whole file has to fit before its first byte is taken.
     fn take_chunk(&self, request: &InstallSnapshot) -> Result<(), PeerError> {
+        if self.disk.take_lacked_room() {
+            // Told when it was found out.
+            return Err(PeerError::DiskFull);
+        }
         if !self
             .disk
             .fits(request.snapshot.size_bytes.saturating_sub(request.offset))

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::actors::{
     self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
     MakeRoom, PeerAddress, Persister, RaftNode, ReplaceSnapshot, Replicator, ShutDown, StepAside,
-    StopPersister, StopRaftNode,
+    StopPersister, StopRaftNode, WatchedDisk,
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
@@ -436,8 +436,11 @@ fn start_persister(
         ctx.address().recipient(),
         ctx.address().recipient(),
         parts.stop.clone(),
-        Arc::clone(&parts.commit_clock),
-        Arc::clone(&parts.files),
+        WatchedDisk {
+            clock: Arc::clone(&parts.commit_clock),
+            files: Arc::clone(&parts.files),
+            space: Arc::clone(&parts.disk),
+        },
     );
     Persister::start_in_arbiter(&parts.persister_thread.handle(), move |_| persister)
 }

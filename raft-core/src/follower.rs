@@ -287,7 +287,8 @@ impl Node {
     }
 
     /// All pieces of `snapshot` were staged; `intact` tells whether the file is what its checksum says.
-    /// If so it becomes the beginning of the log (Raft §7).
+    /// If so it becomes the beginning of the log (Raft §7). Not intact is also one of which a piece could not be
+    /// staged, before the others have come: it has to be sent from its beginning again.
     pub fn snapshot_received(&mut self, snapshot: &SnapshotMeta, intact: bool) {
         let Some(incoming) = self
             .incoming_snapshot
@@ -296,16 +297,15 @@ impl Node {
         else {
             return;
         };
-        let Some(reply_to) = incoming.verifying else {
-            return;
-        };
-        if intact {
+        if !intact {
+            let verifying = incoming.verifying;
+            self.incoming_snapshot = None;
+            if let Some(reply_to) = verifying {
+                self.reply_snapshot(reply_to, snapshot.last_included_index, SnapshotOutcome::Damaged);
+            }
+        } else if incoming.verifying.is_some() {
             incoming.intact = true;
             self.install_received_snapshot();
-        } else {
-            self.incoming_snapshot = None;
-            let index = snapshot.last_included_index;
-            self.reply_snapshot(reply_to, index, SnapshotOutcome::Damaged);
         }
     }
 

@@ -384,10 +384,11 @@ impl Node {
     }
 
     /// This node cut a snapshot of its applied state; its file is in place. Compacts the log (Raft §7).
-    /// Ignored if a newer snapshot was installed meanwhile.
+    /// Ignored if a newer snapshot was installed meanwhile. One that was cut before and lost its file may come again.
     pub fn snapshot_cut(&mut self, snapshot: SnapshotMeta) {
         let last_included_index = snapshot.last_included_index;
-        if last_included_index <= self.log.snapshot().last_included_index {
+        let is_older = last_included_index <= self.log.snapshot().last_included_index;
+        if is_older && !snapshot.is_of_same_file(self.log.snapshot()) {
             return;
         }
         let snapshot = SnapshotMeta {

@@ -9,7 +9,7 @@ use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     AppendOutcome, CallId, Config, Envelope, Event, LogIndex, Message, Node, NodeId, ProgressState,
-    ReadOutcome, Role, SnapshotOutcome, Storage, Term,
+    ReadOutcome, Role, SnapshotMeta, SnapshotOutcome, Storage, Term, Write,
 };
 
 /// Whether leader 1 sends to every peer without waiting for answers.
@@ -382,6 +382,48 @@ fn a_late_piece_of_an_older_snapshot_does_not_disturb_a_newer_one() {
     server.receive_from(2, chunk(1, &newer, 3, b"er"));
     server.persist_all();
     assert_eq!(server.node.snapshot(), &newer);
+}
+
+/// The disk of the receiver had no room for it: nothing of it is there any more.
+#[test]
+fn a_snapshot_of_which_a_piece_could_not_be_put_aside_is_sent_from_its_beginning_again() {
+    let whole = snapshot(9, 1, b"whole");
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, chunk(1, &whole, 0, b"who"));
+    server.persist_all();
+    server.node.snapshot_received(&whole, false);
+    server.receive_from(2, chunk(1, &whole, 3, b"le"));
+    assert!(matches!(
+        server.sent().last(),
+        Some(Message::InstallSnapshotResponse(answer))
+            if answer.outcome == SnapshotOutcome::Continue { next_offset: 0 }
+    ));
+    server.receive_from(2, chunk(1, &whole, 0, b"whole"));
+    server.persist_all();
+    assert_eq!(server.node.snapshot(), &whole);
+}
+
+/// Its file was removed before it was recorded; the one that takes its place is recorded.
+#[test]
+fn a_snapshot_that_is_cut_again_at_the_same_entry_is_written_again_and_no_other_one() {
+    let mut server = Server::start(config(1), Disk::new(voters(3)));
+    server.receive_from(2, append(1, (0, 0), entries(1, &[1, 1, 1]), 3));
+    server.persist_all();
+    server.apply();
+    server.cut_snapshot();
+    server.persist_all();
+    let cut = server.node.snapshot().clone();
+    let mut writes_of = |snapshot| {
+        server.node.snapshot_cut(snapshot);
+        server.node.ready().writes
+    };
+    let compaction = |write: &Write| matches!(write, Write::Compact { snapshot, .. } if *snapshot == cut);
+    assert!(writes_of(cut.clone()).iter().any(compaction));
+    let other = SnapshotMeta {
+        checksum: cut.checksum + 1,
+        ..cut.clone()
+    };
+    assert_eq!(writes_of(other), []);
 }
 
 /// Without an end, it would fill the disk.

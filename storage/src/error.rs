@@ -269,6 +269,13 @@ impl StorageError {
         matches!(self, Self::SnapshotLost { .. } | Self::SnapshotDamaged { .. })
     }
 
+    /// Whether only room was lacking, on the disk or in a quota.
+    #[must_use]
+    pub fn is_for_want_of_room(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, StorageFull};
+        matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
+    }
+
     /// What the operating system refused to read, write or use.
     #[must_use]
     pub fn refused_path(&self) -> Option<&Path> {

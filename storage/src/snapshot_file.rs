@@ -98,7 +98,8 @@ pub trait SnapshotStore: Send + Sync {
     /// # Errors
     ///
     /// [`StorageError::ChunkRefused`] when the chunk does not continue what is staged, or runs past
-    /// `snapshot.size_bytes`; what is staged stays as it was. Other errors when it cannot be written.
+    /// `snapshot.size_bytes`; what is staged stays as it was. Other errors when it cannot be written; nothing is
+    /// staged then.
     fn stage(&self, snapshot: &SnapshotMeta, offset: u64, data: &[u8]) -> Result<(), StorageError>;
 
     /// Verifies all of the staged file and puts it in place, durably.

@@ -26,7 +26,7 @@ pub(crate) use applier::{
     Applier, ApplierSettings, Listeners, MakeRoom, ReplaceSnapshot, SnapshotError, load as load_state,
 };
 pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown};
-pub(crate) use persister::{Persister, Stop as StopPersister};
+pub(crate) use persister::{Persister, Stop as StopPersister, WatchedDisk};
 pub(crate) use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};
 pub(crate) use replicator::{PeerAddress, Replicator};
 pub(crate) use tickers::{ElectionTicker, HeartbeatTicker};

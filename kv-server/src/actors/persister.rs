@@ -8,6 +8,7 @@ use storage::{SnapshotStore, StorageError};
 
 use super::FatalOnPanic;
 use crate::data_files::DataFiles;
+use crate::disk_room::DiskSpace;
 use crate::disk_watch::CommitClock;
 use crate::driver::PersistJob;
 use crate::group_commit::{Committed, GroupCommit};
@@ -21,10 +22,20 @@ pub(crate) struct Persister<S> {
     node: Recipient<Persisted>,
     readers: Recipient<LogWasRead>,
     stop: StopSender,
-    clock: Arc<CommitClock>,
-    files: Arc<DataFiles>,
+    disk: WatchedDisk,
     commit_scheduled: bool,
     _fatal: FatalOnPanic,
+}
+
+/// What is known of the disk, and shared with those who watch it.
+#[derive(Debug)]
+pub(crate) struct WatchedDisk {
+    /// Runs while the disk is at work.
+    pub(crate) clock: Arc<CommitClock>,
+    /// What the storage works on.
+    pub(crate) files: Arc<DataFiles>,
+    /// How much room it has.
+    pub(crate) space: Arc<DiskSpace>,
 }
 
 /// A job from the node.
@@ -63,8 +74,7 @@ struct CommitQueued;
 pub(crate) struct Stop;
 
 impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
-    /// A persister of `storage`, whose files are `files`, that reports to `node`, and to `readers` what was read; `clock`
-    /// runs while the disk is at work.
+    /// A persister of `storage` on `disk` that reports to `node`, and to `readers` what was read.
     #[must_use]
     pub(crate) fn new(
         storage: S,
@@ -72,8 +82,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
         node: Recipient<Persisted>,
         readers: Recipient<LogWasRead>,
         stop: StopSender,
-        clock: Arc<CommitClock>,
-        files: Arc<DataFiles>,
+        disk: WatchedDisk,
     ) -> Self {
         Self {
             storage: Some(storage),
@@ -82,8 +91,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
             node,
             readers,
             stop,
-            clock,
-            files,
+            disk,
             commit_scheduled: false,
             _fatal: FatalOnPanic::of("the persister"),
         }
@@ -93,15 +101,21 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
         while !self.queue.is_empty()
             && let Some(storage) = self.storage.as_mut()
         {
-            let working = self.clock.start();
+            let working = self.disk.clock.start();
             let committed = self.queue.commit(storage, self.snapshots.as_ref());
-            let in_place = self.files.are_in_place();
+            let in_place = self.disk.files.are_in_place();
             drop(working);
             match committed {
                 // It went into files without a name, or failed because they are gone. The watch tells and stops the
                 // node.
                 _ if !in_place => self.storage = None,
-                Ok(Some(committed)) => self.node.do_send(Persisted(committed)),
+                Ok(Some(committed)) => {
+                    if committed.lacked_room {
+                        // Before the node lets the sender go on.
+                        self.disk.space.snapshot_lacked_room();
+                    }
+                    self.node.do_send(Persisted(committed));
+                }
                 Ok(None) => {}
                 Err(error) => self.give_up(error),
             }
@@ -185,7 +199,8 @@ mod tests {
     use raft_core::{HardState, LogRead, LogReadReply, NodeId, ReadyNumber, Restored, Storage, Term, Write};
     use storage::{MemorySnapshots, StorageError};
 
-    use super::{LogWasRead, Persist, Persisted, Persister};
+    use super::{LogWasRead, Persist, Persisted, Persister, WatchedDisk};
+    use crate::disk_room::DiskSpace;
     use crate::disk_watch::{CommitClock, watch_stalls};
     use crate::driver::PersistJob;
     use crate::shutdown::{Fatal, stop_channel};
@@ -241,8 +256,11 @@ mod tests {
                 node.clone().recipient(),
                 node.recipient(),
                 stop.clone(),
-                Arc::clone(&clock),
-                Arc::default(),
+                WatchedDisk {
+                    clock: Arc::clone(&clock),
+                    files: Arc::default(),
+                    space: Arc::new(DiskSpace::new(0)),
+                },
             );
             let thread = Arbiter::new();
             let persister = Persister::start_in_arbiter(&thread.handle(), |_| persister);

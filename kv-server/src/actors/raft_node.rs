@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult, Recipient};
 use bytes::Bytes;
@@ -27,6 +28,10 @@ use crate::not_taken::RefusalReporter;
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
 const MAX_INPUTS_PER_BATCH: usize = 1_024;
+
+/// After how long another snapshot is cut in the place of one whose file was removed before it was on record: whatever
+/// removes files one after the other keeps nobody busy.
+const REPLACE_AFTER: Duration = Duration::from_millis(200);
 
 /// Where the outputs go.
 #[derive(Debug)]
@@ -437,6 +442,9 @@ impl Handler<Persisted> for RaftNode {
         self.driver.persisted(committed.number);
         for (snapshot, intact) in committed.received {
             self.driver.node_mut().snapshot_received(&snapshot, intact);
+        }
+        for snapshot in committed.lost_cuts {
+            ctx.notify_later(SnapshotDamaged(snapshot), REPLACE_AFTER);
         }
         self.after_input(ctx);
     }

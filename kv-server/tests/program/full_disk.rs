@@ -256,52 +256,87 @@ fn full_disks_serve_again_once_all_keys_are_deleted() {
     small.assert_all_run();
 }
 
-#[test]
-fn a_snapshot_that_a_disk_has_no_room_for_is_told_once_on_both_sides_and_installed_when_there_is_room() {
-    let cluster = Cluster::with_settings(3, "snapshot_log_bytes = 65536");
-    let Some(disk) = SmallDisk::mount(cluster.data_dir(3)) else {
-        eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
-        return;
-    };
-    // The file that fills the disk is none of a data directory.
-    let inside = format!("--data-dir={}", cluster.data_dir(3).join("data").display());
-    let servers = [cluster.start(1), cluster.start(2)];
-    let mut third = cluster.start_with(3, &[&inside]);
-    let mut caller = Caller::new();
-    caller.append(&cluster, "k", "v");
-    caller.leader(&cluster, 3);
-    third.kill();
-    // More than the log keeps behind a snapshot.
-    let value = "x".repeat(MIB);
-    for number in 0..12 {
-        caller.append(&cluster, &format!("key-{number}"), &value);
+/// Three nodes, of which the third is on a small disk and was left so far behind that it needs a snapshot of 12 MiB, and
+/// runs again, with room for 5 MiB.
+struct LeftBehind {
+    servers: [Server; 2],
+    third: Server,
+    disk: SmallDisk,
+    cluster: Cluster,
+    caller: Caller,
+}
+
+impl LeftBehind {
+    fn start(settings: &str) -> Option<Self> {
+        let cluster = Cluster::with_settings(3, settings);
+        let Some(disk) = SmallDisk::mount(cluster.data_dir(3)) else {
+            eprintln!("skipped: mounting a tmpfs takes privileges that this user does not have");
+            return None;
+        };
+        // The file that fills the disk is none of a data directory.
+        let inside = format!("--data-dir={}", cluster.data_dir(3).join("data").display());
+        let servers = [cluster.start(1), cluster.start(2)];
+        let mut third = cluster.start_with(3, &[&inside]);
+        let mut caller = Caller::new();
+        caller.append(&cluster, "k", "v");
+        caller.leader(&cluster, 3);
+        third.kill();
+        // More than the log keeps behind a snapshot.
+        let value = "x".repeat(MIB);
+        for number in 0..12 {
+            caller.append(&cluster, &format!("key-{number}"), &value);
+        }
+        for addr in &cluster.client_addrs[..2] {
+            wait_until("the log is compacted far past what the third has", || {
+                // What was applied while a snapshot was cut goes into the next one when something more is.
+                caller.append(&cluster, "k", "v");
+                let status = caller.status(*addr)?;
+                (status.snapshot_index.get() > 14).then_some(())
+            });
+        }
+        disk.fill_up_to(5 * MIB);
+        let third = cluster.start_with(3, &[&inside]);
+        Some(Self {
+            servers,
+            third,
+            disk,
+            cluster,
+            caller,
+        })
     }
-    for addr in &cluster.client_addrs[..2] {
-        wait_until("the log is compacted far past what the third has", || {
-            // What was applied while a snapshot was cut goes into the next one when something more is.
-            caller.append(&cluster, "k", "v");
-            let status = caller.status(*addr)?;
-            (status.snapshot_index.get() > 14).then_some(())
+
+    fn wait_until_the_third_says(&self, what: &str) {
+        let leaders_say = || {
+            let logs = self.servers.iter().map(Server::log);
+            logs.map(|log| log.matches("has no room for the").count())
+                .sum::<usize>()
+        };
+        wait_until("both sides have told", || {
+            (leaders_say() > 0 && self.third.log().contains(what)).then_some(())
+        });
+        let tries = |log: &str| log.matches("sends 3 the snapshot").count();
+        wait_until("it was tried again", || {
+            let mut servers = self.servers.iter();
+            servers.any(|server| tries(&server.log()) > 1).then_some(())
         });
     }
-    disk.fill_up_to(5 * MIB);
-    third = cluster.start_with(3, &[&inside]);
-    let leaders_say = || {
-        let logs = servers.iter().map(Server::log);
-        logs.map(|log| log.matches("has no room for the").count())
-            .sum::<usize>()
+
+    fn make_room_and_wait(&self) {
+        self.disk.make_room();
+        wait_until("the node has caught up", || {
+            let addr = self.cluster.client_addrs[2];
+            self.caller.get_at(addr, "key-11", Consistency::Stale)?.ok()?
+        });
+    }
+}
+
+#[test]
+fn a_snapshot_that_a_disk_has_no_room_for_is_told_once_on_both_sides_and_installed_when_there_is_room() {
+    let Some(behind) = LeftBehind::start("snapshot_log_bytes = 65536") else {
+        return;
     };
-    wait_until("both sides have told", || {
-        (leaders_say() > 0 && third.log().contains("refuses the snapshot")).then_some(())
-    });
-    let tries = |log: &str| log.matches("sends 3 the snapshot").count();
-    wait_until("it was tried again", || {
-        servers
-            .iter()
-            .any(|server| tries(&server.log()) > 1)
-            .then_some(())
-    });
-    for server in &servers {
+    behind.wait_until_the_third_says("refuses the snapshot");
+    for server in &behind.servers {
         let log = server.log();
         let told: Vec<_> = log
             .split('\n')
@@ -310,9 +345,23 @@ fn a_snapshot_that_a_disk_has_no_room_for_is_told_once_on_both_sides_and_install
         let snapshots: std::collections::BTreeSet<_> = told.iter().map(|(_, which)| which).collect();
         assert_eq!(snapshots.len(), told.len(), "{told:?}");
     }
-    disk.make_room();
-    let addr = cluster.client_addrs[2];
-    wait_until("the node has caught up", || {
-        caller.get_at(addr, "key-11", Consistency::Stale)?.ok()?
-    });
+    behind.make_room_and_wait();
+}
+
+#[test]
+fn a_received_snapshot_that_fills_the_disk_unexpectedly_is_put_off_and_stops_nobody() {
+    // As with a quota, or something else that takes the room meanwhile: the node expects enough.
+    let settings = "snapshot_log_bytes = 65536\n[storage]\nmin_free_bytes = 0";
+    let Some(mut behind) = LeftBehind::start(settings) else {
+        return;
+    };
+    behind.wait_until_the_third_says("that the leader sends is put off");
+    assert!(behind.third.is_running(), "{}", behind.third.log());
+    behind.make_room_and_wait();
+    let log = behind.third.log();
+    assert_eq!(
+        log.matches("that the leader sends is put off").count(),
+        1,
+        "{log}"
+    );
 }

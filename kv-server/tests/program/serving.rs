@@ -1,5 +1,10 @@
 //! What the program keeps: through kills, restarts, catch-up and orderly stops.
 
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
 use rpc::client::Consistency;
 
 use crate::support::{Caller, Cluster, DEADLINE, Server, wait_until};
@@ -93,17 +98,16 @@ fn a_follower_that_the_log_was_compacted_past_is_brought_up_by_a_snapshot() {
     assert_eq!(first.as_deref(), Some("first,"));
 }
 
+fn snapshots_of(cluster: &Cluster, id: usize) -> impl Iterator<Item = PathBuf> {
+    let files = std::fs::read_dir(cluster.data_dir(id).join("snapshots")).unwrap();
+    let paths = files.map(|file| file.unwrap().path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "snapshot"))
+}
+
 /// Removes the snapshots of a node as somebody who wants their space.
 fn remove_snapshots(cluster: &Cluster, id: usize) {
-    let mut removed = 0;
-    for file in std::fs::read_dir(cluster.data_dir(id).join("snapshots")).unwrap() {
-        let path = file.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "snapshot") {
-            std::fs::remove_file(path).unwrap();
-            removed += 1;
-        }
-    }
-    assert!(removed > 0, "there was none");
+    let removed = snapshots_of(cluster, id).map(|path| std::fs::remove_file(path).unwrap());
+    assert!(removed.count() > 0, "there was none");
 }
 
 /// Waits for a snapshot of entries behind `index`, and until it is on record: the disk of a cluster of one has all in
@@ -128,8 +132,8 @@ fn nodes_whose_snapshot_files_were_removed_say_so_once_and_bring_a_follower_up()
             (status.snapshot_index.get() > 0).then_some(())
         });
     }
-    // A node whose snapshot is removed before its store has put it on record stops, because it has no log for it. With
-    // one node down, a write is acknowledged when both others are that far: they write in order.
+    // A snapshot that is removed before it is on record is told in other words. With one node down, a write is
+    // acknowledged when both others are that far: they write in order.
     caller.append(&cluster, "k", "last,");
     present.iter().for_each(|id| remove_snapshots(&cluster, *id));
     servers[absent - 1] = cluster.start(absent);
@@ -172,6 +176,42 @@ fn a_node_whose_snapshot_file_was_removed_writes_another_one_and_loses_nothing()
     let log = server.log();
     let told = log.matches(".snapshot was removed while the node ran").count();
     assert_eq!(told, 2, "{log}");
+}
+
+#[test]
+fn a_node_whose_snapshot_files_are_removed_as_they_come_goes_on_and_loses_nothing() {
+    let cluster = Cluster::with_settings(1, "snapshot_log_bytes = 65536");
+    let mut server = cluster.start(1);
+    let mut caller = Caller::new();
+    caller.append(&cluster, "k", "first,");
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let removed = scope.spawn(|| {
+            let mut removed = 0;
+            while !is_over.load(Relaxed) {
+                let found = snapshots_of(&cluster, 1);
+                removed += found.filter(|path| std::fs::remove_file(path).is_ok()).count();
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            removed
+        });
+        for number in 0..20 {
+            caller.append(&cluster, &format!("large-{number}"), &"x".repeat(70_000));
+        }
+        is_over.store(true, Relaxed);
+        assert!(removed.join().unwrap() > 0);
+    });
+    caller.append(&cluster, "k", "last,");
+    wait_until("it has written another one", || snapshots_of(&cluster, 1).next());
+    assert!(server.is_running(), "{}", server.log());
+    let status = server.terminate();
+    assert!(status.success(), "{status}: {}", server.log());
+    let _server = cluster.start(1);
+    assert_eq!(caller.get(&cluster, "k").as_deref(), Some("first,last,"));
+    for number in 0..20 {
+        let found = caller.get(&cluster, &format!("large-{number}"));
+        assert_eq!(found.map(|found| found.len()), Some(70_000), "{number}");
+    }
 }
 
 #[test]

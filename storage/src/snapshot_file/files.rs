@@ -160,14 +160,20 @@ impl SnapshotStore for FileSnapshots {
             return Err(super::nothing_staged(offset));
         };
         super::check_chunk(&staged.snapshot, snapshot, staged.length, offset, data)?;
-        let path = staged.file.path.clone();
-        staged
+        let written = staged
             .file
             .handle
             .seek(SeekFrom::Start(offset))
-            .and_then(|_| staged.file.write_all(data))
-            .map_err(StorageError::while_trying("write", &path))?;
-        staged.length += data.len() as u64;
+            .and_then(|_| staged.file.write_all(data));
+        match written {
+            Ok(()) => staged.length += data.len() as u64,
+            Err(error) => {
+                let path = staged.file.path.clone();
+                // It cannot become whole. If room was lacking, the file gives back what it has taken.
+                *guard = None;
+                return Err(StorageError::io("write", &path, error));
+            }
+        }
         Ok(())
     }
 
