@@ -15,7 +15,7 @@ use crate::error::StorageError;
 use crate::hard_state::{
     HARD_STATE_KEY, HardStateRecord, ROOT_KEY, Root, SMALL_RECORD_LIMIT_BYTES, SNAPSHOT_KEY, SnapshotRecord,
 };
-use crate::overlay::{Batch, Change};
+use crate::overlay::{Batch, Change, Value};
 use crate::record::{self, Content, LogRecord, RecordKey, Run};
 use crate::rules::LogBounds;
 use crate::sealed;
@@ -72,6 +72,8 @@ pub(crate) struct Changes<'a> {
     before: &'a dyn Records,
     state: &'a mut State,
     changes: BTreeMap<Vec<u8>, Change>,
+    /// Where a record is put together. Kept for its memory.
+    sealed: Vec<u8>,
 }
 
 impl<'a> Changes<'a> {
@@ -80,6 +82,7 @@ impl<'a> Changes<'a> {
             before,
             state,
             changes: BTreeMap::new(),
+            sealed: Vec::new(),
         }
     }
 
@@ -108,13 +111,13 @@ impl<'a> Changes<'a> {
     pub(crate) fn put_small<T: Serialize>(&mut self, key: &[u8], value: &T) -> Result<(), StorageError> {
         let sealed = sealed::seal(key, value, SMALL_RECORD_LIMIT_BYTES)
             .map_err(|error| StorageError::invalid_write(format!("a record is too large: {error}")))?;
-        self.change(key, Some(sealed), true);
+        self.change(key, Some(sealed.into()), true);
         Ok(())
     }
 
     /// Changes one record. `existed` tells whether it was there before the batch, if this is the first change
     /// to it.
-    fn change(&mut self, key: &[u8], value: Option<Vec<u8>>, existed: bool) {
+    fn change(&mut self, key: &[u8], value: Option<Value>, existed: bool) {
         match self.changes.get_mut(key) {
             Some(change) => change.value = value,
             None => drop(self.changes.insert(key.to_vec(), Change { value, existed })),
@@ -273,9 +276,15 @@ impl<'a> Changes<'a> {
         record: &LogRecord,
         existed: bool,
     ) -> Result<(), StorageError> {
-        let sealed = record.seal(key).map_err(|error: CodecError| {
-            StorageError::invalid_write(format!("the record at {} is too large: {error}", key.first_index))
-        })?;
+        record
+            .seal_into(key, &mut self.sealed)
+            .map_err(|error: CodecError| {
+                StorageError::invalid_write(format!(
+                    "the record at {} is too large: {error}",
+                    key.first_index
+                ))
+            })?;
+        let sealed = Value::from(self.sealed.as_slice());
         self.change(&key.to_bytes(), Some(sealed), existed);
         Ok(())
     }
@@ -283,7 +292,7 @@ impl<'a> Changes<'a> {
     fn read(&self, key: RecordKey) -> Result<LogRecord, StorageError> {
         let bytes = key.to_bytes();
         let value = match self.changes.get(bytes.as_slice()) {
-            Some(change) => change.value.clone(),
+            Some(change) => change.value.as_deref().map(<[u8]>::to_vec),
             None => self.before.get(&bytes)?,
         };
         let unsealed = match value {

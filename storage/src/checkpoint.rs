@@ -52,7 +52,7 @@ use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::{Owner, ROOT_KEY};
 use crate::journal::FullFile;
-use crate::overlay::{Overlay, View};
+use crate::overlay::{Overlay, Value, View};
 use crate::panics;
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
@@ -318,8 +318,8 @@ impl Worker {
         }
         self.tree.commit(batch)?;
         let mut batch = sled::Batch::default();
-        if let Some(root) = layer.get(ROOT_KEY) {
-            put(&mut batch, ROOT_KEY, root);
+        for (key, root) in layer.iter().filter(|(key, _)| *key == ROOT_KEY) {
+            put(&mut batch, key, root);
         }
         self.tree.commit(batch)?;
         file.prepare()
@@ -343,7 +343,7 @@ impl Worker {
     }
 
     /// How much a change makes sled write, about: a removal as much as the record that it removes.
-    fn changed_bytes(&self, key: &[u8], value: Option<&[u8]>) -> Result<usize, StorageError> {
+    fn changed_bytes(&self, key: &[u8], value: Option<&Value>) -> Result<usize, StorageError> {
         match value {
             Some(value) => Ok(value.len()),
             None => {
@@ -363,11 +363,11 @@ impl Worker {
 
 /// The keys and values of a layer.
 fn bytes_of(layer: &Overlay) -> usize {
-    let bytes = |(key, value): (&[u8], Option<&[u8]>)| key.len() + value.map_or(0, <[u8]>::len);
+    let bytes = |(key, value): (&[u8], Option<&Value>)| key.len() + value.map_or(0, |value| value.len());
     layer.iter().map(bytes).sum()
 }
 
-fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&[u8]>) {
+fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&Value>) {
     match value {
         Some(value) => batch.insert(key, value),
         None => batch.remove(key),

@@ -25,6 +25,18 @@ pub(crate) fn encode<T: Serialize>(value: &T, limit_bytes: usize) -> Result<Vec<
         .map_err(|error| CodecError(error.to_string()))
 }
 
+/// As [`encode`], behind what `bytes` already holds. After an error a part of the value may be there.
+pub(crate) fn encode_into<T: Serialize>(
+    value: &T,
+    limit_bytes: usize,
+    bytes: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    bytes.reserve_exact(encoded_len(value, limit_bytes)?);
+    options(limit_bytes)
+        .serialize_into(bytes, value)
+        .map_err(|error| CodecError(error.to_string()))
+}
+
 /// The length that `encode` would give, or an error over `limit_bytes`.
 pub(crate) fn encoded_len<T: Serialize>(value: &T, limit_bytes: usize) -> Result<usize, CodecError> {
     let length = options(limit_bytes)

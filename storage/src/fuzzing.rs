@@ -91,7 +91,10 @@ pub fn log_record_seeds() -> Vec<Vec<u8>> {
     let bare = records
         .iter()
         .map(|record| codec::encode(record, MAX_RECORD_BYTES));
-    let sealed = records.iter().map(|record| record.seal(SOME_KEY));
+    let sealed = records.iter().map(|record| {
+        let mut sealed = Vec::new();
+        record.seal_into(SOME_KEY, &mut sealed).map(|()| sealed)
+    });
     let mut seeds: Vec<Vec<u8>> = bare.chain(sealed).filter_map(Result::ok).collect();
     seeds.push(RecordKey::new(LogIndex(70_000), 3).to_bytes().to_vec());
     seeds

@@ -7,11 +7,15 @@ use std::sync::Arc;
 
 use crate::durability::DurableTree;
 
+/// The bytes of a record, as sled keeps them: they are written once, and shared by the layer that holds them, the batch
+/// that carries them into sled, and sled's cache.
+pub(crate) type Value = sled::IVec;
+
 /// What a batch does to one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     /// The new value; `None` removes the record.
-    pub(crate) value: Option<Vec<u8>>,
+    pub(crate) value: Option<Value>,
     /// Whether there was a record under this key before the batch.
     pub(crate) existed: bool,
 }
@@ -60,10 +64,10 @@ impl Overlay {
     }
 
     /// Every change, in the order of the keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&Value>)> {
         self.changes
             .iter()
-            .map(|(key, change)| (key.as_slice(), change.value.as_deref()))
+            .map(|(key, change)| (key.as_slice(), change.value.as_ref()))
     }
 }
 
@@ -98,7 +102,7 @@ impl<'a> View<'a> {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let merged: BTreeMap<&[u8], Option<&[u8]>> =
+        let merged: BTreeMap<&[u8], Option<&Value>> =
             self.layers.iter().flat_map(|layer| layer.iter()).collect();
         let mut above = merged.into_iter().peekable();
         self.tree.for_each(|key, value| {
@@ -117,11 +121,11 @@ impl<'a> View<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, Change, Overlay};
+    use super::{Batch, Change, Overlay, Value};
 
     fn batch(key: &[u8], value: Option<&[u8]>, existed: bool) -> Batch {
         let change = Change {
-            value: value.map(<[u8]>::to_vec),
+            value: value.map(Value::from),
             existed,
         };
         Batch {

@@ -106,8 +106,9 @@ pub(crate) enum Content {
 }
 
 impl LogRecord {
-    pub(crate) fn seal(&self, key: RecordKey) -> Result<Vec<u8>, CodecError> {
-        sealed::seal(&key.to_bytes(), self, MAX_RECORD_BYTES - ENVELOPE_BYTES)
+    /// Puts the sealed record in the place of what is in `sealed`.
+    pub(crate) fn seal_into(&self, key: RecordKey, sealed: &mut Vec<u8>) -> Result<(), CodecError> {
+        sealed::seal_into(&key.to_bytes(), self, MAX_RECORD_BYTES - ENVELOPE_BYTES, sealed)
     }
 
     pub(crate) fn unseal(key: RecordKey, value: &[u8]) -> Result<Self, Flaw> {
@@ -247,7 +248,8 @@ mod tests {
                     content: content.clone(),
                 };
                 let key = RecordKey::new(run.first_index, fragment);
-                let sealed = record.seal(key).unwrap();
+                let mut sealed = Vec::new();
+                record.seal_into(key, &mut sealed).unwrap();
                 assert!(sealed.len() <= MAX_RECORD_BYTES);
                 assert_eq!(LogRecord::unseal(key, &sealed).unwrap(), record);
             }

@@ -42,12 +42,25 @@ fn checksum(place: &[u8], version: u8, content: &[u8]) -> u32 {
 
 /// Seals `value` for `place`. `limit_bytes` bounds the content.
 pub(crate) fn seal<T: Serialize>(place: &[u8], value: &T, limit_bytes: usize) -> Result<Vec<u8>, CodecError> {
-    let content = codec::encode(value, limit_bytes)?;
-    let mut sealed = Vec::with_capacity(ENVELOPE_BYTES + content.len());
-    sealed.push(FORMAT_VERSION);
-    sealed.extend_from_slice(&checksum(place, FORMAT_VERSION, &content).to_be_bytes());
-    sealed.extend_from_slice(&content);
+    let mut sealed = Vec::new();
+    seal_into(place, value, limit_bytes, &mut sealed)?;
     Ok(sealed)
+}
+
+/// As [`seal`], in the place of what is in `sealed`.
+pub(crate) fn seal_into<T: Serialize>(
+    place: &[u8],
+    value: &T,
+    limit_bytes: usize,
+    sealed: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    sealed.clear();
+    sealed.push(FORMAT_VERSION);
+    sealed.resize(ENVELOPE_BYTES, 0);
+    codec::encode_into(value, limit_bytes, sealed)?;
+    let (envelope, content) = sealed.split_at_mut(ENVELOPE_BYTES);
+    envelope[1..].copy_from_slice(&checksum(place, FORMAT_VERSION, content).to_be_bytes());
+    Ok(())
 }
 
 /// Verifies and opens what [`seal`] made for the same `place`.

@@ -148,14 +148,14 @@ impl Frame<'_> {
             let key_bytes = usize::from(take(&mut rest, 1)?[0]);
             let key = take(&mut rest, key_bytes)?.to_vec();
             let value_bytes = usize::try_from(number(take(&mut rest, 4)?)).ok()?;
-            let value = take(&mut rest, value_bytes)?.to_vec();
+            let value = take(&mut rest, value_bytes)?;
             let change = match kind {
                 REMOVED => Change {
                     value: None,
                     existed: true,
                 },
                 ADDED | REPLACED => Change {
-                    value: Some(value),
+                    value: Some(value.into()),
                     existed: kind == REPLACED,
                 },
                 _ => return None,
@@ -194,7 +194,7 @@ mod tests {
 
     fn batch() -> Batch {
         let change = |value: Option<&[u8]>, existed| Change {
-            value: value.map(<[u8]>::to_vec),
+            value: value.map(Into::into),
             existed,
         };
         Batch {

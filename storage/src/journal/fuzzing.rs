@@ -49,7 +49,10 @@ pub fn journal_record_seeds() -> Vec<Vec<u8>> {
 
 /// The record of a batch with each kind of change, not sealed.
 fn record(number: u64) -> Vec<u8> {
-    let change = |value: Option<Vec<u8>>, existed| Change { value, existed };
+    let change = |value: Option<Vec<u8>>, existed| Change {
+        value: value.map(Into::into),
+        existed,
+    };
     let batch = Batch {
         number,
         changes: [

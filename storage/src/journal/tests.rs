@@ -26,7 +26,7 @@ fn identity(node: u64) -> Owner {
 /// A batch that sets the key `number` to a value of `length` bytes.
 fn batch(number: u64, length: usize) -> Batch {
     let change = Change {
-        value: Some(vec![number.to_le_bytes()[0] | 1; length]),
+        value: Some(vec![number.to_le_bytes()[0] | 1; length].into()),
         existed: false,
     };
     Batch {
@@ -121,7 +121,7 @@ fn contents(opened: &Opened) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let mut merged = std::collections::BTreeMap::new();
     let full: &Overlay = opened.full.as_deref().unwrap_or(&opened.active);
     for (key, value) in full.iter().chain(opened.active.iter()) {
-        merged.insert(key.to_vec(), value.map(<[u8]>::to_vec));
+        merged.insert(key.to_vec(), value.map(|value| value.to_vec()));
     }
     merged.into_iter().collect()
 }

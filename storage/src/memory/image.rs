@@ -41,7 +41,7 @@ impl Image {
         let changes = changes.finish()?.changes;
         let records = changes
             .into_iter()
-            .filter_map(|(key, change)| Some((key, change.value?)));
+            .filter_map(|(key, change)| Some((key, change.value?.to_vec())));
         Ok(Self {
             records: records.collect(),
         })
