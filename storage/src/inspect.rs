@@ -179,9 +179,9 @@ pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageE
     if !found.unfinished {
         found.read(&copy);
     }
-    found
-        .problems
-        .retain(|problem| Some(problem) != found.refusal.as_ref());
+    let told_of_files = found.journal.iter().filter_map(|file| file.problem.as_ref());
+    let told: Vec<&String> = told_of_files.chain(&found.refusal).collect();
+    found.problems.retain(|problem| !told.contains(&problem));
     found.say_where_it_really_is(&copy);
     Ok(found)
 }
@@ -190,14 +190,20 @@ impl Inspection {
     fn read(&mut self, copy: &Path) {
         // First, as the copy is still what was found: to read the database may change it, and creates what it lacks.
         let missing = directory::require_parts(copy).err();
+        // Of a part that is not there nothing more is to be said than that.
+        let is_there = |part: &str| copy.join(part).exists();
         match HighWater::open(copy) {
             Ok((_, batch)) => self.high_water = Some(batch),
-            Err(error) => self.problems.push(error.to_string()),
+            Err(error) if is_there("high-water") => self.problems.push(error.to_string()),
+            Err(_) => {}
         }
-        let in_sled = records::read(self, copy).unwrap_or_else(|error| {
-            self.problems.push(error.to_string());
-            None
-        });
+        let mut in_sled = None;
+        if is_there("sled/db") {
+            match records::read(self, copy) {
+                Ok(last_batch) => in_sled = last_batch,
+                Err(error) => self.problems.push(error.to_string()),
+            }
+        }
         self.journal = JOURNAL_FILES
             .iter()
             .map(|name| read_journal_file(copy, name, in_sled))
@@ -214,13 +220,16 @@ impl Inspection {
             Some(missing) if self.incarnation.is_some() => Some(missing),
             _ => opened.err(),
         };
-        self.refusal = refusal.map(|error| error.to_string());
+        // A node also loads the state that its snapshot holds.
+        let damage = || self.snapshot.as_ref()?.problem.clone();
+        self.refusal = refusal.map(|error| error.to_string()).or_else(damage);
     }
 
     fn read_snapshots(&mut self, copy: &Path) {
         let dir = directory::snapshots_dir(copy);
         match self.left_over_in(&dir) {
             Ok(left_over) => self.left_over = left_over,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 let error = StorageError::io("list", &dir, error);
                 self.problems.push(error.to_string());
@@ -287,6 +296,11 @@ fn read_journal_file(copy: &Path, name: &str, in_sled: Option<u64>) -> JournalRe
         StorageError::Damaged { path, what, .. } if is_spent => format!(
             "{} is damaged: {what}. Nothing in it is needed any more: the database has all that it held, and a node starts \
              without it. Check the disk",
+            path.display()
+        ),
+        StorageError::Damaged { path, .. } if in_sled.is_none() && journal::may_be_spent(dir, name) => format!(
+            "{} is shorter than its header says: it was damaged, or, if the database has all that it held, made shorter \
+             for its next use. Which of the two cannot be told without the database",
             path.display()
         ),
         error => error.to_string(),

@@ -325,6 +325,24 @@ fn spent_file(dir: &Path, in_sled: u64) -> Option<PathBuf> {
     (active.header.first_batch <= in_sled + 1).then(|| full.path().to_path_buf())
 }
 
+/// Whether this file is spent for all that can be told without sled: the older one, and shorter than its header says,
+/// as only a spent file is made.
+pub(crate) fn may_be_spent(dir: &Path, name: &str) -> bool {
+    let header_and_length = |name: &&str| {
+        let file = JournalFile::open(&dir.join(name)).ok()?;
+        let length = file.length().ok()?;
+        Some((file.header.generation, length < file.header.bytes))
+    };
+    let other = JOURNAL_FILES.into_iter().find(|other| *other != name);
+    match (
+        header_and_length(&name),
+        other.as_ref().and_then(header_and_length),
+    ) {
+        (Some((generation, is_short)), Some((newer, _))) => is_short && generation < newer,
+        _ => false,
+    }
+}
+
 /// Reads one file of the journal as it is, and changes nothing. `in_sled` is the last batch in sled, if that is
 /// known. Whether the two files fit together is for [`Journal::read`] to say.
 pub(crate) fn look(dir: &Path, name: &str, in_sled: Option<u64>) -> Result<FileLook, StorageError> {

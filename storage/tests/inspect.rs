@@ -160,6 +160,49 @@ fn a_bad_record_in_the_middle_of_the_journal_and_a_missing_file_are_told() {
 }
 
 #[test]
+fn of_a_part_that_is_gone_just_that_is_told() {
+    for part in ["sled/db", "high-water", "snapshots", "sled/conf", "journal/1"] {
+        let dir = tempfile::tempdir().unwrap();
+        make_store(dir.path());
+        let path = dir.path().join(part);
+        fs::remove_file(&path)
+            .or_else(|_| fs::remove_dir_all(&path))
+            .unwrap();
+        let found = inspect(dir.path());
+        assert_eq!(found.problems, [] as [String; 0], "{part}");
+        let refusal = found.refusal.unwrap();
+        assert!(refusal.contains(&format!("but {part} is gone")), "{refusal}");
+    }
+}
+
+#[test]
+fn a_node_does_not_start_from_a_snapshot_of_which_a_chunk_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = fill(dir.path());
+    let snapshot = cut_snapshot(&*store.snapshots(), 20, 1, &[7; 100_000]).unwrap();
+    let first_retained = LogIndex(21);
+    store
+        .write(&[Write::Compact {
+            snapshot: snapshot.clone(),
+            first_retained,
+        }])
+        .unwrap();
+    drop(store);
+    let path = storage::snapshot_path(dir.path(), &snapshot);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    drop(open(dir.path()).expect("the store itself does not read it whole"));
+    let found = inspect(dir.path());
+    let problem = found.snapshot.as_ref().unwrap().problem.as_ref();
+    assert!(
+        problem.is_some() && found.refusal.as_ref() == problem,
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut_short() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = common::open_small(dir.path()).unwrap();
@@ -184,6 +227,22 @@ fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut
         "{spent:?}, {active:?}"
     );
     assert_eq!(spent.size_bytes, 64 * 1024);
+
+    // Without the database nobody can tell that it is spent.
+    let database = dir.path().join("sled/db");
+    let intact = fs::read(&database).unwrap();
+    fs::write(&database, b"damaged").unwrap();
+    let found = inspect(dir.path());
+    let problems: Vec<_> = found
+        .journal
+        .iter()
+        .filter_map(|file| file.problem.as_ref())
+        .collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("cannot be told without the database"),
+        "{problems:?}"
+    );
+    fs::write(&database, intact).unwrap();
 
     let path = dir.path().join("journal").join(name);
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();

@@ -1,8 +1,7 @@
 //! What the program keeps: through kills, restarts, catch-up and orderly stops.
 
 use std::path::PathBuf;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rpc::client::Consistency;
@@ -184,11 +183,14 @@ fn a_node_whose_snapshot_files_are_removed_as_they_come_goes_on_and_loses_nothin
     let mut server = cluster.start(1);
     let mut caller = Caller::new();
     caller.append(&cluster, "k", "first,");
-    let is_over = AtomicBool::new(false);
+    // It goes when the test ends, also when it fails: who removes the files ends then, too.
+    let running = Arc::new(());
+    let runs = Arc::downgrade(&running);
     std::thread::scope(|scope| {
+        let running = running;
         let removed = scope.spawn(|| {
             let mut removed = 0;
-            while !is_over.load(Relaxed) {
+            while runs.strong_count() > 0 {
                 let found = snapshots_of(&cluster, 1);
                 removed += found.filter(|path| std::fs::remove_file(path).is_ok()).count();
                 std::thread::sleep(Duration::from_micros(200));
@@ -198,7 +200,7 @@ fn a_node_whose_snapshot_files_are_removed_as_they_come_goes_on_and_loses_nothin
         for number in 0..20 {
             caller.append(&cluster, &format!("large-{number}"), &"x".repeat(70_000));
         }
-        is_over.store(true, Relaxed);
+        drop(running);
         assert!(removed.join().unwrap() > 0);
     });
     caller.append(&cluster, "k", "last,");
