@@ -23,6 +23,7 @@ use self::error::{Place, Source};
 use self::file::{LimitsSection, RaftSection, StorageSection};
 use self::setting::Setting;
 use crate::cli::{Cli, Overrides};
+use crate::disk_room::LEAST_MIN_FREE_BYTES;
 
 /// The longest name of a cluster, in bytes.
 pub const MAX_CLUSTER_ID_BYTES: usize = 64;
@@ -110,7 +111,7 @@ pub struct StorageConfig {
     /// How much memory the store of the log may use for its cache, in bytes. Default 16 MiB.
     pub cache_bytes: u64,
     /// While fewer bytes than this and a snapshot are free on the disk of `data_dir`, the node takes no new
-    /// data; see [`disk_room`](crate::disk_room). 0: never mind. Default (`None`): 128 MiB, or a quarter of the
+    /// data; see [`disk_room`](crate::disk_room). 0: never mind; else at least 16 MiB. Default (`None`): 128 MiB, or a quarter of the
     /// file system if that is less.
     pub min_free_bytes: Option<u64>,
     /// A node whose disk has not finished a write after this long stops. It must be longer than the disk takes
@@ -285,10 +286,15 @@ impl StorageConfig {
             Some((overrides, overrides.stall_timeout_ms)),
             section.stall_timeout_ms,
         );
-        let min_free = section.min_free_bytes.map(toml::Spanned::into_inner);
+        let min_free = Setting::new(
+            source,
+            "min_free_bytes",
+            Some((overrides, overrides.min_free_bytes)),
+            section.min_free_bytes,
+        );
         Ok(Self {
             cache_bytes: cache.above_zero(16 << 20)?,
-            min_free_bytes: overrides.min_free_bytes.or(min_free),
+            min_free_bytes: min_free.zero_or_at_least(LEAST_MIN_FREE_BYTES)?,
             stall_timeout: Duration::from_millis(stall.above_zero(30_000)?),
         })
     }

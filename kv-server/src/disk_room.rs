@@ -51,6 +51,10 @@ use rpc::peer::DiskRoom;
 /// The default of `min_free_bytes`, if that is not more than a quarter of the file system.
 pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
 
+/// The least that `min_free_bytes` may be, but for 0: a quarter of it is the last reserve, and the file of the database
+/// grows by segments of 4 MiB.
+pub const LEAST_MIN_FREE_BYTES: u64 = 16 << 20;
+
 /// How many bytes of disk an admitted byte is taken for until it shows: the log, its way into the database, and
 /// what surrounds it there.
 pub const WEIGHT: u64 = 3;
@@ -59,7 +63,8 @@ pub const WEIGHT: u64 = 3;
 pub const LOOKS_UNTIL_BACK: u32 = 10;
 
 /// How long the log may become before a snapshot replaces it, on a file system of this size: 64 MiB and more from
-/// 1 GiB on. In the database it takes up to four times its length.
+/// 1 GiB on. The database takes more for it, and some room whatever its length: `storage/docs/growth.md` says what was
+/// measured.
 #[must_use]
 pub fn longest_log_bytes(total_bytes: u64) -> u64 {
     (total_bytes / 16).max(1 << 20)

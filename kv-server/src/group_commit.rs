@@ -292,7 +292,7 @@ mod tests {
         fs::remove_file(snapshot_path(dir.path(), &lost)).unwrap();
         assert_eq!(
             commit(vec![compact(4, &lost), job(4, 9)]).lost_cuts,
-            [lost.clone()]
+            std::slice::from_ref(&lost)
         );
         drop(storage);
         let restored = open(dir.path()).restore().unwrap();

@@ -36,6 +36,17 @@ pub enum LogError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A word that is almost a level, and would be taken for a target, of which nothing ever logs.
+    #[error(
+        "{origin}: {word:?} in the log filter is no level\nfix: the levels are off, error, warn, info, debug and trace; for \
+         a target of this name, write {word}=LEVEL"
+    )]
+    Level {
+        /// The flag or the variable that it comes from.
+        origin: &'static str,
+        /// The word.
+        word: String,
+    },
     /// The process logs already.
     #[error("logging is set up already: call this once in a process")]
     AlreadySetUp,
@@ -92,6 +103,14 @@ fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, 
         .filter_map(|(filter, origin)| Some((filter?, origin)))
         .find(|(filter, _)| !filter.trim().is_empty());
     let (given, origin) = given.unwrap_or((DEFAULT_FILTER, "the default"));
+    if let Some(word) = given
+        .split(',')
+        .map(str::trim)
+        .find(|word| is_almost_a_level(word))
+    {
+        let word = word.to_owned();
+        return Err(LogError::Level { origin, word });
+    }
     let names_tarpc = given
         .split(',')
         .any(|directive| directive.trim().starts_with("tarpc"));
@@ -107,6 +126,30 @@ fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, 
             filter: given.to_owned(),
             reason: error.to_string(),
         })
+}
+
+/// Whether a word alone, which may be a level or a target, is a level that was misspelt.
+fn is_almost_a_level(word: &str) -> bool {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let word = word.to_lowercase();
+    let distances = LEVELS.map(|level| (edits_between(&word, level), level.len()));
+    let is_level = distances.iter().any(|(edits, _)| *edits == 0);
+    let is_near = distances.iter().any(|(edits, length)| edits * 2 <= *length);
+    word == "warning" || !is_level && is_near
+}
+
+/// How many characters of one must be changed, left out or added to have the other.
+fn edits_between(one: &str, other: &str) -> usize {
+    let mut above: Vec<usize> = (0..=other.chars().count()).collect();
+    for (row, a) in one.chars().enumerate() {
+        let mut line = vec![row + 1];
+        for (column, b) in other.chars().enumerate() {
+            let changed = above[column] + usize::from(a != b);
+            line.push(changed.min(above[column + 1] + 1).min(line[column] + 1));
+        }
+        above = line;
+    }
+    above[other.chars().count()]
 }
 
 fn subscriber<W>(
@@ -356,6 +399,38 @@ mod tests {
         );
         let error = filter(Some(""), Some("raft_core=loud")).unwrap_err().to_string();
         assert!(error.starts_with("RUST_LOG: the log filter"), "{error}");
+    }
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_a_target_is_taken() {
+        for word in ["inof", "infos", "wran", "warning", "debg", "eror", "Tarce", "of"] {
+            let error = filter(Some(&format!("raft_core=debug, {word}")), None).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains(&format!("{word:?} in the log filter is no level")),
+                "{error}"
+            );
+            assert!(
+                error.contains("off, error, warn, info, debug and trace"),
+                "{error}"
+            );
+        }
+        for word in [
+            "INFO",
+            "off",
+            "Warn",
+            "raft_core",
+            "kv_server",
+            "rpc",
+            "storage",
+            "sled",
+            "mio",
+            "tokio",
+            "h2",
+        ] {
+            assert!(filter(Some(word), None).is_ok(), "{word}");
+        }
+        assert!(filter(Some("inof=debug"), None).is_ok());
     }
 
     #[test]

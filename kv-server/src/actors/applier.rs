@@ -135,6 +135,9 @@ pub(crate) enum SnapshotError {
 fn advice(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "The disk is full: make room on it",
+        io::ErrorKind::FileTooLarge => {
+            "A limit on the size of files stops it: raise it (ulimit -f in a shell, LimitFSIZE= in a unit file)"
+        }
         _ => "Check the disk: is it full, or failing?",
     }
 }

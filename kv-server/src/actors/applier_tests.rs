@@ -17,6 +17,7 @@ fn a_full_disk_is_not_asked_whether_it_is_full() {
         .to_string()
     };
     assert!(told(io::ErrorKind::StorageFull).ends_with("The disk is full: make room on it"));
+    assert!(told(io::ErrorKind::FileTooLarge).contains("ulimit -f"));
     assert!(told(io::ErrorKind::Other).ends_with("is it full, or failing?"));
 }
 

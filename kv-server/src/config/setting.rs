@@ -51,6 +51,25 @@ impl Setting<'_, u64> {
     }
 }
 
+impl Setting<'_, u64> {
+    /// 0 turns it off.
+    pub(super) fn zero_or_at_least(&self, least: u64) -> Result<Option<u64>, ConfigError> {
+        let value = self.given.map(|(_, value)| value);
+        match value {
+            Some(value) if value != 0 && value < least => Err(self.error(
+                format!(
+                    "{} is {value}: a disk would be full before the node stops to write to it",
+                    self.name
+                ),
+                format!(
+                    "set it to {least} or more, leave it out for the default, or set it to 0 to never mind"
+                ),
+            )),
+            value => Ok(value),
+        }
+    }
+}
+
 impl Setting<'_, [u64; 2]> {
     /// The lower and the upper end.
     pub(super) fn range(&self, default: [u64; 2]) -> Result<[u64; 2], ConfigError> {

@@ -171,7 +171,7 @@ fn flags_beat_the_file() {
         max_inflight_bytes: Some(60),
         max_inflight_messages: Some(70),
         lease_reads: Some(true),
-        min_free_bytes: Some(80),
+        min_free_bytes: Some(80 << 20),
         stall_timeout_ms: Some(90),
     };
     let config = Config::parse(FILE, Path::new("cluster.toml"), 1, &overrides).unwrap();
@@ -190,7 +190,23 @@ fn flags_beat_the_file() {
         (raft, PathBuf::from("elsewhere/1/1"))
     );
     let storage = (config.storage.min_free_bytes, config.storage.stall_timeout);
-    assert_eq!(storage, (Some(80), Duration::from_millis(90)));
+    assert_eq!(storage, (Some(80 << 20), Duration::from_millis(90)));
+}
+
+#[test]
+fn a_reserve_on_the_disk_that_is_too_small_to_be_one_is_refused() {
+    let with = |bytes: u64| {
+        let more = format!("[storage]\nmin_free_bytes = {bytes}\n[[node]]");
+        parse(&FILE.replacen("[[node]]", &more, 1))
+    };
+    for bytes in [0, 16 << 20] {
+        assert_eq!(with(bytes).unwrap().storage.min_free_bytes, Some(bytes));
+    }
+    for bytes in [1, 1 << 20, (16 << 20) - 1] {
+        let error = with(bytes).unwrap_err().to_string();
+        assert!(error.contains(&format!("min_free_bytes is {bytes}")), "{error}");
+        assert!(error.contains("set it to 16777216 or more"), "{error}");
+    }
 }
 
 #[test]

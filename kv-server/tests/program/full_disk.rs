@@ -231,7 +231,7 @@ fn a_node_that_is_started_on_a_full_disk_says_so_and_starts_when_there_is_room()
 #[test]
 fn full_disks_serve_again_once_all_keys_are_deleted() {
     // Little is kept free, so that the snapshots take much of the disks.
-    let min_free_bytes = 8 * MIB;
+    let min_free_bytes = 16 * MIB;
     let Some(mut small) =
         SmallCluster::with_settings(&format!("[storage]\nmin_free_bytes = {min_free_bytes}"))
     else {
