@@ -97,6 +97,9 @@ pub(super) fn lead_on<const W: usize>(
             .iter()
             .chain(register.unknown_writes().iter());
         for slot in open.filter(|&slot| !step.configuration.used.has(slot)) {
+            if !register.has_its_turn(slot, &step.configuration.used) {
+                continue;
+            }
             tried += 1;
             let Some(next) = take(register, step, slot) else {
                 continue;

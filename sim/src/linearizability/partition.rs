@@ -202,23 +202,23 @@ impl Part {
             };
             let is_certain = operation.is_certain();
             // Writes that nobody could see, and reads that read nothing, prove nothing.
-            let Some(lapse_us) = seen.until(operation, &effect, &builder.values) else {
+            let Some(lapse_us) = seen.until(operation, &effect) else {
                 continue;
             };
             let subject = Subject::Key {
                 key,
                 operation: builder.operations.len(),
             };
-            builder.operations.push(KeyOperation {
-                operation: place,
-                effect,
-                is_certain,
-            });
             let (happening, end_us) = if is_certain {
                 (Happening::End, operation.end_us)
             } else {
                 (Happening::Lapse, lapse_us)
             };
+            builder.operations.push(KeyOperation {
+                operation: place,
+                effect,
+                is_certain,
+            });
             self.add_event(operation.start_us, Happening::Start, subject);
             self.add_event(end_us, happening, subject);
             timed.push(Timed {
@@ -268,6 +268,10 @@ impl Key {
                 return None;
             }
             (Action::Put { value, .. }, _) => Effect::Put(self.values.state_of(value)),
+            // Nothing that begins so was ever read, whatever stood there before.
+            (Action::Append { value, .. }, Outcome::Unknown) if !self.values.contains(value) => {
+                Effect::Put(State::UNSEEN)
+            }
             (Action::Append { value, .. }, _) => {
                 let number =
                     u32::try_from(self.literals.len()).expect("memory is full before the numbers are");
@@ -326,8 +330,9 @@ impl Seen {
         }
     }
 
-    /// Until when somebody can look who can tell whether the operation took effect.
-    fn until(&self, operation: &Operation, effect: &Effect, values: &Values) -> Option<u64> {
+    /// Until when somebody can look who can tell whether the operation took effect: the same for all writes of unknown
+    /// outcome that do the same.
+    fn until(&self, operation: &Operation, effect: &Effect) -> Option<u64> {
         let until = match (effect, &operation.action) {
             _ if operation.is_certain() => self.last_us,
             (Effect::Put(_), Action::Put { value, .. }) => {
@@ -340,9 +345,7 @@ impl Seen {
                     .max()
                     .max(self.last_presence_us)
             }
-            (Effect::Append(_), Action::Append { value, .. }) if !values.contains(value) => {
-                self.last_presence_us
-            }
+            (Effect::Put(_), Action::Append { .. }) => self.last_presence_us,
             _ => self.last_us,
         };
         until.filter(|&until| until >= operation.start_us)

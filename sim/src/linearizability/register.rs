@@ -35,6 +35,8 @@ pub(super) struct KeyOperation {
 struct Open<const W: usize> {
     effect: Effect,
     needs: Needs<W>,
+    /// Of a write of unknown outcome: those that do the same, and were open before it.
+    before: Bits<W>,
 }
 
 /// What an open read waits for: whether it can still come to see what it saw.
@@ -101,11 +103,35 @@ impl<const W: usize> Register<W> {
             (_, false) => &mut self.unknown_writes,
         };
         *class = class.with(slot);
+        let is_unknown = self.unknown_writes.has(slot);
+        let alike = self.unknown_writes.iter().filter(|&other| {
+            let open = self.slots[other].as_ref();
+            is_unknown && open.is_some_and(|open| self.are_alike(&open.effect, &operation.effect))
+        });
+        let before = alike.fold(Bits::empty(), Bits::with);
         self.slots[slot] = Some(Open {
             effect: operation.effect.clone(),
             needs: Needs::UNKNOWN,
+            before,
         });
         slot
+    }
+
+    /// Whether two writes of unknown outcome do the same.
+    fn are_alike(&self, one: &Effect, other: &Effect) -> bool {
+        match (one, other) {
+            (Effect::Append(one), Effect::Append(other)) => {
+                self.literals[*one as usize] == self.literals[*other as usize]
+            }
+            _ => one == other,
+        }
+    }
+
+    /// Whether it is the turn of the open write of a slot, of all that do the same. If their outcomes are unknown, they
+    /// also lapse at the same time, so that one explains as much as another, and only how many took effect matters.
+    pub(super) fn has_its_turn(&self, slot: usize, used: &Bits<W>) -> bool {
+        let open = self.slots[slot].as_ref();
+        open.is_none_or(|open| open.before.is_subset_of(used))
     }
 
     /// Says what the open read of a slot waits for.
@@ -122,6 +148,7 @@ impl<const W: usize> Register<W> {
             let Some(Open {
                 effect: Effect::Read(seen),
                 needs,
+                ..
             }) = &self.slots[slot]
             else {
                 return false;
@@ -146,6 +173,9 @@ impl<const W: usize> Register<W> {
     /// Takes the slot back.
     pub(super) fn close(&mut self, slot: usize) {
         self.slots[slot] = None;
+        for open in self.slots.iter_mut().flatten() {
+            open.before = open.before.without(slot);
+        }
         self.reads = self.reads.without(slot);
         self.certain_writes = self.certain_writes.without(slot);
         self.unknown_writes = self.unknown_writes.without(slot);

@@ -23,6 +23,7 @@ fn a_history_that_is_written_is_read_the_same() {
         unknown_per_mille: 50,
         scans_per_mille: 100,
         different_values: 100,
+        mix: generate::EVEN,
     };
     let mut operations = generate::history(&mut Pcg64Mcg::seed_from_u64(7), shape);
     let binary = bytes::Bytes::from_static(&[0xff, 0, b'x']);

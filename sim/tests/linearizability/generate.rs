@@ -19,7 +19,12 @@ pub(crate) struct Shape {
     pub(crate) scans_per_mille: u32,
     /// Few different values make histories that can be explained in many ways.
     pub(crate) different_values: u64,
+    /// How many puts, appends, deletes and gets there are for each other.
+    pub(crate) mix: [u32; 4],
 }
+
+/// What clients do who read and write alike.
+pub(crate) const EVEN: [u32; 4] = [2, 3, 1, 4];
 
 const LONGEST_US: u64 = 1_000;
 
@@ -96,17 +101,22 @@ fn action(random: &mut Pcg64Mcg, shape: Shape, number: u64) -> Action {
         return Action::Scan { from: key_of_it, to };
     }
     let value = Bytes::from(format!("{};", number % shape.different_values));
-    match random.random_range(0..10) {
-        0..2 => Action::Put {
+    let [puts, appends, deletes, gets] = shape.mix;
+    let drawn = random.random_range(0..puts + appends + deletes + gets);
+    if drawn < puts {
+        Action::Put {
             key: key_of_it,
             value,
-        },
-        2..5 => Action::Append {
+        }
+    } else if drawn < puts + appends {
+        Action::Append {
             key: key_of_it,
             value,
-        },
-        5 => Action::Delete { key: key_of_it },
-        _ => Action::Get { key: key_of_it },
+        }
+    } else if drawn < puts + appends + deletes {
+        Action::Delete { key: key_of_it }
+    } else {
+        Action::Get { key: key_of_it }
     }
 }
 

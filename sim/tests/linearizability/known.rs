@@ -131,6 +131,26 @@ fn a_write_of_unknown_outcome_takes_effect_once_at_most_and_not_before_its_start
 }
 
 #[test]
+fn two_writes_of_unknown_outcome_that_do_the_same_take_effect_twice_and_no_more() {
+    for second in [
+        At(2, 0, 10).delete("k", true).unknown(),
+        // It begins when the first has taken effect already.
+        At(2, 45, 46).delete("k", true).unknown(),
+    ] {
+        let mut operations = vec![At(1, 0, 10).delete("k", true).unknown(), second];
+        for at in [20, 50] {
+            operations.push(At(3, at, at + 1).put("k", "1"));
+            operations.push(At(3, at + 2, at + 3).get("k", Some("1")));
+            operations.push(At(3, at + 4, at + 5).get("k", None));
+        }
+        assert_linearizable(operations.clone());
+        operations.push(At(3, 80, 81).put("k", "1"));
+        operations.push(At(3, 82, 83).get("k", None));
+        assert_broken_by(9, operations);
+    }
+}
+
+#[test]
 fn reads_in_another_order_than_the_writes_are_not_linearizable() {
     // Once a read beside the write has seen it, a later one has to.
     assert_broken_by(
