@@ -25,8 +25,10 @@
 //! the order of time, so that nothing is recursive. A configuration of a key is what its value may be now and
 //! which of the open operations have taken effect to make it so. When an operation ends, every configuration in
 //! which it has not taken effect is led on: open writes take effect, in every order that makes a difference,
-//! until this one has. A configuration that can do nothing that another cannot do as well is dropped. If none
-//! is left, the operation that just ended is the one that cannot be explained.
+//! until this one has. A configuration that can do nothing that another cannot do as well is dropped. Writes of unknown
+//! outcome that do the same, for all that anybody saw, take effect in the order in which they began: which of them
+//! did makes no difference. If no configuration is left, the operation that just ended is the one that cannot be
+//! explained.
 //!
 //! Keys are searched each by itself, as linearizability is local. A page of a scan reads many keys at one point
 //! in time. It joins the keys that it covers, and yet their configurations are not multiplied: between scans
