@@ -132,24 +132,10 @@ fn filter(asked_for: Option<&str>, rust_log: Option<&str>) -> Result<EnvFilter, 
 fn is_almost_a_level(word: &str) -> bool {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     let word = word.to_lowercase();
-    let distances = LEVELS.map(|level| (edits_between(&word, level), level.len()));
+    let distances = LEVELS.map(|level| (strsim::levenshtein(&word, level), level.len()));
     let is_level = distances.iter().any(|(edits, _)| *edits == 0);
     let is_near = distances.iter().any(|(edits, length)| edits * 2 <= *length);
     word == "warning" || !is_level && is_near
-}
-
-/// How many characters of one must be changed, left out or added to have the other.
-fn edits_between(one: &str, other: &str) -> usize {
-    let mut above: Vec<usize> = (0..=other.chars().count()).collect();
-    for (row, a) in one.chars().enumerate() {
-        let mut line = vec![row + 1];
-        for (column, b) in other.chars().enumerate() {
-            let changed = above[column] + usize::from(a != b);
-            line.push(changed.min(above[column + 1] + 1).min(line[column] + 1));
-        }
-        above = line;
-    }
-    above[other.chars().count()]
 }
 
 fn subscriber<W>(
