@@ -22,8 +22,8 @@ use raft_core::{Configuration, Entry, LogIndex, NodeId, Payload, Storage as _, T
 use storage::{Identity, Options, SledStorage};
 
 const MIB: u64 = 1024 * 1024;
-const ENTRY_BYTES: u64 = 200;
-const BATCH_BYTES: u64 = 64 * ENTRY_BYTES;
+const ENTRY_BYTES: usize = 200;
+const BATCH_BYTES: usize = 64 * ENTRY_BYTES;
 /// What the state machine would write: some 1,000 keys with their values.
 const SNAPSHOT_BYTES: usize = 200_000;
 /// What a node keeps of its log behind a snapshot, for followers that are a little late.
@@ -33,8 +33,8 @@ const ROWS: u64 = 32;
 /// What is appended.
 struct Load {
     total_bytes: u64,
-    snapshot_log_bytes: u64,
-    entry_bytes: u64,
+    snapshot_log_bytes: f64,
+    entry_bytes: usize,
 }
 
 /// What the run was at, at one moment.
@@ -82,7 +82,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let samples = run(&Load {
         total_bytes: appended.parse::<u64>()? * MIB,
-        snapshot_log_bytes: (snapshot_log.parse::<f64>()? * MIB as f64) as u64,
+        snapshot_log_bytes: snapshot_log.parse::<f64>()? * MIB as f64,
         entry_bytes: rest.get(1).map_or(Ok(ENTRY_BYTES), |bytes| bytes.parse())?,
     })?;
     if let Some(plot) = rest.first().filter(|plot| *plot != "-") {
@@ -92,7 +92,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 fn run(load: &Load) -> Result<Vec<Sample>, Box<dyn Error>> {
-    let batch_entries = (BATCH_BYTES / load.entry_bytes).max(1);
+    let entry_bytes = load.entry_bytes as u64;
+    let batch_entries = (BATCH_BYTES as u64 / entry_bytes).max(1);
     let dir = tempfile::tempdir()?;
     let identity = Identity {
         cluster_id: "growth".to_owned(),
@@ -107,11 +108,11 @@ fn run(load: &Load) -> Result<Vec<Sample>, Box<dyn Error>> {
     while appended < load.total_bytes {
         store.write(&[batch(next..next + batch_entries, load.entry_bytes)])?;
         next += batch_entries;
-        appended += batch_entries * load.entry_bytes;
-        since_snapshot += batch_entries * load.entry_bytes;
-        if since_snapshot >= load.snapshot_log_bytes {
+        appended += batch_entries * entry_bytes;
+        since_snapshot += batch_entries * entry_bytes;
+        if since_snapshot as f64 >= load.snapshot_log_bytes {
             since_snapshot = 0;
-            let retained = (RETAINED_BYTES / load.entry_bytes).min(next - 1);
+            let retained = (RETAINED_BYTES / entry_bytes).min(next - 1);
             compact(&mut store, next - 1, retained, &initial)?;
         }
         if appended >= load.total_bytes / ROWS * (samples.len() as u64 + 1) {
@@ -123,11 +124,11 @@ fn run(load: &Load) -> Result<Vec<Sample>, Box<dyn Error>> {
     Ok(samples)
 }
 
-fn batch(indices: Range<u64>, entry_bytes: u64) -> Write {
+fn batch(indices: Range<u64>, entry_bytes: usize) -> Write {
     let entry = |index| Entry {
         term: Term(1),
         index: LogIndex(index),
-        payload: Payload::Command(vec![7; entry_bytes as usize].into()),
+        payload: Payload::Command(vec![7; entry_bytes].into()),
     };
     Write::Append(indices.map(entry).collect())
 }

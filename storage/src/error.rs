@@ -224,10 +224,14 @@ pub enum StorageError {
 /// What to do when the operating system says this.
 fn advice(error: &io::Error) -> &'static str {
     use io::ErrorKind::{
-        IsADirectory, NotADirectory, NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+        FileTooLarge, IsADirectory, NotADirectory, NotFound, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
     };
     match error.kind() {
         StorageFull | QuotaExceeded => "The disk is full: make room on it",
+        FileTooLarge => {
+            "A limit on the size of files stops it, or that of the file system: raise the limit (ulimit -f in a shell, \
+             LimitFSIZE= in a unit file)"
+        }
         ReadOnlyFilesystem => {
             "The file system is read-only: a disk that fails is made so, or it was mounted so. Check the disk"
         }
