@@ -142,6 +142,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         "m" => Duration::from_secs(number.saturating_mul(60)),
         _ => return Err("the unit must be ms, s or m".to_owned()),
     };
+    if duration.is_zero() {
+        return Err("in no time nothing can be found out".to_owned());
+    }
     if duration > LONGEST_TORTURE {
         return Err(format!(
             "more than {LONGEST_TORTURE:?}: run it several times instead"
@@ -174,6 +177,15 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_torture_takes_some_time_and_not_for_ever() {
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("60m"), Ok(LONGEST_TORTURE));
+        for text in ["0s", "0ms", "61m", "5", "1h"] {
+            assert!(duration(text).is_err(), "{text:?} was taken");
+        }
     }
 
     #[test]

@@ -27,63 +27,8 @@ Exit status: 0 measured, 1 a node ended while it was to endure, 2 wrong usage, 3
 const SELECTION: &str = "Which workloads";
 const INSTEAD: &str = "Instead of the workloads";
 
-/// What each of these measurements does not heed, and refuses therefore.
-const NOT_OF_FAILOVER: [&str; 10] = [
-    "quick",
-    "full",
-    "workloads",
-    "clients",
-    "value_sizes",
-    "distributions",
-    "keys",
-    "rounds",
-    "duration",
-    "plots",
-];
-const NOT_OF_PAUSE: [&str; 10] = [
-    "failover",
-    "against",
-    "quick",
-    "full",
-    "workloads",
-    "clients",
-    "value_sizes",
-    "distributions",
-    "rounds",
-    "plots",
-];
-const NOT_OF_MEMORY: [&str; 11] = [
-    "failover",
-    "pause",
-    "quick",
-    "full",
-    "workloads",
-    "clients",
-    "value_sizes",
-    "distributions",
-    "rounds",
-    "duration",
-    "plots",
-];
-const NOT_OF_ENDURE: [&str; 11] = [
-    "failover",
-    "pause",
-    "memory",
-    "against",
-    "quick",
-    "full",
-    "workloads",
-    "clients",
-    "value_sizes",
-    "distributions",
-    "rounds",
-];
-const NOT_OF_GROWTH: [&str; 12] = [
-    "failover",
-    "pause",
-    "memory",
-    "endure",
-    "against",
+/// What selects workloads, which no other measurement heeds: each refuses it.
+const OF_WORKLOADS: [&str; 7] = [
     "quick",
     "full",
     "workloads",
@@ -134,21 +79,21 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
     /// Kill the leader under 16 writers so many times, and stop it in order as often: how long does nobody write?
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = NOT_OF_FAILOVER, help_heading = INSTEAD)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
     /// follower is brought up from nothing
-    #[arg(long, conflicts_with_all = NOT_OF_PAUSE, help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
-    #[arg(long, conflicts_with_all = NOT_OF_MEMORY, help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
     /// Overwrite 1,000 keys (or --keys) from 256 clients for ten minutes (or --duration): rate, disk and memory as
     /// it goes
-    #[arg(long, conflicts_with_all = NOT_OF_ENDURE, help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "against"], help_heading = INSTEAD)]
     pub(crate) endure: bool,
     /// Puts and gets by the number of nodes, of keys (up to 1,000,000, or --keys), of bytes in a value, and of clients
-    #[arg(long, conflicts_with_all = NOT_OF_GROWTH, help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "endure", "against"], help_heading = INSTEAD)]
     pub(crate) growth: bool,
 }
 

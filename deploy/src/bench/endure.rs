@@ -126,12 +126,12 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
         keys: arguments.keys_or(DEFAULT_KEYS),
         value_bytes: VALUE_BYTES,
         warm_up: Duration::ZERO,
-        duration: arguments.duration.unwrap_or(DEFAULT_DURATION) / PARTS,
+        duration: arguments.duration.unwrap_or(DEFAULT_DURATION),
         ..Load::default()
     };
     let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
     write_all_keys("ours", &targets, &load).await?;
-    let (endurance, ended) = endure(&mut cluster, &targets, &load, reporter).await?;
+    let (endurance, failure) = endure(&mut cluster, &targets, &load, reporter).await?;
     if let Some(dir) = &arguments.plots {
         draw(dir, &endurance)?;
     }
@@ -139,10 +139,11 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
         keys: load.keys,
         endurance,
     });
-    ended.map_or(Ok(()), |error| Err(Error::EndedWhileMeasured(Box::new(error))))
+    failure.map_or(Ok(()), Err)
 }
 
-/// The parts, and what is to be told of a node that ended: that is the end of the last part.
+/// The parts, and why they are no success: a node ended, which is the end of the last part, or not one put was made.
+/// A part without a put is one like the others: it shows a pause.
 async fn endure(
     cluster: &mut OurCluster,
     targets: &[AnyTarget],
@@ -151,23 +152,30 @@ async fn endure(
 ) -> Result<(Vec<Part>, Option<Error>), Error> {
     let began = Instant::now();
     let mut puts = 0;
+    let mut silence = None;
     let mut parts = Vec::new();
-    for _ in 0..PARTS {
-        let outcome = load::run(targets, load).await;
-        let ended = cluster.nodes_mut().ended().into_iter().next();
-        if ended.is_none() {
-            refuse_silence("ours", &outcome)?;
+    for number in 1..=PARTS {
+        // To begin and to end a part takes time, too: the last one ends when it is due.
+        let left = (load.duration * number / PARTS).saturating_sub(began.elapsed());
+        if left.is_zero() {
+            continue;
         }
+        let part = Load {
+            duration: left,
+            ..load.clone()
+        };
+        let outcome = load::run(targets, &part).await;
+        silence = silence.or(refuse_silence("ours", &outcome).err());
         puts += outcome.operations();
         let part = look(cluster, began.elapsed(), puts, &outcome)?;
         reporter.tell(&part);
         parts.push(part);
-        if let Some((id, status)) = ended {
+        if let Some((id, status)) = cluster.nodes_mut().ended().into_iter().next() {
             let error = cluster.nodes().ended_early(id, status);
-            return Ok((parts, Some(error)));
+            return Ok((parts, Some(Error::EndedWhileMeasured(Box::new(error)))));
         }
     }
-    Ok((parts, None))
+    Ok((parts, silence.filter(|_| puts == 0)))
 }
 
 fn look(
