@@ -22,8 +22,8 @@ use tokio::sync::watch;
 
 use crate::actors::{
     self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
-    MakeRoom, PeerAddress, Persister, RaftNode, ReplaceSnapshot, Replicator, ShutDown, StepAside,
-    StopPersister, StopRaftNode, WatchedDisk,
+    MakeRoom, PeerAddress, Persister, PutNothingOff, RaftNode, ReplaceSnapshot, Replicator, ShutDown,
+    StepAside, StopPersister, StopRaftNode, WatchedDisk,
 };
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
@@ -64,6 +64,7 @@ struct Server {
     threads: Vec<Arbiter>,
     files: Arc<DataFiles>,
     snapshots: Arc<dyn SnapshotStore>,
+    applier: Addr<Applier>,
     /// Watch the disk as long as the server runs.
     _watches: [Watch; 4],
 }
@@ -95,6 +96,7 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         signal = signals.next() => {
             tracing::info!("{signal}: stops in order");
             if server.files.are_in_place() {
+                server.applier.do_send(PutNothingOff);
                 let replaced = snapshot_is_replaced(Arc::clone(&server.snapshots), HAND_OVER_TIMEOUT);
                 let ((), replaced) = tokio::join!(server.hand_over(), replaced);
                 replaced.map_err(Fatal::SnapshotRemoved)
@@ -357,6 +359,7 @@ impl Server {
             threads: vec![ticker_thread, persister_thread],
             files,
             snapshots,
+            applier,
             _watches: watches,
         })
     }

@@ -329,9 +329,13 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
         return Err(not_a_store(dir));
     }
     let file = match File::open(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
         opened => opened.map_err(StorageError::while_trying("open", &path))?,
     };
+    if path.is_dir() {
+        let error = io::ErrorKind::IsADirectory.into();
+        return Err(StorageError::io("open", &path, error));
+    }
     match file.try_lock_shared() {
         Ok(()) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Err(StorageError::InUse {

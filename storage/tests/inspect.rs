@@ -527,3 +527,23 @@ fn what_a_killed_process_left_is_removed_by_the_next_and_one_in_use_stays() {
     drop(Workspace::create(parent.path()).unwrap());
     assert!(!abandoned.exists() && other.exists() && in_use.path().exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn where_something_else_stands_in_the_place_of_the_lock_file_neither_a_node_nor_an_inspection_begins() {
+    let dir = tempfile::tempdir().unwrap();
+    make_store(dir.path());
+    let lock = dir.path().join("raft-storage.lock");
+    let cannot_begin = || {
+        open(dir.path()).expect_err("a node");
+        let parent = tempfile::tempdir().unwrap();
+        let workspace = Workspace::create(parent.path()).unwrap();
+        storage::inspect::inspect(dir.path(), &workspace).expect_err("an inspection")
+    };
+    fs::remove_file(&lock).unwrap();
+    fs::create_dir(&lock).unwrap();
+    assert!(cannot_begin().to_string().contains("raft-storage.lock"));
+    fs::remove_dir(&lock).unwrap();
+    std::os::unix::fs::symlink("nowhere/at/all", &lock).unwrap();
+    assert!(cannot_begin().to_string().contains("raft-storage.lock"));
+}

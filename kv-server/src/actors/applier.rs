@@ -103,6 +103,11 @@ pub(crate) struct MakeRoom;
 #[rtype(result = "()")]
 pub(crate) struct ReplaceSnapshot(pub(crate) SnapshotMeta);
 
+/// The node stops soon: a snapshot that is needed is tried again at once, and not after a rest.
+#[derive(Clone, Copy, Debug, Message)]
+#[rtype(result = "()")]
+pub(crate) struct PutNothingOff;
+
 /// A snapshot was loaded, away from this thread.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -268,8 +273,8 @@ impl Applier {
     fn put_snapshot_off(&mut self, error: &SnapshotError, ctx: &mut Context<Self>) {
         if !self.told_put_off {
             tracing::warn!(
-                "a snapshot is put off, and the log grows meanwhile: {error}. It is tried again every {} s",
-                self.settings.put_off_for.as_secs()
+                "a snapshot is put off, and the log grows meanwhile: {error}. It is tried again every {:?}",
+                self.settings.put_off_for
             );
             self.told_put_off = true;
         }
@@ -413,6 +418,15 @@ impl Handler<MakeRoom> for Applier {
         if self.restoring.is_none() && self.makes_room() {
             self.cut_snapshot_if_it_fits(ctx);
         }
+    }
+}
+
+impl Handler<PutNothingOff> for Applier {
+    type Result = ();
+
+    fn handle(&mut self, _: PutNothingOff, _: &mut Self::Context) {
+        self.put_off = false;
+        self.settings.put_off_for = Duration::ZERO;
     }
 }
 

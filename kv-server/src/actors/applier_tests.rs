@@ -1,5 +1,6 @@
 //! Snapshots that are put off.
 
+use actix::Addr;
 use raft_core::Term;
 
 use super::*;
@@ -49,6 +50,16 @@ impl Handler<EntriesApplied> for Node {
 
 /// Applies one entry with which a snapshot is due, on a disk that refuses `failures` snapshots.
 async fn apply_one(failures: u32, kind: io::ErrorKind) -> Result<SnapshotMeta, Fatal> {
+    apply_one_resting(failures, kind, Duration::from_millis(1), |_| ()).await
+}
+
+/// The same, where a snapshot is put off for so long. Does `meanwhile` until there is one.
+async fn apply_one_resting(
+    failures: u32,
+    kind: io::ErrorKind,
+    put_off_for: Duration,
+    meanwhile: impl Fn(&Addr<Applier>),
+) -> Result<SnapshotMeta, Fatal> {
     let (cut, mut snapshots) = tokio::sync::mpsc::unbounded_channel();
     let node = Node(cut).start();
     let (stop, mut reasons) = stop_channel();
@@ -59,7 +70,7 @@ async fn apply_one(failures: u32, kind: io::ErrorKind) -> Result<SnapshotMeta, F
     };
     let disk = Arc::new(DiskSpace::new(0));
     let settings = ApplierSettings {
-        put_off_for: Duration::from_millis(1),
+        put_off_for,
         ..ApplierSettings::new(1, SnapshotMeta::default(), disk)
     };
     let store = Arc::new(FullDisk::new(failures, kind));
@@ -70,14 +81,31 @@ async fn apply_one(failures: u32, kind: io::ErrorKind) -> Result<SnapshotMeta, F
         payload: Payload::Configuration(Configuration::default()),
     }]));
     let outcome = async {
-        tokio::select! {
-            snapshot = snapshots.recv() => Ok(snapshot.unwrap()),
-            reason = reasons.reason() => Err(reason),
+        loop {
+            tokio::select! {
+                snapshot = snapshots.recv() => return Ok(snapshot.unwrap()),
+                reason = reasons.reason() => return Err(reason),
+                () = tokio::time::sleep(Duration::from_millis(5)) => meanwhile(&applier),
+            }
         }
     };
     tokio::time::timeout(Duration::from_secs(60), outcome)
         .await
         .unwrap()
+}
+
+#[test]
+fn a_node_that_stops_soon_puts_nothing_off() {
+    actix_rt::System::new().block_on(async {
+        let an_hour = Duration::from_secs(3600);
+        let stop_soon = |applier: &Addr<Applier>| {
+            applier.do_send(PutNothingOff);
+            // As the watch does that misses the file.
+            applier.do_send(ReplaceSnapshot(SnapshotMeta::default()));
+        };
+        let snapshot = apply_one_resting(3, io::ErrorKind::NotFound, an_hour, stop_soon).await;
+        assert_eq!(snapshot.unwrap().last_included_index, LogIndex(1));
+    });
 }
 
 #[test]

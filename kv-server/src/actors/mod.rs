@@ -23,7 +23,8 @@ mod replicator;
 mod tickers;
 
 pub(crate) use applier::{
-    Applier, ApplierSettings, Listeners, MakeRoom, ReplaceSnapshot, SnapshotError, load as load_state,
+    Applier, ApplierSettings, Listeners, MakeRoom, PutNothingOff, ReplaceSnapshot, SnapshotError,
+    load as load_state,
 };
 pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown};
 pub(crate) use persister::{Persister, Stop as StopPersister, WatchedDisk};
