@@ -118,6 +118,7 @@ impl DataDir {
         if !is_there(&path.join(MARKER_FILE))? {
             require_empty(path)?;
         }
+        refuse_what_is_no_file(path)?;
         Ok(Self {
             path: path.to_path_buf(),
             _lock: lock(path)?,
@@ -328,6 +329,7 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
     if is_empty {
         return Err(not_a_store(dir));
     }
+    refuse_what_is_no_file(dir)?;
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
         opened => opened.map_err(StorageError::while_trying("open", &path))?,
@@ -373,6 +375,22 @@ fn require_empty(dir: &Path) -> Result<(), StorageError> {
         }
     }
     Ok(())
+}
+
+/// Whoever opens a pipe waits until somebody has its other end.
+fn refuse_what_is_no_file(dir: &Path) -> Result<(), StorageError> {
+    let is_one = |path: &PathBuf| {
+        path.metadata()
+            .is_ok_and(|found| !found.is_file() && !found.is_dir())
+    };
+    match standing_parts().iter().map(|part| dir.join(part)).find(is_one) {
+        None => Ok(()),
+        Some(path) => {
+            let what = "it is neither a file nor a directory";
+            let error = io::Error::new(io::ErrorKind::IsADirectory, what);
+            Err(StorageError::io("open", &path, error))
+        }
+    }
 }
 
 fn lock(dir: &Path) -> Result<File, StorageError> {

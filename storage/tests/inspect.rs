@@ -530,7 +530,7 @@ fn what_a_killed_process_left_is_removed_by_the_next_and_one_in_use_stays() {
 
 #[cfg(unix)]
 #[test]
-fn where_something_else_stands_in_the_place_of_the_lock_file_neither_a_node_nor_an_inspection_begins() {
+fn where_something_else_stands_in_the_place_of_a_file_neither_a_node_nor_an_inspection_begins() {
     let dir = tempfile::tempdir().unwrap();
     make_store(dir.path());
     let lock = dir.path().join("raft-storage.lock");
@@ -546,4 +546,25 @@ fn where_something_else_stands_in_the_place_of_the_lock_file_neither_a_node_nor_
     fs::remove_dir(&lock).unwrap();
     std::os::unix::fs::symlink("nowhere/at/all", &lock).unwrap();
     assert!(cannot_begin().to_string().contains("raft-storage.lock"));
+    fs::remove_file(&lock).unwrap();
+
+    // Nothing waits for somebody at the other end.
+    for part in [
+        "raft-storage",
+        "high-water",
+        "journal/1",
+        "raft-storage.lock",
+        "sled/db",
+    ] {
+        let (part, aside) = (dir.path().join(part), dir.path().join("aside"));
+        let was_there = fs::rename(&part, &aside).is_ok();
+        let _socket = std::os::unix::net::UnixListener::bind(&part).unwrap();
+        let told = cannot_begin().to_string();
+        assert!(told.contains("neither a file nor a directory"), "{told}");
+        fs::remove_file(&part).unwrap();
+        if was_there {
+            fs::rename(&aside, &part).unwrap();
+        }
+    }
+    open(dir.path()).unwrap();
 }
