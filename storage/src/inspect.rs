@@ -178,6 +178,8 @@ pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageE
     }
     if !found.unfinished {
         found.read(&copy);
+        // Anew: to read the database has changed the copy, and a node would open what was found.
+        found.judge(&workspace.copy(dir)?);
     }
     let told_of_files = found.journal.iter().filter_map(|file| file.problem.as_ref());
     let told: Vec<&String> = told_of_files.chain(&found.refusal).collect();
@@ -188,8 +190,6 @@ pub fn inspect(dir: &Path, workspace: &Workspace) -> Result<Inspection, StorageE
 
 impl Inspection {
     fn read(&mut self, copy: &Path) {
-        // First, as the copy is still what was found: to read the database may change it, and creates what it lacks.
-        let missing = directory::require_parts(copy).err();
         // Of a part that is not there nothing more is to be said than that.
         let is_there = |part: &str| copy.join(part).exists();
         match HighWater::open(copy) {
@@ -209,6 +209,12 @@ impl Inspection {
             .map(|name| read_journal_file(copy, name, in_sled))
             .collect();
         self.read_snapshots(copy);
+    }
+
+    /// What a node does with it.
+    fn judge(&mut self, copy: &Path) {
+        // First, as to open the store creates what it lacks.
+        let missing = directory::require_parts(copy).err();
         // Without a marker it does not come to a comparison of identities.
         let identity = self.identity.clone().unwrap_or(Identity {
             cluster_id: String::new(),

@@ -54,10 +54,16 @@ impl Workspace {
     }
 
     /// Copies what a store keeps in the data directory `dir`. Symbolic links are followed. What cannot be read is an
-    /// error: of what is left out, nothing could be said.
+    /// error: of what is left out, nothing could be said. A copy that was made before is replaced.
     pub(super) fn copy(&self, dir: &Path) -> Result<PathBuf, StorageError> {
         let source = fs::canonicalize(dir).map_err(StorageError::while_trying("find", dir))?;
         let copy = self.path.join(COPY_DIR);
+        match fs::remove_dir_all(&copy) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(StorageError::io("remove", &copy, error));
+            }
+            _ => {}
+        }
         private_dir(&copy).map_err(StorageError::while_trying("create", &copy))?;
         let copying = Copying {
             snapshots: directory::snapshots_dir(&source),
