@@ -445,6 +445,23 @@ mod tests {
     }
 
     #[test]
+    fn a_session_comes_back_from_a_snapshot_where_it_is_new_and_there_is_room() {
+        let session = |last_used| Session {
+            secret: 42,
+            last_used: LogIndex(last_used),
+            lowest_outstanding: Sequence(1),
+            answers: VecDeque::new(),
+        };
+        let mut table = SessionTable::new(2);
+        assert!(table.restore(LogIndex(1), session(5)));
+        assert!(!table.restore(LogIndex(1), session(6)), "it is there");
+        assert!(!table.restore(LogIndex(2), session(5)), "that entry used another");
+        assert!(table.restore(LogIndex(2), session(6)));
+        assert!(!table.restore(LogIndex(3), session(7)), "the table is full");
+        assert_eq!(table.len(), 2);
+    }
+
+    #[test]
     fn a_frozen_table_does_not_see_later_writes() {
         let mut table = SessionTable::new(10);
         let session = table.open(LogIndex(1), 42);
