@@ -492,6 +492,26 @@ mod tests {
     }
 
     #[test]
+    fn room_is_given_back_where_it_is_much_and_three_quarters_are_empty() {
+        let room = |capacity, left: u64| {
+            let mut answers = VecDeque::with_capacity(capacity);
+            let answer = Ok(Outcome::Deleted { existed: true });
+            answers.extend((1..=left + 1).map(|sequence| (Sequence(sequence), answer)));
+            let mut session = Session {
+                secret: 42,
+                last_used: LogIndex(1),
+                lowest_outstanding: Sequence(1),
+                answers,
+            };
+            session.forget_below(Sequence(2));
+            session.answers.capacity()
+        };
+        assert_eq!(room(64, 15), 30);
+        assert_eq!(room(64, 16), 64, "a quarter is in use");
+        assert_eq!(room(16, 1), 16, "it is little");
+    }
+
+    #[test]
     fn sessions_spread_over_the_shards() {
         for step in [1, 2, 3, 255, 256, 1_000, 1_024, 4_096] {
             let mut counts = vec![0_u32; SHARDS];
