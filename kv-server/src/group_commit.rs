@@ -17,8 +17,8 @@ pub struct GroupCommit {
     queued: VecDeque<PersistJob>,
     /// It was told that files of own snapshots are removed before they are recorded, and none was recorded since.
     told_lost_cut: bool,
-    /// It was told that a received snapshot finds no room, and none was put aside whole since.
-    told_no_room: bool,
+    /// It was told that a received snapshot finds no room, or was removed, and none was put aside whole since.
+    told_put_off: bool,
 }
 
 /// What one commit achieved.
@@ -27,7 +27,7 @@ pub struct Committed {
     /// Everything up to this job is durable.
     pub number: ReadyNumber,
     /// Snapshots that arrived whole, and whether they are what their checksum says; not so, too, one of which a piece
-    /// found no room.
+    /// found no room, or whose file something else removed.
     pub received: Vec<(SnapshotMeta, bool)>,
     /// A piece of a snapshot found no room on the disk, or in a quota: nothing of it is there any more.
     pub lacked_room: bool,
@@ -88,7 +88,8 @@ impl GroupCommit {
 
     /// Puts a chunk aside. After the last one it is known whether the whole file is what its checksum says. A chunk
     /// that does not fit comes from a sender in error: the file will not be intact, and the disk is not to blame.
-    /// Without room the snapshot is as good as not sent, and nothing that was promised depends on it.
+    /// Without room, or when something else removed the file, the snapshot is as good as not sent, and nothing that was
+    /// promised depends on it.
     fn stage(
         &mut self,
         snapshots: &dyn SnapshotStore,
@@ -107,20 +108,20 @@ impl GroupCommit {
                 tracing::warn!("refuses the snapshot chunk at offset {offset}: {what}");
                 false
             }
-            Err(error) if error.is_for_want_of_room() => {
-                if !std::mem::replace(&mut self.told_no_room, true) {
+            Err(error) if error.is_for_want_of_room() || error.is_for_want_of_the_file() => {
+                if !std::mem::replace(&mut self.told_put_off, true) {
                     tracing::warn!(
                         "the snapshot at {index} that the leader sends is put off, and this node cannot catch up \
                          without it: {error}. It goes on by itself"
                     );
                 }
-                committed.lacked_room = true;
+                committed.lacked_room = error.is_for_want_of_room();
                 is_settled = true;
                 false
             }
             staged => staged?,
         };
-        self.told_no_room &= !intact;
+        self.told_put_off &= !intact;
         if is_settled {
             committed.received.push((chunk.snapshot, intact));
         }
@@ -311,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_received_snapshot_without_room_is_put_off_and_taken_when_it_comes_again() {
+    fn a_received_snapshot_without_room_or_whose_file_was_removed_is_put_off_and_taken_when_it_comes_again() {
         let (mut storage, sender) = in_memory();
         let snapshot = cut(sender.as_ref(), 3);
         let file = sender.open(&snapshot).unwrap().read_chunk(0, usize::MAX).unwrap();
@@ -334,14 +335,18 @@ mod tests {
             });
             queue.commit(&mut storage, &disk)
         };
-        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+        use io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
+        for (kind, is_full) in [(StorageFull, true), (QuotaExceeded, true), (NotFound, false)] {
             for is_all in [true, false] {
                 let Committed {
                     received,
                     lacked_room,
                     ..
                 } = receive(kind, 1, is_all).unwrap().unwrap();
-                assert_eq!((received, lacked_room), (vec![(snapshot.clone(), false)], true));
+                assert_eq!(
+                    (received, lacked_room),
+                    (vec![(snapshot.clone(), false)], is_full)
+                );
             }
         }
         let taken = receive(io::ErrorKind::StorageFull, 0, true).unwrap().unwrap();

@@ -280,6 +280,12 @@ impl StorageError {
         matches!(self, Self::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded))
     }
 
+    /// Whether something that was being written is not there any more.
+    #[must_use]
+    pub fn is_for_want_of_the_file(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+
     /// What the operating system refused to read, write or use.
     #[must_use]
     pub fn refused_path(&self) -> Option<&Path> {
