@@ -322,7 +322,8 @@ pub(crate) fn keep_closed(dir: &Path) -> Result<Option<File>, StorageError> {
         });
     }
     let path = dir.join(LOCK_FILE);
-    let mut is_empty = !is_there(&path)?;
+    // A lock file alone is what a node leaves that never came further.
+    let mut is_empty = true;
     for part in PARTS {
         is_empty &= !is_there(&dir.join(part))?;
     }
