@@ -115,7 +115,7 @@ impl GroupCommit {
                          without it: {error}. It goes on by itself"
                     );
                 }
-                committed.lacked_room = error.is_for_want_of_room();
+                committed.lacked_room |= error.is_for_want_of_room();
                 is_settled = true;
                 false
             }

@@ -79,6 +79,11 @@ fn inspect(dir: &Path) -> Inspection {
     found
 }
 
+fn journal_problems(found: &Inspection) -> Vec<&String> {
+    let problems = found.journal.iter().filter_map(|file| file.problem.as_ref());
+    problems.collect()
+}
+
 /// The keys of the records with something wrong.
 fn bad_records(found: &Inspection) -> Vec<&str> {
     let bad = found.records.iter().filter(|record| record.problem.is_some());
@@ -233,11 +238,7 @@ fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut
     let intact = fs::read(&database).unwrap();
     fs::write(&database, b"damaged").unwrap();
     let found = inspect(dir.path());
-    let problems: Vec<_> = found
-        .journal
-        .iter()
-        .filter_map(|file| file.problem.as_ref())
-        .collect();
+    let problems = journal_problems(&found);
     assert!(
         problems.len() == 1 && problems[0].contains("cannot be told without the database"),
         "{problems:?}"
@@ -248,11 +249,7 @@ fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
     file.set_len(20_000).unwrap();
     let found = inspect(dir.path());
-    let problems: Vec<_> = found
-        .journal
-        .iter()
-        .filter_map(|file| file.problem.as_ref())
-        .collect();
+    let problems = journal_problems(&found);
     assert!(
         problems.len() == 1 && problems[0].contains("cut short") && problems[0].contains(name.as_str()),
         "{problems:?}"

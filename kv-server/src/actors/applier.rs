@@ -23,6 +23,8 @@ const WORTHWHILE_BYTES: u64 = 1 << 20;
 
 /// How long a snapshot is put off that could not be written.
 const PUT_OFF_FOR: Duration = Duration::from_secs(5);
+/// The same once the node stops, which has a second and a half for it.
+const PUT_OFF_FOR_WHILE_IT_STOPS: Duration = Duration::from_millis(100);
 
 /// When to cut snapshots, and where from.
 #[derive(Debug)]
@@ -426,7 +428,7 @@ impl Handler<PutNothingOff> for Applier {
 
     fn handle(&mut self, _: PutNothingOff, _: &mut Self::Context) {
         self.put_off = false;
-        self.settings.put_off_for = Duration::ZERO;
+        self.settings.put_off_for = PUT_OFF_FOR_WHILE_IT_STOPS;
     }
 }
 

@@ -49,9 +49,7 @@ impl Setting<'_, u64> {
             value => Ok(value),
         }
     }
-}
 
-impl Setting<'_, u64> {
     /// 0 turns it off.
     pub(super) fn zero_or_at_least(&self, least: u64) -> Result<Option<u64>, ConfigError> {
         let value = self.given.map(|(_, value)| value);
