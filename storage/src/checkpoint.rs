@@ -36,7 +36,6 @@
 //! counts for as many bytes as the record had. Else one batch would remove a whole log and need as much room for
 //! that as the log had taken, on a disk that may be almost full.
 
-use std::cell::Cell;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -56,9 +55,10 @@ use crate::overlay::{Overlay, Value, View};
 use crate::panics;
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
+use crate::upkeep::Traffic;
 
 /// About how much goes into one batch of sled.
-const SLED_BATCH_BYTES: usize = 1024 * 1024;
+const SLED_BATCH_BYTES: u64 = 1024 * 1024;
 
 /// How long to wait for the whole store to be read again.
 const LOAD_WAIT: Duration = Duration::from_secs(600);
@@ -258,11 +258,12 @@ impl Worker {
         for job in queue {
             match job {
                 Job::Checkpoint(layer, file, reply) => {
-                    let done = self.caught(|| self.checkpoint(&layer, &file));
+                    let mut traffic = Traffic::default();
+                    let done = self.caught(|| self.checkpoint(&layer, &file, &mut traffic));
                     let may_go_on = done.is_ok();
                     let _ = reply.send(done);
                     if may_go_on {
-                        self.keep_up(bytes_of(&layer));
+                        self.keep_up(traffic);
                     }
                 }
                 Job::Get(key, reply) => {
@@ -270,10 +271,10 @@ impl Worker {
                     let _ = reply.send(value.map(|value| value.map(|value| value.to_vec())));
                 }
                 Job::ReadLog(read, reply) => {
-                    let read_bytes = Cell::new(0);
-                    reply(self.caught(|| self.read_log(read, &read_bytes)));
+                    let mut traffic = Traffic::default();
+                    reply(self.caught(|| self.read_log(read, &mut traffic)));
                     // What is read stays in the cache as what is written does.
-                    self.keep_up(read_bytes.get());
+                    self.keep_up(traffic);
                 }
                 Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
@@ -288,15 +289,21 @@ impl Worker {
     }
 
     /// Counts what it reads of sled.
-    fn read_log(&self, read: ReadBack, read_bytes: &Cell<usize>) -> Result<Vec<Entry>, StorageError> {
+    fn read_log(&self, read: ReadBack, traffic: &mut Traffic) -> Result<Vec<Entry>, StorageError> {
         read.entries(self.tree.path(), |key| {
             let value = self.tree.get(key).map_err(|cause| self.failed(cause))?;
-            read_bytes.update(|bytes| bytes + value.as_ref().map_or(0, |value| value.len()));
+            traffic.read_bytes += value.as_ref().map_or(0, |value| value.len()) as u64;
             Ok(value.map(|value| value.to_vec()))
         })
     }
 
-    fn checkpoint(&self, layer: &Overlay, file: &FullFile) -> Result<u64, StorageError> {
+    /// Counts in `traffic` what it changes.
+    fn checkpoint(
+        &self,
+        layer: &Overlay,
+        file: &FullFile,
+        traffic: &mut Traffic,
+    ) -> Result<u64, StorageError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
@@ -304,16 +311,16 @@ impl Worker {
             self.make_places(layer)?;
         }
         let mut batch = sled::Batch::default();
-        let mut bytes = 0;
+        let mut bytes_before = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
-            bytes += key.len() + self.changed_bytes(key, value)?;
+            traffic.changed_bytes += key.len() as u64 + self.changed_bytes(key, value)?;
             put(&mut batch, key, value);
-            if bytes >= SLED_BATCH_BYTES {
+            if traffic.changed_bytes - bytes_before >= SLED_BATCH_BYTES {
                 if self.closing.load(Ordering::Relaxed) {
                     return Err(self.failed("the store was closed".to_owned()));
                 }
                 self.tree.commit(std::mem::take(&mut batch))?;
-                bytes = 0;
+                bytes_before = traffic.changed_bytes;
             }
         }
         self.tree.commit(batch)?;
@@ -336,21 +343,22 @@ impl Worker {
     }
 
     /// Nobody waits for it: if it fails, so does the next checkpoint.
-    fn keep_up(&mut self, bytes: usize) {
-        if let Err(error) = self.tree.keep_up(bytes) {
+    fn keep_up(&mut self, traffic: Traffic) {
+        if let Err(error) = self.tree.keep_up(traffic) {
             self.failure.get_or_insert(error);
         }
     }
 
     /// How much a change makes sled write, about: a removal as much as the record that it removes.
-    fn changed_bytes(&self, key: &[u8], value: Option<&Value>) -> Result<usize, StorageError> {
-        match value {
-            Some(value) => Ok(value.len()),
+    fn changed_bytes(&self, key: &[u8], value: Option<&Value>) -> Result<u64, StorageError> {
+        let length = match value {
+            Some(value) => value.len(),
             None => {
                 let removed = self.tree.get(key).map_err(|cause| self.failed(cause))?;
-                Ok(removed.map_or(0, |record| record.len()))
+                removed.map_or(0, |record| record.len())
             }
-        }
+        };
+        Ok(length as u64)
     }
 
     fn failed(&self, cause: String) -> StorageError {
@@ -362,8 +370,9 @@ impl Worker {
 }
 
 /// The keys and values of a layer.
-fn bytes_of(layer: &Overlay) -> usize {
-    let bytes = |(key, value): (&[u8], Option<&Value>)| key.len() + value.map_or(0, |value| value.len());
+fn bytes_of(layer: &Overlay) -> u64 {
+    let bytes =
+        |(key, value): (&[u8], Option<&Value>)| (key.len() + value.map_or(0, |value| value.len())) as u64;
     layer.iter().map(bytes).sum()
 }
 

@@ -25,7 +25,7 @@ use crate::error::StorageError;
 use crate::panics;
 use crate::progress::Progress;
 use crate::quiet::Quiet;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Traffic, Upkeep};
 
 /// sled's data file inside its directory.
 pub(crate) const SLED_DATA_FILE: &str = "db";
@@ -110,12 +110,12 @@ impl DurableTree {
         }
     }
 
-    /// So many bytes were committed or read since the last call: keeps sled's cache and its file within bounds.
-    pub(crate) fn keep_up(&mut self, bytes: usize) -> Result<(), StorageError> {
+    /// So much was committed and read since the last call: keeps sled's cache and its file within bounds.
+    pub(crate) fn keep_up(&mut self, traffic: Traffic) -> Result<(), StorageError> {
         let Self {
             upkeep, data_file, ..
         } = self;
-        match panics::catch(|| upkeep.after(bytes, data_file)) {
+        match panics::catch(|| upkeep.after(traffic, data_file)) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.write_failed(text_of(&error))),
             Err(panic) => Err(self.write_failed(panic)),

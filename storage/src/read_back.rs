@@ -71,7 +71,7 @@ impl ReadBack {
     pub(crate) fn entries(
         self,
         path: &Path,
-        get: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+        mut get: impl FnMut(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
     ) -> Result<Vec<Entry>, StorageError> {
         let mut reader = LogReader::from_the_middle(self.root);
         let mut bytes = 0;

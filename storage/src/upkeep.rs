@@ -24,12 +24,11 @@
 //! And sled merges an empty leaf of its tree with the one before it only when it is on the way to a key that would be
 //! in there. A log never goes back, so of each log that was removed a few empty leaves stay for ever.
 //!
-//! What helps is to have sled replace pages until nothing is left of the notes, again those of the tiny leaves, which it
-//! does after every tenth change to one. That happens whenever as much has gone into sled as its file is long, and takes
-//! changes in proportion to the length: so the work for each byte is the same on all disks. It happens, too, when the file
-//! has become four segments longer since the last time, because none was free: where a snapshot soon replaces what
-//! was appended, little goes into sled, but to remove it again takes room all the same. And then to look for the first
-//! record of the log from the left, through all empty leaves.
+//! What helps is to have sled replace pages for no other reason, again those of the tiny leaves, which it does after every
+//! tenth change to one: a batch of such changes for each segment that was filled, and for each that was emptied. And then
+//! to look for the first record of the log from the left, through all empty leaves. Each batch comes with a sync, so they
+//! are spread: a few after each journal file that is carried over. Most of a file of 100 MiB at once takes so long that
+//! the journal is full before.
 
 use std::fs::File;
 
@@ -37,37 +36,44 @@ use crate::progress::Progress;
 use crate::quiet::Quiet;
 use crate::record::{LOG_PREFIX, SLED_SEGMENT_BYTES};
 
-/// So many bytes go into sled between two sweeps of its cache. They may come on top of the bound.
-const SWEEP_BYTES: usize = 16 * 1024 * 1024;
+/// So many bytes are put, removed or read between two sweeps of its cache. They may come on top of the bound.
+const SWEEP_BYTES: u64 = 16 * 1024 * 1024;
 
 const TREE_NAME: &str = "cache-bound";
 
 /// Enough for at least one leaf of each number modulo 256: a leaf holds 8 to 16 records.
-const RECORDS: u16 = 4_096;
+const RECORDS: u64 = 4_096;
 
 /// With eight records in each leaf or more, every leaf is used 64 times.
 const USES_OF_EACH: usize = 8;
 
-/// In one batch, so that sled writes some 50 pages anew from one sync to the next, and not the pages of many segments.
-const RECORDS_IN_A_BATCH: u16 = 512;
+/// In one batch: sled writes some 50 pages anew for them, and so takes up as many of its notes.
+const CHANGES_IN_A_BATCH: u64 = 512;
 
-/// For each segment of the file: enough changes for some 100 pages, about three times as many as are noted.
-const BATCHES_FOR_A_SEGMENT: u64 = 2;
+/// What is due beyond that waits until the next journal file was carried over.
+const MOST_BATCHES_AT_ONCE: u64 = 16;
 
-/// By how many bytes the file may become longer without a drain.
-const GROWTH_BYTES: u64 = 4 * SLED_SEGMENT_BYTES as u64;
+const SEGMENT_BYTES: u64 = SLED_SEGMENT_BYTES as u64;
+
+/// How much of sled was used.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Traffic {
+    /// The keys and values of records that were put or removed.
+    pub(crate) changed_bytes: u64,
+    /// The values that were read.
+    pub(crate) read_bytes: u64,
+}
 
 /// See the module.
 pub(crate) struct Upkeep {
     db: Quiet<sled::Db>,
+    /// Created when it is first needed, so that small stores and readers have none.
     tree: Option<Quiet<sled::Tree>>,
     progress: Progress,
-    unswept_bytes: usize,
-    undrained_bytes: usize,
-    /// The shortest that the file was since the last drain.
-    shortest_length: u64,
-    /// What the records of the tree were last set to, all of them or those up to one.
-    round: u64,
+    unswept_bytes: u64,
+    /// Changed, and not yet followed by batches.
+    undrained_bytes: u64,
+    next_batch: u64,
 }
 
 impl Upkeep {
@@ -78,45 +84,50 @@ impl Upkeep {
             tree: None,
             progress,
             unswept_bytes: 0,
-            // The first sweep is followed by a drain: who knows how long ago the last one was.
-            undrained_bytes: usize::MAX,
-            shortest_length: 0,
-            round: 0,
+            undrained_bytes: 0,
+            next_batch: 0,
         }
     }
 
-    /// So many bytes went into sled, whose file is `data_file`. Does what is due; what that writes is durable when it
+    /// Does what is due after `traffic` with sled, whose file is `data_file`. What that writes is durable when it
     /// returns.
-    pub(crate) fn after(&mut self, bytes: usize, data_file: &File) -> sled::Result<()> {
-        self.unswept_bytes += bytes;
-        self.undrained_bytes = self.undrained_bytes.saturating_add(bytes);
-        let length = data_file.metadata()?.len();
-        self.shortest_length = self.shortest_length.min(length);
-        let has_grown = length > self.shortest_length + GROWTH_BYTES;
-        if self.unswept_bytes < SWEEP_BYTES && !has_grown {
-            return Ok(());
-        }
+    pub(crate) fn after(&mut self, traffic: Traffic, data_file: &File) -> sled::Result<()> {
+        self.unswept_bytes += traffic.changed_bytes + traffic.read_bytes;
+        self.undrained_bytes += traffic.changed_bytes;
+        let is_sweep_due = self.unswept_bytes >= SWEEP_BYTES;
         let tree = match self.tree.take() {
             Some(tree) => tree,
-            None => self.open(data_file)?,
+            None if is_sweep_due => {
+                // Who knows what was due when sled was last closed.
+                self.undrained_bytes += data_file.metadata()?.len();
+                let tree = self.open(data_file)?;
+                self.next_batch = next_batch(&tree)?;
+                tree
+            }
+            None => return Ok(()),
         };
-        self.sweep(&tree, data_file)?;
-        self.unswept_bytes = 0;
-        if has_grown || self.undrained_bytes as u64 >= length {
-            let segments = length.div_ceil(SLED_SEGMENT_BYTES as u64);
-            self.drain(&tree, segments * BATCHES_FOR_A_SEGMENT, data_file)?;
-            self.undrained_bytes = 0;
-            self.shortest_length = data_file.metadata()?.len();
+        if is_sweep_due {
+            self.sweep(&tree, data_file)?;
+            self.unswept_bytes = 0;
+        }
+        let batches = self.batches_due();
+        if batches > 0 {
+            self.drain(&tree, batches, data_file)?;
+            self.undrained_bytes -= batches * SEGMENT_BYTES;
         }
         self.tree = Some(tree);
         Ok(())
+    }
+
+    fn batches_due(&self) -> u64 {
+        (self.undrained_bytes / SEGMENT_BYTES).min(MOST_BATCHES_AT_ONCE)
     }
 
     /// Has sled bring its cache within its bound.
     fn sweep(&self, tree: &sled::Tree, data_file: &File) -> sled::Result<()> {
         for _ in 0..USES_OF_EACH {
             for record in 0..RECORDS {
-                tree.get(record.to_be_bytes())?;
+                tree.get(record_key(record))?;
             }
         }
         // A split that sled had put off may have come with one of these.
@@ -125,15 +136,14 @@ impl Upkeep {
 
     /// Has sled move what is left in segments that are almost empty.
     fn drain(&mut self, tree: &sled::Tree, batches: u64, data_file: &File) -> sled::Result<()> {
-        let mut records = (0..RECORDS).cycle();
         for _ in 0..batches {
-            // Only a change counts: what a record already holds is not written.
-            self.round += 1;
+            let first = self.next_batch * CHANGES_IN_A_BATCH;
             let mut batch = sled::Batch::default();
-            for record in records.by_ref().take(usize::from(RECORDS_IN_A_BATCH)) {
-                batch.insert(&record.to_be_bytes(), &self.round.to_be_bytes());
+            for change in first..first + CHANGES_IN_A_BATCH {
+                batch.insert(&record_key(change % RECORDS), &change.to_be_bytes());
             }
             tree.apply_batch(batch)?;
+            self.next_batch += 1;
             self.sync(data_file)?;
         }
         // On the way to the first record of the log lie the leaves that it has left, see the module.
@@ -141,13 +151,12 @@ impl Upkeep {
         self.sync(data_file)
     }
 
-    /// Created when it is first needed, so that small stores and readers have none.
     fn open(&self, data_file: &File) -> sled::Result<Quiet<sled::Tree>> {
         let tree = Quiet::new(self.db.open_tree(TREE_NAME)?);
-        if !tree.contains_key((RECORDS - 1).to_be_bytes())? {
+        if !tree.contains_key(record_key(RECORDS - 1))? {
             self.sync(data_file)?;
             let mut records = sled::Batch::default();
-            (0..RECORDS).for_each(|record| records.insert(&record.to_be_bytes(), &[]));
+            (0..RECORDS).for_each(|record| records.insert(&record_key(record), &[]));
             tree.apply_batch(records)?;
             self.sync(data_file)?;
         }
@@ -163,38 +172,99 @@ impl Upkeep {
     }
 }
 
+/// The record of each change holds its number. Those of a new batch are higher than all before, also those that were made
+/// before sled was last opened: only so do they change something.
+fn next_batch(tree: &sled::Tree) -> sled::Result<u64> {
+    let in_last_round = tree.get(record_key(0))?;
+    let in_last_round = in_last_round.and_then(|change| change.as_ref().try_into().ok());
+    Ok(in_last_round.map_or(0, |change| {
+        (u64::from_be_bytes(change) + RECORDS) / CHANGES_IN_A_BATCH
+    }))
+}
+
+fn record_key(record: u64) -> [u8; 2] {
+    let [.., high, low] = record.to_be_bytes();
+    [high, low]
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs::File;
 
-    use super::{GROWTH_BYTES, Upkeep};
+    use super::{MOST_BATCHES_AT_ONCE, SEGMENT_BYTES, SWEEP_BYTES, Traffic, Upkeep, record_key};
     use crate::progress::Progress;
 
-    #[test]
-    fn a_file_that_becomes_longer_is_drained_however_little_was_written_to_it() {
+    fn changed(changed_bytes: u64) -> Traffic {
+        Traffic {
+            changed_bytes,
+            read_bytes: 0,
+        }
+    }
+
+    fn read(read_bytes: u64) -> Traffic {
+        Traffic {
+            changed_bytes: 0,
+            read_bytes,
+        }
+    }
+
+    /// How many batches of changes come after each of `traffics`, where sled's file is `file_bytes` long.
+    fn batches_after<const N: usize>(file_bytes: u64, traffics: [Traffic; N]) -> [u64; N] {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path().join("sled")).unwrap();
         let mut upkeep = Upkeep::new(db, Progress::default());
         // Its length is all that is looked at.
         let file = File::create(dir.path().join("file")).unwrap();
-        let mut is_drained_at = |length| {
-            file.set_len(length).unwrap();
-            let before = upkeep.round;
-            upkeep.after(1, &file).unwrap();
-            upkeep.round > before
-        };
-        let start = 1 << 20;
-        for (length, drains) in [
-            (start, false),
-            (GROWTH_BYTES + 1, true),
-            (GROWTH_BYTES + 1, false),
-            (2 * GROWTH_BYTES + 1, false),
-            (2 * GROWTH_BYTES + 2, true),
-            (start, false),
-            (GROWTH_BYTES, false),
-            (GROWTH_BYTES + start + 1, true),
-        ] {
-            assert_eq!(is_drained_at(length), drains, "{length} bytes long");
+        file.set_len(file_bytes).unwrap();
+        traffics.map(|traffic| {
+            let before = upkeep.next_batch;
+            upkeep.after(traffic, &file).unwrap();
+            upkeep.next_batch - before
+        })
+    }
+
+    #[test]
+    fn every_segment_that_was_changed_is_followed_by_a_batch() {
+        let segment = SEGMENT_BYTES;
+        let traffics = [
+            changed(SWEEP_BYTES),
+            changed(2 * segment),
+            read(segment),
+            changed(segment - 1),
+            changed(1),
+        ];
+        assert_eq!(batches_after(0, traffics), [4, 2, 0, 0, 1]);
+    }
+
+    #[test]
+    fn what_was_changed_before_is_changed_again_when_sled_is_opened_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create(dir.path().join("file")).unwrap();
+        let db = sled::open(dir.path().join("sled")).unwrap();
+        let mut last = Vec::new();
+        for _ in 0..3 {
+            let mut upkeep = Upkeep::new(db.clone(), Progress::default());
+            upkeep.after(changed(SWEEP_BYTES), &file).unwrap();
+            let tree = upkeep.tree.unwrap();
+            let record = tree.get(record_key(0)).unwrap().unwrap().to_vec();
+            assert!(record > last, "{record:?} after {last:?}");
+            last = record;
         }
+    }
+
+    #[test]
+    fn what_is_due_at_once_is_spread() {
+        let most = MOST_BATCHES_AT_ONCE;
+        let much = changed((2 * most + 3) * SEGMENT_BYTES);
+        let traffics = [read(SWEEP_BYTES), much, read(1), read(1), read(1)];
+        assert_eq!(batches_after(0, traffics), [0, most, most, 3, 0]);
+    }
+
+    #[test]
+    fn a_small_store_makes_no_work_and_the_file_that_was_found_is_due_once() {
+        let most = MOST_BATCHES_AT_ONCE;
+        let found = (most + 1) * SEGMENT_BYTES;
+        let traffics = [changed(SWEEP_BYTES - 1), read(1), read(1), read(1)];
+        assert_eq!(batches_after(found, traffics), [0, most, 4, 0]);
     }
 }
