@@ -52,7 +52,7 @@ use rpc::peer::DiskRoom;
 pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
 
 /// The least that `min_free_bytes` may be, but for 0: a quarter of it is the last reserve, and the file of the database
-/// grows by segments of 4 MiB.
+/// grows by some MiB at a time.
 pub const LEAST_MIN_FREE_BYTES: u64 = 16 << 20;
 
 /// How many bytes of disk an admitted byte is taken for until it shows: the log, its way into the database, and

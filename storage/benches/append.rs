@@ -55,7 +55,7 @@ fn sled_batch_with_sync(bencher: Bencher<'_, '_>, entries: usize) {
     let dir = tempfile::tempdir().expect("a temporary directory can be created");
     let config = sled::Config::new()
         .path(dir.path())
-        .segment_size(4 * 1024 * 1024)
+        .segment_size(8 * 1024 * 1024)
         .flush_every_ms(None);
     let database = config.open().expect("an empty directory can be opened");
     let file = File::open(dir.path().join("db")).expect("sled has its file there");

@@ -6,13 +6,14 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. Of many, the new records, empty, and then all changes of a full journal file but the root, in sled batches of about
-//!    [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The root is the old
-//!    one, so the file is replayed from the start.* A sync comes after each batch, and not only after all of them:
-//!    see below.
+//! 1. Of many, the places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
+//!    sled batches of about [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The
+//!    root is the old one, so the file is replayed from the start.* A sync comes after each batch, and not only after
+//!    all of them: see below.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
+//! 4. Spacers go, and sled is [kept within its bounds](crate::upkeep). *What is left of it is done after the next file.*
 //!
 //! # Why a sync after each batch is enough, and how long a batch may be
 //!
@@ -55,6 +56,7 @@ use crate::overlay::{Overlay, Value, View};
 use crate::panics;
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
+use crate::spacers;
 use crate::upkeep::Traffic;
 
 /// About how much goes into one batch of sled.
@@ -107,6 +109,7 @@ impl Checkpointer {
         let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
+            has_no_forgotten_spacers: false,
             failure: None,
             closing: Arc::clone(&closing),
             _dir: dir,
@@ -245,6 +248,8 @@ impl Drop for Checkpointer {
 /// What runs on the thread.
 struct Worker {
     tree: DurableTree,
+    /// Whether those were removed that a crash may have left.
+    has_no_forgotten_spacers: bool,
     /// Nothing more is written to sled after a failure that nobody waited for.
     failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
@@ -263,7 +268,7 @@ impl Worker {
                     let may_go_on = done.is_ok();
                     let _ = reply.send(done);
                     if may_go_on {
-                        self.keep_up(traffic);
+                        self.tidy(&layer, traffic);
                     }
                 }
                 Job::Get(key, reply) => {
@@ -274,7 +279,8 @@ impl Worker {
                     let mut traffic = Traffic::default();
                     reply(self.caught(|| self.read_log(read, &mut traffic)));
                     // What is read stays in the cache as what is written does.
-                    self.keep_up(traffic);
+                    let kept_up = self.tree.keep_up(traffic);
+                    self.note(kept_up);
                 }
                 Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
@@ -308,7 +314,7 @@ impl Worker {
             return Err(failure.clone());
         }
         if bytes_of(layer) > SLED_BATCH_BYTES {
-            self.make_places(layer)?;
+            spacers::make_places(&self.tree, layer.added())?;
         }
         let mut batch = sled::Batch::default();
         let mut bytes_before = 0;
@@ -332,19 +338,22 @@ impl Worker {
         file.prepare()
     }
 
-    /// Puts the new records of `layer` into sled, empty. Only for a layer that takes several batches anyway.
-    /// sled writes a page of its tree anew when it is split, which happens after every eighth record that is added at
-    /// its end: with their values, every record would be written three times. Pages of empty records cost next to
-    /// nothing, and a value does not split the page it goes to.
-    fn make_places(&self, layer: &Overlay) -> Result<(), StorageError> {
-        let mut batch = sled::Batch::default();
-        layer.added().for_each(|key| batch.insert(key, &[]));
-        self.tree.commit(batch)
+    /// Does what can wait until a checkpoint has been answered for. Nobody waits for it: if it fails, so does the next
+    /// checkpoint.
+    fn tidy(&mut self, layer: &Overlay, traffic: Traffic) {
+        let mut tidied = Ok(());
+        if !self.has_no_forgotten_spacers {
+            tidied = spacers::remove_forgotten(&self.tree);
+            self.has_no_forgotten_spacers = true;
+        }
+        let tidied = tidied
+            .and_then(|()| spacers::remove_behind(&self.tree, layer.removed()))
+            .and_then(|()| self.tree.keep_up(traffic));
+        self.note(tidied);
     }
 
-    /// Nobody waits for it: if it fails, so does the next checkpoint.
-    fn keep_up(&mut self, traffic: Traffic) {
-        if let Err(error) = self.tree.keep_up(traffic) {
+    fn note(&mut self, done: Result<(), StorageError>) {
+        if let Err(error) = done {
             self.failure.get_or_insert(error);
         }
     }

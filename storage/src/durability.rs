@@ -25,6 +25,8 @@ use crate::error::StorageError;
 use crate::panics;
 use crate::progress::Progress;
 use crate::quiet::Quiet;
+use crate::record::LOG_PREFIX;
+use crate::spacers;
 use crate::upkeep::{Traffic, Upkeep};
 
 /// sled's data file inside its directory.
@@ -82,9 +84,7 @@ impl DurableTree {
     /// Makes `batch` and all before it durable. After a failure the tree must not be written again.
     pub(crate) fn commit(&self, batch: sled::Batch) -> Result<(), StorageError> {
         self.apply(batch)?;
-        self.sync()?;
-        self.progress.step();
-        Ok(())
+        self.make_durable()
     }
 
     /// Counts the batches.
@@ -92,16 +92,26 @@ impl DurableTree {
         self.progress.clone()
     }
 
-    /// Applies `batch` and hands it to the operating system. After a failure the tree must not be written
-    /// again.
-    fn apply(&self, batch: sled::Batch) -> Result<(), StorageError> {
+    /// Applies `batch`, which is not durable yet. After a failure the tree must not be written again.
+    pub(crate) fn apply(&self, batch: sled::Batch) -> Result<(), StorageError> {
         #[cfg(test)]
         if let Some(hook) = &self.hook {
             hook()?;
         }
-        let applied = panics::catch(|| self.tree.apply_batch(batch).and_then(|()| self.tree.flush()));
-        match applied {
-            Ok(Ok(_)) => Ok(()),
+        self.written(|| self.tree.apply_batch(batch))
+    }
+
+    /// Makes all that was applied durable. After a failure the tree must not be written again.
+    pub(crate) fn make_durable(&self) -> Result<(), StorageError> {
+        self.written(|| self.tree.flush())?;
+        self.sync()?;
+        self.progress.step();
+        Ok(())
+    }
+
+    fn written<T>(&self, write: impl FnOnce() -> sled::Result<T>) -> Result<T, StorageError> {
+        match panics::catch(write) {
+            Ok(Ok(done)) => Ok(done),
             Ok(Err(sled::Error::Io(error))) => {
                 Err(StorageError::io("write", &self.path, of_the_system(error)))
             }
@@ -139,7 +149,7 @@ impl DurableTree {
         panics::catch(|| self.tree.get(key))?.map_err(|error| text_of(&error))
     }
 
-    /// Hands every record to `visit`, in the order of the keys, until one is refused.
+    /// Hands every record but the [spacers](crate::spacers) to `visit`, in the order of the keys, until one is refused.
     pub(crate) fn for_each<E: From<String>>(
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
@@ -149,9 +159,25 @@ impl DurableTree {
             match panics::catch(|| records.next()).map_err(E::from)? {
                 None => return Ok(()),
                 Some(Err(error)) => return Err(E::from(text_of(&error))),
+                Some(Ok((key, _))) if spacers::is_spacer(&key) => {}
                 Some(Ok((key, value))) => visit(&key, &value)?,
             }
         }
+    }
+
+    /// The spacers that stand before the first record of the log.
+    pub(crate) fn spacers_before_the_log(&self) -> Result<Vec<Vec<u8>>, StorageError> {
+        let found = panics::catch(|| {
+            let keys = self.tree.range([LOG_PREFIX]..).keys();
+            let is_spacer =
+                |key: &sled::Result<sled::IVec>| key.as_ref().map_or(true, |key| spacers::is_spacer(key));
+            keys.take_while(is_spacer)
+                .map(|key| key.map(|key| key.to_vec()))
+                .collect::<sled::Result<_>>()
+        });
+        found
+            .and_then(|found| found.map_err(|error| text_of(&error)))
+            .map_err(|cause| self.write_failed(cause))
     }
 
     /// sled's data file.

@@ -86,7 +86,7 @@
 //! # Where to read on
 //!
 //! The modules are private and documented in the source: `sled_storage` (the order of every write),
-//! `journal` (how a batch becomes durable), `checkpoint` (how it reaches sled), `upkeep` (what sled would leave undone), `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
+//! `journal` (how a batch becomes durable), `checkpoint` (how it reaches sled), `spacers` (how the log lies in it), `upkeep` (what sled would leave undone), `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
 //! the records hold), `restore` (what is verified), `durability` (why flushing sled is not enough),
 //! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]
@@ -120,6 +120,7 @@ mod rules;
 mod sealed;
 mod sled_storage;
 mod snapshot_file;
+mod spacers;
 mod upkeep;
 
 pub use error::StorageError;

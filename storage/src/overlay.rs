@@ -63,6 +63,12 @@ impl Overlay {
             .map(|(key, _)| key.as_slice())
     }
 
+    /// The keys of the records that are removed, in order.
+    pub(crate) fn removed(&self) -> impl Iterator<Item = &[u8]> {
+        let removed = self.changes.iter().filter(|(_, change)| change.value.is_none());
+        removed.map(|(key, _)| key.as_slice())
+    }
+
     /// Every change, in the order of the keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&Value>)> {
         self.changes

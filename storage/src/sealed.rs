@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::codec::{self, CodecError};
 
 /// The version of every record and small file that this program writes, and the only one that it reads.
-pub(crate) const FORMAT_VERSION: u8 = 6;
+pub(crate) const FORMAT_VERSION: u8 = 7;
 
 /// Bytes of version and checksum in front of the content.
 pub(crate) const ENVELOPE_BYTES: usize = 5;

@@ -18,7 +18,7 @@
 //! segment becomes free. It takes one page from these notes whenever it replaces a page for a reason of its own
 //! (`PageCache::replace`; its flusher would do so, too, and we have none), always from the segment that is
 //! nearest to the beginning of the file. A log that comes and goes makes notes faster than sled takes them. So the
-//! segments far behind never get their turn: each keeps 4 MiB for the few kB that are left in it, and the file grows,
+//! segments far behind never get their turn: each keeps 8 MiB for the few kB that are left in it, and the file grows,
 //! slowly and without end (by some 12 MiB for each GiB of log: `storage/docs/growth.md`).
 //!
 //! And sled merges an empty leaf of its tree with the one before it only when it is on the way to a key that would be
@@ -233,7 +233,7 @@ mod tests {
             changed(segment - 1),
             changed(1),
         ];
-        assert_eq!(batches_after(0, traffics), [4, 2, 0, 0, 1]);
+        assert_eq!(batches_after(0, traffics), [SWEEP_BYTES / segment, 2, 0, 0, 1]);
     }
 
     #[test]
@@ -265,6 +265,9 @@ mod tests {
         let most = MOST_BATCHES_AT_ONCE;
         let found = (most + 1) * SEGMENT_BYTES;
         let traffics = [changed(SWEEP_BYTES - 1), read(1), read(1), read(1)];
-        assert_eq!(batches_after(found, traffics), [0, most, 4, 0]);
+        assert_eq!(
+            batches_after(found, traffics),
+            [0, most, SWEEP_BYTES / SEGMENT_BYTES, 0]
+        );
     }
 }

@@ -219,7 +219,7 @@ fn kill_restart_and_lose_power(killed: &Disk, allowed: &[&Restored], what: &str)
 }
 
 /// How long a segment of sled's file is.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// What was written to sled's file between two syncs of it, by the positions after each write and after the sync.
 #[derive(Debug, Default)]

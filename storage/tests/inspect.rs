@@ -41,7 +41,7 @@ fn fill(dir: &Path) -> storage::SledStorage {
 fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
     let config = sled::Config::new()
         .path(dir.join("sled"))
-        .segment_size(4 << 20)
+        .segment_size(8 << 20)
         .flush_every_ms(None);
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     let database = loop {

@@ -328,13 +328,13 @@ fn a_marker_of_another_format_version_is_refused() {
             error,
             StorageError::UnsupportedVersion {
                 found: 9,
-                supported: 6,
+                supported: 7,
                 ..
             }
         ),
         "{error:?}"
     );
-    assert_tells(&error, &["version 9", "version 6"]);
+    assert_tells(&error, &["version 9", "version 7"]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(crate) fn open_small(dir: &Path) -> Result<SledStorage, StorageError> {
 pub(crate) fn tamper(dir: &Path, change: impl FnOnce(&sled::Db)) {
     let config = sled::Config::new()
         .path(dir.join("sled"))
-        .segment_size(4 << 20)
+        .segment_size(8 << 20)
         .flush_every_ms(None);
     // sled's background tasks may hold its lock for a moment after a store is closed.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);

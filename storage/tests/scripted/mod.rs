@@ -268,7 +268,7 @@ pub(crate) fn a_little_of_everything(session: &mut Session) -> Result<(), Storag
 /// Appends of large records and compactions after them, in both small and large batches, so that the segments of
 /// sled's file become free and are used anew, over and over.
 pub(crate) fn turnover(session: &mut Session) -> Result<(), StorageError> {
-    const ROUNDS: u64 = 18;
+    const ROUNDS: u64 = 52;
     const ENTRY_BYTES: usize = 30_000;
     const KEPT: u64 = 60;
     session.open("creation")?;

@@ -1,0 +1,198 @@
+//! How the log lies in sled 0.34.7, so that sled writes the value of a record little more than once.
+//!
+//! sled keeps its records in leaves of 8 to 16. It writes a leaf anew, with all of its values,
+//!
+//! - when it is split, which every eighth record causes that is added at the end;
+//! - when it has seen nine changes, each of which is an item of its own until then: eight values and a removal, say;
+//! - when fewer than four records are left in it, and it is merged with the one before it;
+//! - when it stands in a segment of which half or less is needed ([`upkeep`](crate::upkeep)), or in the last of a file half of
+//!   which is free. The second is so for a good part of each snapshot, but sled looks at it only from six segments
+//!   on that are needed: [`SLED_SEGMENT_BYTES`](crate::record::SLED_SEGMENT_BYTES) is so large for that reason, too.
+//!
+//! So the records of a checkpoint get their *places* first: empty, because it costs next to nothing to split a leaf of
+//! empty records, and in the order of their keys, because then every leaf has eight of them. Behind each comes a *spacer*, a
+//! record that stays empty. Thus a leaf has four records and four spacers. It sees four values, then four removals, is not
+//! written anew for them, and with its four spacers it is not merged either. These go after the checkpoint that removed the
+//! records, and with them goes what the leaf takes in sled's file.
+//!
+//! # Several batches before a sync
+//!
+//! sled puts a batch into its tree in no order, so places come in batches of one leaf each. Many of them may come before the
+//! next sync, for together they take less than a segment. As [`checkpoint`](crate::checkpoint) tells, sled does not use
+//! a segment anew before it has handed a whole segment to the system behind what replaces its pages; and so much is never
+//! handed over without a sync.
+
+use crate::durability::DurableTree;
+use crate::error::StorageError;
+use crate::record::RecordKey;
+
+/// With as many spacers, what a split leaves in a leaf.
+const RECORDS_IN_A_LEAF: usize = 4;
+
+/// So many keys come before a sync. With the pages that they are the reason for, they take some 200 bytes each.
+const KEYS_BEFORE_A_SYNC: usize = 8_192;
+
+/// Whether `key` is that of a spacer.
+pub(crate) fn is_spacer(key: &[u8]) -> bool {
+    matches!(key.split_last(), Some((0, record)) if RecordKey::from_bytes(record).is_some())
+}
+
+/// The key of the spacer behind the record of this key: the next one that there can be.
+fn behind(record: &[u8]) -> Vec<u8> {
+    [record, &[0]].concat()
+}
+
+/// Puts empty records under `keys`, which come in order, and spacers behind them. Durable when it returns.
+pub(crate) fn make_places<'a>(
+    tree: &DurableTree,
+    keys: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), StorageError> {
+    let keys: Vec<&[u8]> = keys.collect();
+    for some in keys.chunks(KEYS_BEFORE_A_SYNC / 2) {
+        for leaf in some.chunks(RECORDS_IN_A_LEAF) {
+            let mut batch = sled::Batch::default();
+            for key in leaf {
+                batch.insert(*key, &[]);
+                batch.insert(behind(key), &[]);
+            }
+            tree.apply(batch)?;
+        }
+        tree.make_durable()?;
+    }
+    Ok(())
+}
+
+/// Removes the spacers behind the records that were under `keys`, which come in order and need not have any. Durable when
+/// it returns.
+pub(crate) fn remove_behind<'a>(
+    tree: &DurableTree,
+    keys: impl Iterator<Item = &'a [u8]>,
+) -> Result<(), StorageError> {
+    remove(tree, &keys.map(behind).collect::<Vec<_>>())
+}
+
+/// Removes the spacers that a crash left before the first record of the log. Durable when it returns.
+pub(crate) fn remove_forgotten(tree: &DurableTree) -> Result<(), StorageError> {
+    remove(tree, &tree.spacers_before_the_log()?)
+}
+
+fn remove(tree: &DurableTree, spacers: &[Vec<u8>]) -> Result<(), StorageError> {
+    for some in spacers.chunks(KEYS_BEFORE_A_SYNC) {
+        let mut batch = sled::Batch::default();
+        some.iter().for_each(|key| batch.remove(key.as_slice()));
+        tree.commit(batch)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use raft_core::LogIndex;
+
+    use super::{behind, is_spacer, make_places, remove_behind, remove_forgotten};
+    use crate::durability::{DurableTree, SLED_DATA_FILE};
+    use crate::hard_state::{HARD_STATE_KEY, IDENTITY_KEY, ROOT_KEY, SNAPSHOT_KEY};
+    use crate::record::{RecordKey, SLED_SEGMENT_BYTES};
+
+    #[test]
+    fn a_spacer_comes_right_behind_its_record_and_is_taken_for_no_other() {
+        // The last byte of this key is that of spacers.
+        let record = RecordKey::new(LogIndex(7), 256).to_bytes();
+        let next = RecordKey::new(LogIndex(7), 257).to_bytes();
+        let spacer = behind(&record);
+        assert!(record.as_slice() < spacer.as_slice() && spacer.as_slice() < next.as_slice());
+        assert!(is_spacer(&spacer));
+        let twice = behind(&spacer);
+        let others = [
+            &record[..],
+            HARD_STATE_KEY,
+            IDENTITY_KEY,
+            ROOT_KEY,
+            SNAPSHOT_KEY,
+            b"",
+            b"\0",
+            &twice,
+        ];
+        assert!(others.iter().all(|key| !is_spacer(key)));
+    }
+
+    fn tree_in(dir: &Path) -> DurableTree {
+        let config = sled::Config::new()
+            .path(dir)
+            .segment_size(SLED_SEGMENT_BYTES)
+            .flush_every_ms(None);
+        DurableTree::new(&config.open().unwrap(), dir).unwrap()
+    }
+
+    fn keys(count: u64) -> Vec<[u8; 13]> {
+        (1..=count)
+            .map(|index| RecordKey::new(LogIndex(index), 0).to_bytes())
+            .collect()
+    }
+
+    fn slices(keys: &[[u8; 13]]) -> impl Iterator<Item = &[u8]> {
+        keys.iter().map(<[u8; 13]>::as_slice)
+    }
+
+    fn commit(tree: &DurableTree, keys: &[[u8; 13]], value: Option<&[u8]>) {
+        for some in keys.chunks(80) {
+            let mut batch = sled::Batch::default();
+            for key in some {
+                match value {
+                    Some(value) => batch.insert(key, value),
+                    None => batch.remove(key),
+                }
+            }
+            tree.commit(batch).unwrap();
+        }
+    }
+
+    fn records(tree: &DurableTree) -> usize {
+        let mut records = 0;
+        tree.for_each(|_, _| {
+            records += 1;
+            Ok::<_, String>(())
+        })
+        .unwrap();
+        records
+    }
+
+    /// sled's file only becomes longer while no segment is free.
+    #[test]
+    fn a_value_is_written_once_until_its_record_and_its_spacer_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = tree_in(dir.path());
+        let length = || fs::metadata(dir.path().join(SLED_DATA_FILE)).unwrap().len();
+        let keys = keys(2_000);
+        let value = [7; 12_000];
+        make_places(&tree, slices(&keys)).unwrap();
+        commit(&tree, &keys, Some(&value));
+        assert_eq!(records(&tree), keys.len());
+        let all_but_last = &keys[..keys.len() - 1];
+        commit(&tree, all_but_last, None);
+        assert_eq!(records(&tree), 1);
+        let values = (keys.len() * value.len()) as u64;
+        assert!(length() < values * 6 / 5, "{} bytes for {values}", length());
+        remove_behind(&tree, slices(all_but_last)).unwrap();
+        assert!(tree.spacers_before_the_log().unwrap().is_empty());
+    }
+
+    #[test]
+    fn spacers_that_were_forgotten_are_no_records_and_go_up_to_the_first_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let tree = tree_in(dir.path());
+        let keys = keys(20);
+        make_places(&tree, slices(&keys)).unwrap();
+        commit(&tree, &keys[..5], None);
+        commit(&tree, &keys[10..12], None);
+        assert_eq!(records(&tree), 13);
+        assert_eq!(tree.spacers_before_the_log().unwrap().len(), 5);
+        remove_forgotten(&tree).unwrap();
+        assert!(tree.spacers_before_the_log().unwrap().is_empty());
+        assert_eq!(tree.get(&behind(&keys[5])).unwrap().as_deref(), Some(&[][..]));
+        assert_eq!(records(&tree), 13);
+    }
+}
