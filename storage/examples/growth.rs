@@ -1,7 +1,7 @@
 //! How much disk and memory a store takes over a long run.
 //!
 //! Appends batches of commands, and cuts a snapshot whenever so much of the log was appended, as a node does
-//! whose clients overwrite few keys. Prints a table, and draws it:
+//! whose clients overwrite few keys. Prints a table and what was written in all, and draws the table:
 //!
 //! ```text
 //! cargo run --release -p storage --example growth -- APPENDED_MIB SNAPSHOT_LOG_MIB [PLOT.svg [ENTRY_BYTES]]
@@ -85,6 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         snapshot_log_bytes: snapshot_log.parse::<f64>()? * MIB as f64,
         entry_bytes: rest.get(1).map_or(Ok(ENTRY_BYTES), |bytes| bytes.parse())?,
     })?;
+    println!("\nhanded to the system: {} MiB", written_bytes()? / MIB);
     if let Some(plot) = rest.first().filter(|plot| *plot != "-") {
         fs::write(plot, draw(&samples)?)?;
     }
@@ -167,6 +168,13 @@ fn resident_bytes() -> Result<u64, Box<dyn Error>> {
         .and_then(|line| line.split_whitespace().next())
         .ok_or("no VmRSS")?;
     Ok(kib.parse::<u64>()? * 1024)
+}
+
+/// By all writes of this process to files.
+fn written_bytes() -> Result<u64, Box<dyn Error>> {
+    let counters = fs::read_to_string("/proc/self/io")?;
+    let written = counters.lines().find_map(|line| line.strip_prefix("wchar:"));
+    Ok(written.ok_or("no wchar")?.trim().parse()?)
 }
 
 /// A line in the plot: its name, its colour, and what it shows.
