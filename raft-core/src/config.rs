@@ -162,6 +162,13 @@ mod tests {
     }
 
     #[test]
+    fn an_election_timeout_that_is_always_the_same_is_valid() {
+        let mut config = Config::new(NodeId(1));
+        config.election_timeout_max = config.election_timeout_min;
+        assert_eq!(config.validate(), Ok(()));
+    }
+
+    #[test]
     fn nonsense_is_refused_by_name() {
         let mut config = Config::new(NodeId(1));
         config.election_timeout_max = Ticks(1);

@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+
 use common::cluster::Cluster;
 use common::disk::Disk;
-use common::messages::{append, chunk, matched, snapshot, vote_request};
+use common::messages::{append, chunk, conflict, matched, snapshot, vote_request};
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
@@ -94,9 +96,11 @@ fn forgetful(servers: u64) -> Cluster {
     })
 }
 
-fn is_sent_a_snapshot(cluster: &Cluster) -> bool {
-    let mut happenings = cluster.history.iter().map(|(_, happening)| happening);
-    happenings.any(|happening| matches!(happening, Happening::Event(Event::SnapshotNeeded { .. })))
+/// How often a leader began to send a snapshot.
+fn snapshots_begun(cluster: &Cluster) -> usize {
+    let begins = |happening: &Happening| matches!(happening, Happening::Event(Event::SnapshotNeeded { .. }));
+    let begun = cluster.history.iter().filter(|(_, happening)| begins(happening));
+    begun.count()
 }
 
 /// Leaves server 3 behind by what the leader, server 1, has no longer in memory, and lets it be found out where the
@@ -125,7 +129,7 @@ fn a_follower_gets_from_storage_what_is_no_longer_in_memory() {
     cluster.pass(2);
     assert!(cluster.everybody_has("command 19"));
     assert!(cluster.server(1).read_back >= 20);
-    assert!(!is_sent_a_snapshot(&cluster));
+    assert_eq!(snapshots_begun(&cluster), 0);
 }
 
 #[test]
@@ -138,7 +142,7 @@ fn what_is_compacted_before_storage_has_read_it_comes_as_a_snapshot() {
     cluster.pass(2);
     assert!(cluster.everybody_has("command 19"));
     assert_eq!(cluster.server(1).read_back, 0);
-    assert!(is_sent_a_snapshot(&cluster));
+    assert_eq!(snapshots_begun(&cluster), 1);
 }
 
 #[test]
@@ -151,6 +155,46 @@ fn what_storage_reads_for_a_leader_that_was_is_of_no_use() {
     cluster.with(NodeId(1), Server::read_log);
     assert!(cluster.server(1).read_back > 0);
     assert!(cluster.network.iter().all(|envelope| envelope.from != NodeId(1)));
+    cluster.pass(2);
+    assert!(cluster.everybody_has("command 19"));
+}
+
+/// The entries that leader 1 has sent to 3 and that are on their way.
+fn on_their_way_to_3(cluster: &Cluster) -> Vec<LogIndex> {
+    let sent = cluster.network.iter().filter(|envelope| envelope.to == NodeId(3));
+    sent.filter_map(|envelope| match &envelope.message {
+        Message::AppendEntries(request) => Some(&request.entries),
+        _ => None,
+    })
+    .flatten()
+    .map(|entry| entry.index)
+    .collect()
+}
+
+#[test]
+fn what_storage_reads_for_a_peer_that_has_it_meanwhile_is_of_no_use() {
+    let mut cluster = forgetful(3);
+    leave_behind(&mut cluster);
+    let (term, last) = (cluster.term(1).get(), cluster.commit_index(1).get());
+    cluster.with(NodeId(1), |server| {
+        server.receive_from(3, matched(term, last - 1));
+    });
+    cluster.with(NodeId(1), Server::read_log);
+    assert!(cluster.server(1).read_back > 0);
+    assert_eq!(on_their_way_to_3(&cluster), []);
+    assert!(cluster.server(1).has_to_read(), "from there on");
+}
+
+/// Where the logs meet is searched anew, and nothing else is sent until that is found out.
+#[test]
+fn what_storage_reads_for_a_peer_that_could_not_be_reached_meanwhile_is_of_no_use() {
+    let mut cluster = forgetful(3);
+    leave_behind(&mut cluster);
+    cluster.with(NodeId(1), |server| server.peer_unreachable(3));
+    cluster.with(NodeId(1), Server::read_log);
+    assert!(cluster.server(1).read_back > 0);
+    assert_eq!(on_their_way_to_3(&cluster), []);
+    cluster.release_persists(1);
     cluster.pass(2);
     assert!(cluster.everybody_has("command 19"));
 }
@@ -208,15 +252,59 @@ fn a_late_conflict_does_not_stop_a_peer_that_has_matched_meanwhile() {
     cluster.propose(1, "a");
     cluster.settle();
     let last = cluster.commit_index(1);
-    let mut late = matched(cluster.term(1).get(), last.get());
-    if let Message::AppendEntriesResponse(response) = &mut late {
-        response.outcome = AppendOutcome::Conflict {
-            rejected_index: last,
-            conflict_term: None,
-            conflict_index: last,
-        };
-    }
+    let late = conflict(cluster.term(1).get(), last.get(), last.previous().get());
     cluster.with(NodeId(1), |server| server.receive_from(2, late));
+    assert!(all_replicate(&cluster));
+}
+
+/// A conflict that comes twice has sent the probe back the first time. The second tells nothing of the probe that is out.
+#[test]
+fn a_late_conflict_does_not_lead_a_probe_astray() {
+    let disk = Disk::new(voters(3)).with_entries(entries(1, &[1, 1, 1, 1, 1, 1]));
+    let empty = Disk::new(voters(3));
+    let disks = BTreeMap::from([(1, disk), (2, empty.clone()), (3, empty)]);
+    let mut cluster = Cluster::from_disks(disks, config);
+    cluster.isolate(3);
+    cluster.elect(1);
+    cluster.network.clear();
+    let term = cluster.term(1).get();
+    let mut probes = |answer| {
+        cluster.with(NodeId(1), |server| server.receive_from(3, answer));
+        let sent = std::mem::take(&mut cluster.network);
+        let prev = |envelope: Envelope| match envelope.message {
+            Message::AppendEntries(request) => request.prev_log_index.get(),
+            other => panic!("{other:?}"),
+        };
+        sent.into_iter().map(prev).collect::<Vec<u64>>()
+    };
+    assert_eq!(probes(conflict(term, 6, 4)), [4]);
+    assert_eq!(probes(conflict(term, 6, 4)), [], "again");
+    assert_eq!(probes(conflict(term, 4, 2)), [2]);
+    assert_eq!(probes(conflict(term, 4, 2)), [], "again");
+}
+
+/// The leader's log goes back to before its snapshot, though not far enough to probe the place where that of 3 ends. What
+/// it sends of its snapshot is lost, and each answer to a heartbeat says so.
+#[test]
+fn a_snapshot_under_way_is_not_begun_anew_by_signs_of_life() {
+    let ahead = Disk::new(voters(3))
+        .with_snapshot(snapshot(3, 1, b"abc"), b"abc".to_vec())
+        .with_entries(entries(2, &[1, 1, 1]));
+    let behind = Disk::new(voters(3)).with_entries(entries(1, &[1]));
+    let disks = BTreeMap::from([(1, ahead.clone()), (2, ahead), (3, behind)]);
+    let mut cluster = Cluster::from_disks(disks, config);
+    cluster.isolate(3);
+    cluster.elect(1);
+    cluster.heal();
+    for _ in 0..5 {
+        cluster.heartbeat(1);
+        cluster.deliver_round();
+        cluster.persist(3, usize::MAX);
+        cluster.deliver_round();
+        cluster.lose(|envelope| matches!(envelope.message, Message::InstallSnapshot(_)));
+    }
+    assert_eq!(snapshots_begun(&cluster), 1);
+    cluster.pass(ELECTION_TIMEOUT_MIN);
     assert!(all_replicate(&cluster));
 }
 
@@ -263,9 +351,7 @@ fn a_snapshot_under_way_is_given_up_for_a_peer_that_the_log_can_serve_and_for_no
         });
         assert_eq!(state_of_3(&cluster), Some(then), "it has {has}");
     }
-    let begins = |happening: &Happening| matches!(happening, Happening::Event(Event::SnapshotNeeded { .. }));
-    let begun = cluster.history.iter().filter(|(_, happening)| begins(happening));
-    assert_eq!(begun.count(), 1, "and not once for each answer");
+    assert_eq!(snapshots_begun(&cluster), 1, "and not once for each answer");
 }
 
 /// The answer that completes the target's log makes nothing else happen at the leader.

@@ -49,6 +49,15 @@ mod section_3_10_leadership_transfer {
     }
 
     #[test]
+    fn the_target_is_one_that_was_heard_from_lately() {
+        let mut cluster = led_by_1();
+        cluster.isolate(3);
+        cluster.pass(2 * ELECTION_TIMEOUT_MIN);
+        let target = cluster.with(NodeId(1), Server::transfer_leadership);
+        assert_eq!(target, Some(Some(NodeId(2))), "3 has as much");
+    }
+
+    #[test]
     fn no_commands_are_taken_meanwhile() {
         let mut cluster = led_by_1();
         cluster.with(NodeId(1), Server::transfer_leadership);

@@ -90,6 +90,21 @@ pub(crate) fn answer_to_round(term: u64, match_index: u64, read_round: u64) -> M
     })
 }
 
+/// The answer of a server whose log ends at `last_log_index`, before what was sent: nothing is at `rejected_index`.
+pub(crate) fn conflict(term: u64, rejected_index: u64, last_log_index: u64) -> Message {
+    let Message::AppendEntriesResponse(answer) = matched(term, 0) else {
+        unreachable!()
+    };
+    Message::AppendEntriesResponse(AppendEntriesResponse {
+        outcome: AppendOutcome::Conflict {
+            rejected_index: LogIndex(rejected_index),
+            conflict_term: None,
+            conflict_index: LogIndex(last_log_index).next(),
+        },
+        ..answer
+    })
+}
+
 pub(crate) fn snapshot(index: u64, term: u64, file: &[u8]) -> SnapshotMeta {
     SnapshotMeta {
         last_included_index: LogIndex(index),

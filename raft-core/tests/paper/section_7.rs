@@ -166,6 +166,17 @@ fn a_snapshot_of_what_is_committed_here_already_changes_nothing() {
 }
 
 #[test]
+fn a_snapshot_whose_last_entry_is_committed_here_while_its_file_is_verified_changes_nothing() {
+    let mut server = server_1(disk().with_entries(entries(1, &[1, 1, 1])));
+    server.receive_from(2, chunk(1, &snapshot(3, 1, b"abc"), 0, b"abc"));
+    server.receive_from(2, append(1, (3, 1), vec![], 3));
+    server.persist_all();
+    assert_eq!(snapshot_answers(&server.sent()), [SnapshotOutcome::Installed]);
+    assert_eq!(server.disk.entries().len(), 3);
+    assert_eq!(server.node.snapshot().last_included_index, LogIndex(0));
+}
+
+#[test]
 fn a_snapshot_stands_in_for_the_log_in_elections() {
     let mut server = server_1(disk().with_snapshot(snapshot(5, 3, b"x"), b"x".to_vec()));
     server.receive_from(2, vote_request(2, 4, 4, 3));

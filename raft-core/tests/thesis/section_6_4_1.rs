@@ -154,6 +154,25 @@ fn a_hand_over_ends_the_lease_before_it_begins_and_for_good() {
 }
 
 #[test]
+fn a_hand_over_that_waits_for_its_target_gives_no_lease_and_gives_it_back_if_nothing_came_of_it() {
+    let mut cluster = led_by_1_with_leases(3);
+    cluster.hold_persists(2);
+    cluster.hold_persists(3);
+    cluster.propose(1, "what the target has to have");
+    cluster.with(NodeId(1), Server::transfer_leadership);
+    cluster.heartbeat(1);
+    cluster.settle();
+    assert_eq!(lease_at(&mut cluster, 1, 0), None);
+    for _ in 0..ELECTION_TIMEOUT_MIN {
+        cluster.tick(1);
+    }
+    assert!(
+        lease_at(&mut cluster, 1, 0).is_some(),
+        "nobody was asked to take over"
+    );
+}
+
+#[test]
 fn who_answered_a_leader_gives_no_vote_even_if_a_higher_term_becomes_known() {
     let mut voter = Server::start(with_leases(1), Disk::new(voters(3)));
     voter.receive_from(2, append(1, (0, 0), vec![], 0));
