@@ -407,16 +407,14 @@ impl Log {
         self.unwritten_from = self.unwritten_from.min(from);
     }
 
-    /// Moves the commit index forward, never back. Returns whether it moved.
-    pub(crate) fn commit_to(&mut self, index: LogIndex) -> bool {
+    /// Moves the commit index forward, never back.
+    pub(crate) fn commit_to(&mut self, index: LogIndex) {
         assert!(
             index <= self.last_index(),
             "cannot commit {index}: the log ends at {}",
             self.last_index()
         );
-        let moved = index > self.commit_index;
         self.commit_index = self.commit_index.max(index);
-        moved
     }
 
     /// The log is durable up to `index`.

@@ -10,7 +10,9 @@ use common::messages::{
 };
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
-use raft_core::{Config, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome, Role, Term, Ticks};
+use raft_core::{
+    Config, Entry, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome, Role, Term, Ticks,
+};
 
 fn granted(messages: &[Message]) -> Vec<bool> {
     let answer = |message: &Message| match message {
@@ -450,5 +452,21 @@ mod section_10_2_1_writing_in_parallel {
         cluster.heal();
         cluster.pass(2);
         assert!(cluster.propose(1, "x").is_some());
+    }
+
+    #[test]
+    fn commands_may_fill_the_bound_on_what_is_uncommitted_and_one_alone_may_exceed_it() {
+        let taken_within = |max_uncommitted_bytes: usize, commands: [&str; 3]| {
+            let mut cluster = Cluster::new(3, |id| Config {
+                max_uncommitted_bytes,
+                ..config(id)
+            });
+            cluster.elect(1);
+            commands.map(|command| cluster.propose(1, command).is_some())
+        };
+        let size = Entry::OVERHEAD_BYTES + 3;
+        assert_eq!(taken_within(2 * size, ["abc"; 3]), [true, true, false]);
+        assert_eq!(taken_within(2 * size - 1, ["abc"; 3]), [true, false, false]);
+        assert_eq!(taken_within(1, ["a long one", "", ""]), [true, false, false]);
     }
 }

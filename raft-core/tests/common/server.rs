@@ -325,6 +325,12 @@ impl Server {
             let ready = self.node.ready();
             self.obey(ready);
         }
+        let more = self.node.ready();
+        let nothing = Ready {
+            number: more.number,
+            ..Ready::default()
+        };
+        assert_eq!(more, nothing, "`has_ready` told of nothing more");
         let commit_index = self.node.status().commit_index;
         if commit_index > self.commit_index {
             self.commit_index = commit_index;
