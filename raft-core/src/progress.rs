@@ -170,7 +170,7 @@ mod tests {
         progress.become_replicate();
         progress.sent(LogIndex(1), 60);
         assert!(progress.may_send(2, 100));
-        progress.sent(LogIndex(2), 60);
+        progress.sent(LogIndex(2), 40);
         assert!(!progress.may_send(3, 100), "bytes");
         assert!(!progress.may_send(2, 1_000), "messages");
         progress.matched(LogIndex(1));

@@ -5,8 +5,9 @@ mod common;
 
 use common::cluster::Cluster;
 use common::disk::Disk;
-use common::server::Happening;
-use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, plain_raft};
+use common::messages::append;
+use common::server::{Happening, Server};
+use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Config, Event, Incarnation, Leadership, LogIndex,
     Message, NodeId, ReadOutcome, Refusal, Role, Sender, Standing, Term, VoteResponse,
@@ -395,6 +396,30 @@ mod joining {
     }
 
     #[test]
+    fn one_store_is_registered_at_a_time() {
+        let mut cluster = founded(5);
+        write(&mut cluster, "x");
+        let (leader, others) = (leader(&cluster), followers(&cluster));
+        // Two of five count: no registration is committed.
+        cluster.crash(others[3]);
+        let (first, second) = (others[0], others[1]);
+        let of_second = registered(&cluster, leader, second);
+        cluster.start_wiped(first, Standing::Joining);
+        cluster.start_wiped(second, Standing::Joining);
+        cluster.pass(3);
+        let stores = [first, second].map(|id| registered(&cluster, leader, id));
+        assert_eq!(
+            stores,
+            [Some(Incarnation(101)), of_second],
+            "the first is proposed"
+        );
+        cluster.restart(others[3]);
+        cluster.pass(A_WHILE);
+        let standings = [first, second].map(|id| cluster.server(id).node.standing());
+        assert_eq!(standings, [Standing::Member; 2]);
+    }
+
+    #[test]
     fn a_new_member_has_voted_for_the_leader_that_admitted_it() {
         let mut cluster = founded(3);
         write(&mut cluster, "x");
@@ -619,6 +644,19 @@ mod an_older_copy {
         rolled_back(&mut cluster, id, copy);
         cluster.pass(A_WHILE);
         assert_eq!(cluster.refusal(id), None);
+    }
+
+    /// A new leader may have put less in the place of what was acknowledged to the old one.
+    #[test]
+    fn is_not_told_by_a_late_message_of_an_old_leader() {
+        let disk = Disk::new(voters(3)).with_hard_state(2, None);
+        let mut server = Server::start(config(1), disk.with_entries(entries(1, &[1, 2])));
+        let mut late = append(1, (1, 1), vec![], 1);
+        if let Message::AppendEntries(request) = &mut late {
+            request.acknowledged = LogIndex(3);
+        }
+        server.receive_from(2, late);
+        assert_eq!(server.refusal, None);
     }
 
     #[test]

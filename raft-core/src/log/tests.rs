@@ -111,7 +111,8 @@ fn a_snapshot_whose_terms_are_not_in_order_is_not_taken() {
     let well_formed = [[].as_slice(), &[(1, 1), (5, 4)], &[(9, 4)]];
     assert!(well_formed.into_iter().all(|terms| of(terms).is_well_formed()));
     let others = [
-        [(5, 4), (5, 4)],
+        [(5, 2), (5, 4)],
+        [(4, 4), (5, 4)],
         [(5, 2), (4, 4)],
         [(1, 1), (5, 3)],
         [(1, 1), (10, 4)],

@@ -46,6 +46,7 @@ fn an_answer_of_an_earlier_term_counts_for_nothing() {
     let mut leader = leader_1(disk().with_hard_state(1, Some(1)));
     let last = leader.node.status().last_log_index;
     leader.receive_from(2, matched(1, last.get()));
+    leader.receive_from(2, snapshot_answer(1, last.get(), SnapshotOutcome::Installed));
     assert_eq!(leader.node.status().commit_index, LogIndex::ZERO);
     leader.receive_from(2, matched(2, last.get()));
     assert_eq!(leader.node.status().commit_index, last);
