@@ -74,6 +74,8 @@ mod founding {
             }
             assert_eq!(cluster.server(id).node.standing(), Standing::Founder);
         }
+        let of_three = |event: &Event| matches!(event, Event::ClusterFounded { known: 3 });
+        assert!((1..=3).any(|id| happened(&cluster, id, of_three)));
         let registry = cluster.disk(NodeId(1)).entries().iter().position(|entry| {
             matches!(&entry.payload, raft_core::Payload::Configuration(configuration) if configuration.is_founded())
         });
@@ -113,6 +115,25 @@ mod founding {
                 Event::IsNewcomer
             )));
         }
+    }
+
+    #[test]
+    fn who_comes_while_two_of_three_wait_for_it_counts_at_once() {
+        let mut cluster = Cluster::unfounded(3, config);
+        (1..=2).for_each(|id| cluster.restart(id));
+        cluster.pass(ELECTION_TIMEOUT_MAX);
+        let could_win = |id| {
+            happened(&cluster, id, |event| {
+                matches!(event, Event::PreVoteStarted { .. })
+            })
+        };
+        assert!(could_win(1) || could_win(2));
+        assert_eq!(cluster.leader(), None, "it waits");
+        cluster.restart(3);
+        cluster.pass(A_WHILE);
+        let stores = [1, 2, 3].map(|member| registered(&cluster, 1, member));
+        assert_eq!(stores, [1, 2, 3].map(|member| Some(Incarnation(member))));
+        assert_eq!(cluster.server(3).node.standing(), Standing::Founder);
     }
 
     #[test]

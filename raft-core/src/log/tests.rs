@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::Log;
+use super::{Log, SPARE_ENTRIES};
 use crate::config::ConfigError;
 use crate::configuration::Configuration;
 use crate::storage::Restored;
@@ -63,23 +63,31 @@ fn log(terms: &[u64]) -> Log {
     restore(snapshot(0, 0), entries(1, terms)).unwrap()
 }
 
-#[test]
-fn a_snapshot_tells_its_latest_terms_and_who_led_in_them() {
-    let noop = |index: u64| Entry {
+fn noop(index: u64, term: u64) -> Entry {
+    Entry {
         payload: Payload::Noop {
             leader_id: NodeId(1),
-            leadership: Leadership(index),
+            leadership: Leadership(term),
         },
-        ..entry(index, index)
-    };
+        ..entry(index, term)
+    }
+}
+
+/// Makes everything durable, commits it up to `index` and hands that out.
+fn hand_out_to(log: &mut Log, index: u64) {
+    log.take_unwritten();
+    log.durable_to(log.last_index());
+    log.commit_to(LogIndex(index));
+    log.take_committed(usize::MAX);
+}
+
+#[test]
+fn a_snapshot_tells_its_latest_terms_and_who_led_in_them() {
     let mut log = restore(snapshot(0, 0), Vec::new()).unwrap();
     let last = 2 * SnapshotMeta::MAX_TERMS as u64;
     for index in 1..=last {
-        log.append(noop(index));
-        log.take_unwritten();
-        log.durable_to(LogIndex(index));
-        log.commit_to(LogIndex(index));
-        log.take_committed(usize::MAX);
+        log.append(noop(index, index));
+        hand_out_to(&mut log, index);
         if index % 3 == 0 {
             let terms = log.terms_up_to(LogIndex(index));
             let snapshot = snapshot(index, index);
@@ -246,6 +254,70 @@ fn a_committed_entry_cannot_be_replaced() {
 #[should_panic(expected = "no gap and no overlap")]
 fn an_entry_that_leaves_a_gap_is_not_taken() {
     log(&[1]).append(entry(3, 1));
+}
+
+#[test]
+fn a_snapshot_keeps_as_many_bytes_of_entries_before_it_as_may_be() {
+    let first_kept = |retained_bytes| {
+        let mut log = log(&[1; 5]);
+        hand_out_to(&mut log, 5);
+        log.compact(snapshot(5, 1), retained_bytes).get()
+    };
+    let size = Entry::OVERHEAD_BYTES;
+    assert_eq!([0, size - 1, size, 3 * size].map(first_kept), [6, 6, 5, 3]);
+}
+
+#[test]
+fn of_a_term_whose_beginning_is_dropped_nothing_is_kept_unless_the_snapshot_tells_who_led() {
+    let first_kept = |terms: &[TermStart], count: usize| {
+        let entries = vec![
+            noop(1, 1),
+            entry(2, 1),
+            entry(3, 1),
+            noop(4, 2),
+            entry(5, 2),
+            noop(6, 3),
+        ];
+        let mut log = restore(snapshot(0, 0), entries).unwrap();
+        hand_out_to(&mut log, 6);
+        let snapshot = SnapshotMeta {
+            terms: terms.to_vec(),
+            ..snapshot(6, 3)
+        };
+        log.compact(snapshot, count * Entry::OVERHEAD_BYTES).get()
+    };
+    let counts = [6, 5, 4, 3, 2, 1];
+    assert_eq!(counts.map(|count| first_kept(&[], count)), [1, 4, 4, 4, 6, 6]);
+    let of_term_1 = [term_start(1, 1, Some(1))];
+    assert_eq!(
+        counts.map(|count| first_kept(&of_term_1, count)),
+        [1, 2, 3, 4, 6, 6]
+    );
+}
+
+#[test]
+fn room_for_entries_is_given_back_where_more_than_three_quarters_of_it_are_empty() {
+    let room_before_and_after = |appended: u64, left: fn(u64) -> u64| {
+        let start = snapshot(0, 0);
+        let mut log = restore_within(start, Vec::new(), 0, usize::MAX).unwrap();
+        (1..=appended).for_each(|index| log.append(entry(index, 1)));
+        let before = log.entries.capacity();
+        hand_out_to(&mut log, appended - left(before as u64));
+        (before, log.entries.capacity(), log.entries.len())
+    };
+    let many = 3 * SPARE_ENTRIES as u64;
+    for left in [|_| 0, |room| room / 4 - 1] {
+        let (before, after, left) = room_before_and_after(many, left);
+        let enough = SPARE_ENTRIES.max(2 * left);
+        assert!(
+            (enough..enough + enough / 2).contains(&after),
+            "{before} to {after} for {left}"
+        );
+    }
+    let (before, after, _) = room_before_and_after(many, |room| room / 4);
+    assert_eq!(before, after);
+    let (before, after, _) = room_before_and_after(SPARE_ENTRIES as u64, |_| 0);
+    assert_eq!(before, after);
 }
 
 /// Something that may happen to a log; numbers are taken modulo what is possible at the moment.
