@@ -174,7 +174,8 @@ mod tests {
         assert!(!progress.may_send(3, 100), "bytes");
         assert!(!progress.may_send(2, 1_000), "messages");
         progress.matched(LogIndex(1));
-        assert!(progress.may_send(2, 100));
+        assert!(progress.may_send(2, 41));
+        assert!(!progress.may_send(2, 40), "the second is not answered");
         assert_eq!(progress.next_index, LogIndex(3));
     }
 

@@ -554,7 +554,8 @@ fn a_write_in_flight_does_not_vouch_for_the_log_behind_an_installed_snapshot() {
     assert_eq!(node.status().durable_index, LogIndex(5));
 }
 
-/// How many of seven entries of 35 bytes are handed out at the start, and after each that was applied.
+/// How many of seven entries of 35 bytes are handed out when the first is committed, when all are, and after each that was
+/// applied.
 fn handed_out_within(max_unapplied_bytes: usize) -> Vec<usize> {
     let mut disk = Disk::new(voters(3)).with_entries(entries(1, &[1; 7]));
     let config = Config {
@@ -563,25 +564,33 @@ fn handed_out_within(max_unapplied_bytes: usize) -> Vec<usize> {
     };
     let restored = disk.restore().expect("memory does not fail");
     let mut node = Node::new(config, restored).expect("the log is whole");
-    node.step(Envelope {
-        from: NodeId(2),
-        to: NodeId(1),
-        call: CallId::ZERO,
-        message: append(1, (7, 1), vec![], 7),
-    });
-    let counts = (0..=7).map(|applied| {
-        node.applied(LogIndex(applied));
-        let count = node.ready().committed.len();
+    let mut counts = Vec::new();
+    let mut hand_out = |node: &mut Node| {
+        counts.push(node.ready().committed.len());
         assert_eq!(node.ready().committed, [], "the bound is reached");
-        count
-    });
-    counts.collect()
+    };
+    for leader_commit in [1, 7] {
+        node.step(Envelope {
+            from: NodeId(2),
+            to: NodeId(1),
+            call: CallId::ZERO,
+            message: append(1, (7, 1), vec![], leader_commit),
+        });
+        hand_out(&mut node);
+    }
+    for index in 1..=7 {
+        node.applied(LogIndex(index));
+        hand_out(&mut node);
+    }
+    counts
 }
 
 #[test]
 fn no_more_is_handed_out_than_may_be_unapplied_and_one_entry_in_any_case() {
-    assert_eq!(handed_out_within(70), [2, 0, 2, 0, 2, 0, 1, 0]);
-    assert_eq!(handed_out_within(1), [1, 1, 1, 1, 1, 1, 1, 0]);
+    assert_eq!(handed_out_within(1_000), [1, 6, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(handed_out_within(3 * 35), [1, 2, 1, 0, 2, 1, 0, 0, 0]);
+    assert_eq!(handed_out_within(2 * 35), [1, 1, 1, 1, 1, 1, 1, 0, 0]);
+    assert_eq!(handed_out_within(1), [1, 0, 1, 1, 1, 1, 1, 1, 0]);
 }
 
 /// Storage throws the file of the first away when it installs the second, so the state machine must have

@@ -680,6 +680,22 @@ mod an_older_copy {
         assert_eq!(server.refusal, None);
     }
 
+    /// Entry 3 of term 2 is committed. That an old leader had another one there is nothing new; that a later leader has is.
+    #[test]
+    fn that_leads_is_told_by_its_first_message_and_by_none_of_an_earlier_leader() {
+        let disk = Disk::new(voters(3)).with_hard_state(2, None);
+        let mut server = Server::start(config(1), disk.with_entries(entries(1, &[1, 1, 2])));
+        server.receive_from(2, append(2, (3, 2), vec![], 3));
+        server.receive_from(2, append(1, (2, 1), entries(3, &[1]), 2));
+        assert_eq!(server.refusal, None);
+        server.receive_from(2, append(3, (2, 1), entries(3, &[3]), 2));
+        let refusal = Refusal::OtherHistory {
+            by: NodeId(2),
+            index: LogIndex(3),
+        };
+        assert_eq!(server.refusal, Some(refusal));
+    }
+
     #[test]
     fn of_a_store_that_was_replaced_is_told_so() {
         let mut cluster = founded(3);

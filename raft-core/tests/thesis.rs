@@ -11,7 +11,8 @@ use common::messages::{
 use common::server::{Happening, Server};
 use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
-    Config, Entry, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome, Role, Term, Ticks,
+    Config, Configuration, Entry, Incarnation, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome,
+    Role, Term, Ticks,
 };
 
 fn granted(messages: &[Message]) -> Vec<bool> {
@@ -89,6 +90,19 @@ mod section_3_10_leadership_transfer {
 
 #[path = "thesis/section_4_1.rs"]
 mod section_4_1_configurations;
+
+mod section_4_2_1_catching_up_new_servers {
+    use super::*;
+
+    #[test]
+    fn a_learner_stands_for_no_election() {
+        let learner = Configuration::of_voters([NodeId(2), NodeId(3)]).with_learners([NodeId(1)]);
+        let learner = learner.with_incarnation(NodeId(1), Incarnation::ZERO);
+        let mut server = Server::start(plain_raft(1), Disk::new(learner));
+        (0..5 * ELECTION_TIMEOUT_MAX).for_each(|_| server.tick_election());
+        assert_eq!(server.node.role(), Role::Follower);
+    }
+}
 
 mod section_4_2_3_disruptive_servers {
     use super::*;

@@ -2,7 +2,7 @@
 //! says otherwise, by which stores they take part, takes effect as there.
 
 use super::*;
-use raft_core::{Configuration, Entry, Incarnation, Payload};
+use raft_core::Payload;
 
 /// The members, of which server 3 takes part by another store.
 fn with_new_store() -> Configuration {
