@@ -10,7 +10,9 @@ use common::messages::{
     answer_to_round, append, chunk, matched, snapshot, snapshot_answer, timeout_now, vote, vote_request,
 };
 use common::server::{Happening, Server};
-use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, command, config, entries, plain_raft, voters};
+use common::{
+    ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, command, config, entries, entry, plain_raft, voters,
+};
 use raft_core::{
     AppendOutcome, Config, LogIndex, Message, NodeId, Payload, ProgressState, ProposeError, ReadId,
     ReadOutcome, Role, SnapshotOutcome, Term,

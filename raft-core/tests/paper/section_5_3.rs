@@ -76,6 +76,24 @@ fn a_follower_commits_no_further_than_the_last_entry_it_knows_to_be_the_leaders(
     }
 }
 
+/// No server sends such.
+#[test]
+fn a_request_whose_entries_do_not_follow_each_other_is_not_looked_at() {
+    let (gap, falling) = (vec![entry(1, 1), entry(1, 3)], entries(1, &[2, 1]));
+    for (prev, new) in [
+        ((0, 0), gap),
+        ((0, 0), entries(2, &[1])),
+        ((0, 0), falling),
+        ((1, 2), entries(2, &[1])),
+        ((0, 0), entries(1, &[3])),
+    ] {
+        let mut server = server_1(disk());
+        server.receive_from(2, append(2, prev, new, 0));
+        assert_eq!(append_answers(&server.sent()), [AppendOutcome::Stale]);
+        assert_eq!(server.node.status().last_log_index, LogIndex::ZERO);
+    }
+}
+
 #[test]
 fn a_follower_refuses_entries_that_do_not_follow_its_log_and_says_where_to_look() {
     let log = entries(1, &[1, 1, 2, 2, 2]);
