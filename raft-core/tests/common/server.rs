@@ -331,7 +331,7 @@ impl Server {
             ..Ready::default()
         };
         assert_eq!(more, nothing, "`has_ready` told of nothing more");
-        let commit_index = self.node.status().commit_index;
+        let commit_index = self.node.commit_index();
         if commit_index > self.commit_index {
             self.commit_index = commit_index;
             self.happenings.push(Happening::Commits(commit_index));
