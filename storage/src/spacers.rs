@@ -29,8 +29,9 @@ use crate::record::RecordKey;
 /// With as many spacers, what a split leaves in a leaf.
 const RECORDS_IN_A_LEAF: usize = 4;
 
-/// So many keys come before a sync. With the pages that they are the reason for, they take some 200 bytes each.
-const KEYS_BEFORE_A_SYNC: usize = 8_192;
+/// So many keys come before a sync. With the pages that sled writes anew for them they take a few hundred bytes each, and all
+/// of them well below a segment.
+const KEYS_BEFORE_A_SYNC: usize = 4_096;
 
 /// Whether `key` is that of a spacer.
 pub(crate) fn is_spacer(key: &[u8]) -> bool {
