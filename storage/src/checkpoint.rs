@@ -109,7 +109,7 @@ impl Checkpointer {
         let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
-            has_no_forgotten_spacers: false,
+            has_tidied: false,
             failure: None,
             closing: Arc::clone(&closing),
             _dir: dir,
@@ -248,8 +248,8 @@ impl Drop for Checkpointer {
 /// What runs on the thread.
 struct Worker {
     tree: DurableTree,
-    /// Whether those were removed that a crash may have left.
-    has_no_forgotten_spacers: bool,
+    /// The first time, the spacers are removed that a crash may have left.
+    has_tidied: bool,
     /// Nothing more is written to sled after a failure that nobody waited for.
     failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
@@ -341,12 +341,13 @@ impl Worker {
     /// Does what can wait until a checkpoint has been answered for. Nobody waits for it: if it fails, so does the next
     /// checkpoint.
     fn tidy(&mut self, layer: &Overlay, traffic: Traffic) {
-        let mut tidied = Ok(());
-        if !self.has_no_forgotten_spacers {
-            tidied = spacers::remove_forgotten(&self.tree);
-            self.has_no_forgotten_spacers = true;
-        }
-        let tidied = tidied
+        let is_first = !std::mem::replace(&mut self.has_tidied, true);
+        let forgotten = if is_first {
+            spacers::remove_forgotten(&self.tree)
+        } else {
+            Ok(())
+        };
+        let tidied = forgotten
             .and_then(|()| spacers::remove_behind(&self.tree, layer.removed()))
             .and_then(|()| self.tree.keep_up(traffic));
         self.note(tidied);
