@@ -6,14 +6,15 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. Of many, the places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
+//! 1. The places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
 //!    sled batches of about [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The
 //!    root is the old one, so the file is replayed from the start.* A sync comes after each batch, and not only after
 //!    all of them: see below.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
-//! 4. Spacers go, and sled is [kept within its bounds](crate::upkeep). *What is left of it is done after the next file.*
+//! 4. Spacers go, and sled is [kept within its bounds](crate::upkeep). *Spacers that a crash leaves go after
+//!    the first checkpoint of the next start, as far as they stand before the log.*
 //!
 //! # Why a sync after each batch is enough, and how long a batch may be
 //!
@@ -250,7 +251,7 @@ struct Worker {
     tree: DurableTree,
     /// The first time, the spacers are removed that a crash may have left.
     has_tidied: bool,
-    /// Nothing more is written to sled after a failure that nobody waited for.
+    /// Nothing more is written to sled after a failure.
     failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
     /// Dropped last: the directory is locked as long as sled is open.
@@ -265,11 +266,9 @@ impl Worker {
                 Job::Checkpoint(layer, file, reply) => {
                     let mut traffic = Traffic::default();
                     let done = self.caught(|| self.checkpoint(&layer, &file, &mut traffic));
-                    let may_go_on = done.is_ok();
+                    self.failure = done.as_ref().err().cloned();
                     let _ = reply.send(done);
-                    if may_go_on {
-                        self.tidy(&layer, traffic);
-                    }
+                    self.tidy(&layer, traffic);
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
@@ -279,8 +278,7 @@ impl Worker {
                     let mut traffic = Traffic::default();
                     reply(self.caught(|| self.read_log(read, &mut traffic)));
                     // What is read stays in the cache as what is written does.
-                    let kept_up = self.tree.keep_up(traffic);
-                    self.note(kept_up);
+                    self.keep_up(traffic);
                 }
                 Job::Load(layers, store, reply) => {
                     let view = View::new(&self.tree, &layers);
@@ -313,9 +311,7 @@ impl Worker {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        if bytes_of(layer) > SLED_BATCH_BYTES {
-            spacers::make_places(&self.tree, layer.added())?;
-        }
+        spacers::make_places(&self.tree, layer.added())?;
         let mut batch = sled::Batch::default();
         let mut bytes_before = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
@@ -338,24 +334,25 @@ impl Worker {
         file.prepare()
     }
 
-    /// Does what can wait until a checkpoint has been answered for. Nobody waits for it: if it fails, so does the next
-    /// checkpoint.
+    /// Does what can wait until a checkpoint has been answered for.
     fn tidy(&mut self, layer: &Overlay, traffic: Traffic) {
-        let is_first = !std::mem::replace(&mut self.has_tidied, true);
-        let forgotten = if is_first {
-            spacers::remove_forgotten(&self.tree)
-        } else {
-            Ok(())
-        };
-        let tidied = forgotten
-            .and_then(|()| spacers::remove_behind(&self.tree, layer.removed()))
-            .and_then(|()| self.tree.keep_up(traffic));
-        self.note(tidied);
+        self.unless_failed(|worker| {
+            if !std::mem::replace(&mut worker.has_tidied, true) {
+                spacers::remove_forgotten(&worker.tree)?;
+            }
+            spacers::remove_behind(&worker.tree, layer.removed())
+        });
+        self.keep_up(traffic);
     }
 
-    fn note(&mut self, done: Result<(), StorageError>) {
-        if let Err(error) = done {
-            self.failure.get_or_insert(error);
+    fn keep_up(&mut self, traffic: Traffic) {
+        self.unless_failed(|worker| worker.tree.keep_up(traffic));
+    }
+
+    /// Does what nobody waits for. If it fails, so does the next checkpoint.
+    fn unless_failed(&mut self, work: impl FnOnce(&mut Self) -> Result<(), StorageError>) {
+        if self.failure.is_none() {
+            self.failure = work(self).err();
         }
     }
 
@@ -377,13 +374,6 @@ impl Worker {
             cause,
         }
     }
-}
-
-/// The keys and values of a layer.
-fn bytes_of(layer: &Overlay) -> u64 {
-    let bytes =
-        |(key, value): (&[u8], Option<&Value>)| (key.len() + value.map_or(0, |value| value.len())) as u64;
-    layer.iter().map(bytes).sum()
 }
 
 fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&Value>) {

@@ -30,7 +30,7 @@ pub(crate) const MAX_RECORD_BYTES: usize = 32 * 1024;
 pub(crate) const SLED_SEGMENT_BYTES: usize = 8 * 1024 * 1024;
 
 /// The most records that a leaf of sled's tree can hold: it splits above 16, and a merge can add up to 4.
-const MAX_RECORDS_IN_A_LEAF: usize = 24;
+pub(crate) const MAX_RECORDS_IN_A_LEAF: usize = 24;
 
 const _: () = assert!(
     MAX_RECORDS_IN_A_LEAF * (MAX_RECORD_BYTES + 64) < SLED_SEGMENT_BYTES / 4 - 64,

@@ -17,21 +17,36 @@
 //!
 //! # Several batches before a sync
 //!
-//! sled puts a batch into its tree in no order, so places come in batches of one leaf each. Many of them may come before the
-//! next sync, for together they take less than a segment. As [`checkpoint`](crate::checkpoint) tells, sled does not use
-//! a segment anew before it has handed a whole segment to the system behind what replaces its pages; and so much is never
-//! handed over without a sync.
+//! sled puts a batch into its tree in no order, so places come in batches of one leaf each, and a few of them come before
+//! the next sync. All that sled writes meanwhile must be less than a segment. Then, as [`checkpoint`](crate::checkpoint)
+//! tells, it uses no segment anew whose pages were replaced since the last sync: not before it has handed another whole
+//! segment to the system than the one that holds what replaces them. What it writes is more than the places: to split a leaf it
+//! replaces two pages, and with each page that it replaces it may move one leaf that it has noted, with all values.
 
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::record::RecordKey;
+use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
 
 /// With as many spacers, what a split leaves in a leaf.
 const RECORDS_IN_A_LEAF: usize = 4;
 
-/// So many keys come before a sync. With the pages that sled writes anew for them they take a few hundred bytes each, and all
-/// of them well below a segment.
-const KEYS_BEFORE_A_SYNC: usize = 4_096;
+/// So many leaves come before a sync.
+const LEAVES_BEFORE_A_SYNC: usize = 8;
+
+/// How many leaves sled may move for so many that it splits: two for each, and one for a page above them.
+const LEAVES_MOVED: usize = 2 * LEAVES_BEFORE_A_SYNC + 1;
+
+/// Every second record of a leaf is a spacer.
+const LARGEST_LEAF_BYTES: usize = MAX_RECORDS_IN_A_LEAF / 2 * MAX_RECORD_BYTES;
+
+const _: () = assert!(
+    LEAVES_MOVED * LARGEST_LEAF_BYTES < SLED_SEGMENT_BYTES,
+    "sled might use a segment anew before what replaces its pages is durable"
+);
+
+/// So many spacers go with one sync. Their leaves become empty and are merged, each with the one before it, which may still
+/// have values: what that writes needs room before any is given back.
+const SPACERS_REMOVED_AT_ONCE: usize = 128;
 
 /// Whether `key` is that of a spacer.
 pub(crate) fn is_spacer(key: &[u8]) -> bool {
@@ -49,7 +64,7 @@ pub(crate) fn make_places<'a>(
     keys: impl Iterator<Item = &'a [u8]>,
 ) -> Result<(), StorageError> {
     let keys: Vec<&[u8]> = keys.collect();
-    for some in keys.chunks(KEYS_BEFORE_A_SYNC / 2) {
+    for some in keys.chunks(LEAVES_BEFORE_A_SYNC * RECORDS_IN_A_LEAF) {
         for leaf in some.chunks(RECORDS_IN_A_LEAF) {
             let mut batch = sled::Batch::default();
             for key in leaf {
@@ -78,7 +93,7 @@ pub(crate) fn remove_forgotten(tree: &DurableTree) -> Result<(), StorageError> {
 }
 
 fn remove(tree: &DurableTree, spacers: &[Vec<u8>]) -> Result<(), StorageError> {
-    for some in spacers.chunks(KEYS_BEFORE_A_SYNC) {
+    for some in spacers.chunks(SPACERS_REMOVED_AT_ONCE) {
         let mut batch = sled::Batch::default();
         some.iter().for_each(|key| batch.remove(key.as_slice()));
         tree.commit(batch)?;
