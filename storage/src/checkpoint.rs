@@ -9,7 +9,7 @@
 //! 1. The places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
 //!    sled batches of about [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The
 //!    root is the old one, so the file is replayed from the start.* A sync comes after each batch, and not only after
-//!    all of them: see below.
+//!    all of them: see below. (Of the tiny batches of places it comes after a few.)
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*

@@ -9,7 +9,7 @@
 //! sled writes are not only our records: after ten changes to a leaf of its tree it writes the whole leaf,
 //! of 16 records and a few more between splits and merges, as one item. So the segment is chosen
 //! ([`SLED_SEGMENT_BYTES`]) such that a leaf of 24 of the largest records, with their keys, is still no
-//! blob.
+//! blob; half as long would do for that, and [`spacers`](crate::spacers) tells the other reason.
 //!
 //! Each record names the serial of the record before it, see [`hard_state`](crate::hard_state). Thus a
 //! missing, repeated, swapped or outdated record breaks the chain even though each record by itself is
