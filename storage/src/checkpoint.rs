@@ -102,15 +102,21 @@ impl fmt::Debug for Checkpointer {
 }
 
 impl Checkpointer {
-    /// Starts the thread, which keeps `dir` locked until it has closed sled. No wait for a checkpoint or a
-    /// record takes longer than `wait`.
-    pub(crate) fn start(tree: DurableTree, dir: Arc<DataDir>, wait: Duration) -> Result<Self, StorageError> {
+    /// Starts the thread, which keeps `dir` locked until it has closed sled. No record in sled has more than
+    /// `largest_record` bytes. No wait for a checkpoint or a record takes longer than `wait`.
+    pub(crate) fn start(
+        tree: DurableTree,
+        largest_record: usize,
+        dir: Arc<DataDir>,
+        wait: Duration,
+    ) -> Result<Self, StorageError> {
         let path = tree.path().to_path_buf();
         let (jobs, queue) = mpsc::channel();
         let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
             has_tidied: false,
+            largest_record,
             failure: None,
             closing: Arc::clone(&closing),
             _dir: dir,
@@ -251,6 +257,8 @@ struct Worker {
     tree: DurableTree,
     /// The first time, the spacers are removed that a crash may have left.
     has_tidied: bool,
+    /// No record in sled has more bytes.
+    largest_record: usize,
     /// Nothing more is written to sled after a failure.
     failure: Option<StorageError>,
     closing: Arc<AtomicBool>,
@@ -265,6 +273,7 @@ impl Worker {
             match job {
                 Job::Checkpoint(layer, file, reply) => {
                     let mut traffic = Traffic::default();
+                    self.largest_record = self.largest_record.max(layer.largest_value());
                     let done = self.caught(|| self.checkpoint(&layer, &file, &mut traffic));
                     self.failure = done.as_ref().err().cloned();
                     let _ = reply.send(done);
@@ -311,7 +320,9 @@ impl Worker {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        spacers::make_places(&self.tree, layer.added())?;
+        // sled may have split, merged and moved what was only read since the last sync.
+        self.tree.make_durable()?;
+        spacers::make_places(&self.tree, layer, self.largest_record)?;
         let mut batch = sled::Batch::default();
         let mut bytes_before = 0;
         for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {

@@ -50,9 +50,12 @@ impl JournaledTree {
         } = opened;
         let active = Arc::new(active);
         let layers: Vec<Arc<Overlay>> = full.iter().chain([&active]).map(Arc::clone).collect();
-        let loaded = restore::load(&View::new(&tree, &layers), store)?;
+        let view = View::new(&tree, &layers);
+        let loaded = restore::load(&view, store)?;
+        let largest_record = view.largest_visited();
         drop(layers);
-        let checkpointer = Checkpointer::start(tree, Arc::clone(dir), options.checkpoint_wait)?;
+        let checkpointer =
+            Checkpointer::start(tree, largest_record, Arc::clone(dir), options.checkpoint_wait)?;
         let mut opened = Self {
             journal,
             active: Arc::unwrap_or_clone(active),

@@ -1,6 +1,7 @@
 //! What the journal holds and sled does not yet: one layer for each journal file, and the view of sled through
 //! the layers.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -63,6 +64,19 @@ impl Overlay {
             .map(|(key, _)| key.as_slice())
     }
 
+    /// How long the longest of the values is, in bytes.
+    pub(crate) fn largest_value(&self) -> usize {
+        let values = self.changes.values().filter_map(|change| change.value.as_ref());
+        values.map(|value| value.len()).max().unwrap_or_default()
+    }
+
+    /// Whether every record that is added comes behind all that were there: not so where a leader has replaced the end of
+    /// the log (§5.3).
+    pub(crate) fn only_appends(&self) -> bool {
+        let mut from_first_added = self.changes.values().skip_while(|change| change.existed);
+        from_first_added.all(|change| !change.existed)
+    }
+
     /// The keys of the records that are removed, in order.
     pub(crate) fn removed(&self) -> impl Iterator<Item = &[u8]> {
         let removed = self.changes.iter().filter(|(_, change)| change.value.is_none());
@@ -83,16 +97,27 @@ pub(crate) struct View<'a> {
     tree: &'a DurableTree,
     /// The oldest first.
     layers: &'a [Arc<Overlay>],
+    largest_visited: Cell<usize>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(tree: &'a DurableTree, layers: &'a [Arc<Overlay>]) -> Self {
-        Self { tree, layers }
+        Self {
+            tree,
+            layers,
+            largest_visited: Cell::new(0),
+        }
     }
 
     /// sled's data file.
     pub(crate) fn path(&self) -> &Path {
         self.tree.path()
+    }
+
+    /// How long the longest value in sled was that [`for_each`](Self::for_each) came by, in bytes, whatever the layers
+    /// have in its place.
+    pub(crate) fn largest_visited(&self) -> usize {
+        self.largest_visited.get()
     }
 
     /// The value under `key`.
@@ -112,6 +137,8 @@ impl<'a> View<'a> {
             self.layers.iter().flat_map(|layer| layer.iter()).collect();
         let mut above = merged.into_iter().peekable();
         self.tree.for_each(|key, value| {
+            self.largest_visited
+                .set(self.largest_visited.get().max(value.len()));
             while let Some((above_key, above_value)) = above.next_if(|(above_key, _)| *above_key < key) {
                 above_value.map_or(Ok(()), |above_value| visit(above_key, above_value))?;
             }
@@ -157,6 +184,29 @@ mod tests {
         overlay.absorb(batch(b"old", Some(b"3"), true));
         overlay.absorb(batch(b"removed", None, true));
         assert!(overlay.added().eq([b"new".as_slice()]));
+        overlay.absorb(batch(b"removed", Some(b"longest"), true));
+        assert_eq!(overlay.largest_value(), b"longest".len());
+    }
+
+    #[test]
+    fn a_layer_only_appends_unless_it_changes_what_is_behind_a_new_record() {
+        let layer = |changes: &[(&[u8], Option<&[u8]>, bool)]| {
+            let mut overlay = Overlay::default();
+            for (key, value, existed) in changes {
+                overlay.absorb(batch(key, *value, *existed));
+            }
+            overlay
+        };
+        let appended: [(&[u8], Option<&[u8]>, bool); 4] = [
+            (b"a", Some(b"1"), true),
+            (b"l1", None, true),
+            (b"l4", Some(b"1"), false),
+            (b"l5", Some(b"1"), false),
+        ];
+        assert!(Overlay::default().only_appends());
+        assert!(layer(&appended).only_appends());
+        assert!(!layer(&[&appended[..], &[(b"l6", None, true)]].concat()).only_appends());
+        assert!(!layer(&[&appended[..], &[(b"l6", Some(b"1"), true)]].concat()).only_appends());
     }
 
     #[test]

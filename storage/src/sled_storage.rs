@@ -77,7 +77,7 @@ pub struct Options {
     pub join: bool,
     /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. What they
     /// hold is also kept in memory until it is in sled. Larger files mean that less of the log is ever written
-    /// to sled, and a longer replay when the store is opened. Default: 8 MiB.
+    /// to sled, and a longer replay when the store is opened. Default: 4 MiB.
     pub journal_bytes: u64,
     /// How long a write waits for sled to take in one file of the journal while the other is full. After that
     /// the store fails: the disk does not answer. Default: 30 s.
@@ -92,7 +92,7 @@ impl Default for Options {
         Self {
             cache_bytes: 16 * 1024 * 1024,
             join: false,
-            journal_bytes: 8 * 1024 * 1024,
+            journal_bytes: 4 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
         }
     }

@@ -20,29 +20,51 @@
 //! sled puts a batch into its tree in no order, so places come in batches of one leaf each, and a few of them come before
 //! the next sync. All that sled writes meanwhile must be less than a segment. Then, as [`checkpoint`](crate::checkpoint)
 //! tells, it uses no segment anew whose pages were replaced since the last sync: not before it has handed another whole
-//! segment to the system than the one that holds what replaces them. What it writes is more than the places: to split a leaf it
-//! replaces two pages, and with each page that it replaces it may move one leaf that it has noted, with all values.
+//! segment to the system than the one that holds what replaces them. What it writes is more than the places: to split a
+//! leaf it replaces two pages, now and then one above them, and with each page that it replaces it may move one leaf that
+//! it has noted, with all values. So it is the largest record in sled that tells how many may come: six leaves where there
+//! are records of 32 KiB, and many where one client writes little ones, of which a journal file holds tens of thousands.
 
 use crate::durability::DurableTree;
 use crate::error::StorageError;
+use crate::hard_state::SMALL_RECORD_LIMIT_BYTES;
+use crate::overlay::Overlay;
 use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
+use crate::sealed::ENVELOPE_BYTES;
 
 /// With as many spacers, what a split leaves in a leaf.
 const RECORDS_IN_A_LEAF: usize = 4;
 
-/// So many leaves come before a sync.
-const LEAVES_BEFORE_A_SYNC: usize = 8;
+/// The most leaves before a sync. What sled writes for these themselves, some 4 kB each, most of it the page above, is a
+/// small part of a segment.
+const MOST_LEAVES_BEFORE_A_SYNC: usize = 64;
 
-/// How many leaves sled may move for so many that it splits: two for each, and one for a page above them.
-const LEAVES_MOVED: usize = 2 * LEAVES_BEFORE_A_SYNC + 1;
+/// What sled may move before a sync. The rest of the segment is for the places themselves, for the leaf at either end, which
+/// may have values already, for the few records of the store that have no spacers, and for the end of a segment, which sled
+/// leaves empty where the next leaf does not fit.
+const MOST_BYTES_MOVED: usize = SLED_SEGMENT_BYTES / 4 * 3;
 
-/// Every second record of a leaf is a spacer.
-const LARGEST_LEAF_BYTES: usize = MAX_RECORDS_IN_A_LEAF / 2 * MAX_RECORD_BYTES;
+/// What a record takes in a leaf beside its value, at most: its key, its spacer and their lengths.
+const RECORD_OVERHEAD_BYTES: usize = 64;
 
 const _: () = assert!(
-    LEAVES_MOVED * LARGEST_LEAF_BYTES < SLED_SEGMENT_BYTES,
+    leaves_before_a_sync(MAX_RECORD_BYTES) > 0
+        && SMALL_RECORD_LIMIT_BYTES + ENVELOPE_BYTES <= MAX_RECORD_BYTES,
     "sled might use a segment anew before what replaces its pages is durable"
 );
+
+/// How many leaves of places may come before a sync, where no record in sled is larger than `largest_record`, in bytes.
+const fn leaves_before_a_sync(largest_record: usize) -> usize {
+    // Every second record of a leaf is a spacer.
+    let leaf_bytes = MAX_RECORDS_IN_A_LEAF / 2 * (largest_record + RECORD_OVERHEAD_BYTES);
+    // Two pages are replaced for each that is split, and at most one for every four of the pages above them.
+    let leaves = (MOST_BYTES_MOVED / leaf_bytes - 1) * 4 / 9;
+    if leaves < MOST_LEAVES_BEFORE_A_SYNC {
+        leaves
+    } else {
+        MOST_LEAVES_BEFORE_A_SYNC
+    }
+}
 
 /// So many spacers go with one sync. Their leaves become empty and are merged, each with the one before it, which may still
 /// have values: what that writes needs room before any is given back.
@@ -58,13 +80,20 @@ fn behind(record: &[u8]) -> Vec<u8> {
     [record, &[0]].concat()
 }
 
-/// Puts empty records under `keys`, which come in order, and spacers behind them. Durable when it returns.
-pub(crate) fn make_places<'a>(
+/// Puts empty records where `layer` adds some, and spacers behind them. No record in sled is larger than
+/// `largest_record`, in bytes. Durable when it returns.
+pub(crate) fn make_places(
     tree: &DurableTree,
-    keys: impl Iterator<Item = &'a [u8]>,
+    layer: &Overlay,
+    largest_record: usize,
 ) -> Result<(), StorageError> {
-    let keys: Vec<&[u8]> = keys.collect();
-    for some in keys.chunks(LEAVES_BEFORE_A_SYNC * RECORDS_IN_A_LEAF) {
+    let leaves = if layer.only_appends() {
+        leaves_before_a_sync(largest_record)
+    } else {
+        1
+    };
+    let keys: Vec<&[u8]> = layer.added().collect();
+    for some in keys.chunks(leaves * RECORDS_IN_A_LEAF) {
         for leaf in some.chunks(RECORDS_IN_A_LEAF) {
             let mut batch = sled::Batch::default();
             for key in leaf {
@@ -108,10 +137,14 @@ mod tests {
 
     use raft_core::LogIndex;
 
-    use super::{behind, is_spacer, make_places, remove_behind, remove_forgotten};
+    use super::{
+        MOST_LEAVES_BEFORE_A_SYNC, behind, is_spacer, leaves_before_a_sync, make_places, remove_behind,
+        remove_forgotten,
+    };
     use crate::durability::{DurableTree, SLED_DATA_FILE};
     use crate::hard_state::{HARD_STATE_KEY, IDENTITY_KEY, ROOT_KEY, SNAPSHOT_KEY};
-    use crate::record::{RecordKey, SLED_SEGMENT_BYTES};
+    use crate::overlay::{Batch, Change, Overlay, Value};
+    use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
 
     #[test]
     fn a_spacer_comes_right_behind_its_record_and_is_taken_for_no_other() {
@@ -135,6 +168,20 @@ mod tests {
         assert!(others.iter().all(|key| !is_spacer(key)));
     }
 
+    #[test]
+    fn what_sled_may_move_before_a_sync_is_less_than_a_segment() {
+        for largest_record in 0..=MAX_RECORD_BYTES {
+            let leaves = leaves_before_a_sync(largest_record);
+            let moved = (2 * leaves + leaves / 4 + 1) * MAX_RECORDS_IN_A_LEAF / 2 * largest_record;
+            assert!(
+                leaves > 0 && moved < SLED_SEGMENT_BYTES,
+                "{largest_record}: {leaves}"
+            );
+        }
+        assert_eq!(leaves_before_a_sync(MAX_RECORD_BYTES), 6);
+        assert_eq!(leaves_before_a_sync(300), MOST_LEAVES_BEFORE_A_SYNC);
+    }
+
     fn tree_in(dir: &Path) -> DurableTree {
         let config = sled::Config::new()
             .path(dir)
@@ -147,6 +194,21 @@ mod tests {
         (1..=count)
             .map(|index| RecordKey::new(LogIndex(index), 0).to_bytes())
             .collect()
+    }
+
+    fn adding(keys: &[[u8; 13]]) -> Overlay {
+        let mut layer = Overlay::default();
+        for (number, key) in (1..).zip(keys) {
+            let change = Change {
+                value: Some(Value::from(&[7])),
+                existed: false,
+            };
+            layer.absorb(Batch {
+                number,
+                changes: [(key.to_vec(), change)].into(),
+            });
+        }
+        layer
     }
 
     fn slices(keys: &[[u8; 13]]) -> impl Iterator<Item = &[u8]> {
@@ -184,7 +246,7 @@ mod tests {
         let length = || fs::metadata(dir.path().join(SLED_DATA_FILE)).unwrap().len();
         let keys = keys(2_000);
         let value = [7; 12_000];
-        make_places(&tree, slices(&keys)).unwrap();
+        make_places(&tree, &adding(&keys), MAX_RECORD_BYTES).unwrap();
         commit(&tree, &keys, Some(&value));
         assert_eq!(records(&tree), keys.len());
         let all_but_last = &keys[..keys.len() - 1];
@@ -201,7 +263,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = tree_in(dir.path());
         let keys = keys(20);
-        make_places(&tree, slices(&keys)).unwrap();
+        make_places(&tree, &adding(&keys), MAX_RECORD_BYTES).unwrap();
         commit(&tree, &keys[..5], None);
         commit(&tree, &keys[10..12], None);
         assert_eq!(records(&tree), 13);

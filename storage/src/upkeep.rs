@@ -51,7 +51,7 @@ const USES_OF_EACH: usize = 8;
 const CHANGES_IN_A_BATCH: u64 = 512;
 
 /// What is due beyond that waits until the next journal file was carried over.
-const MOST_BATCHES_AT_ONCE: u64 = 16;
+const MOST_BATCHES_AT_ONCE: u64 = 8;
 
 const SEGMENT_BYTES: u64 = SLED_SEGMENT_BYTES as u64;
 
