@@ -108,7 +108,7 @@ pub struct LimitsConfig {
 /// The section `[storage]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
-    /// How much memory the store of the log may use for its cache, in bytes. Default 16 MiB.
+    /// How much memory the store of the log may use for its cache, in bytes. Default 8 MiB.
     pub cache_bytes: u64,
     /// While fewer bytes than this and a snapshot are free on the disk of `data_dir`, the node takes no new
     /// data; see [`disk_room`](crate::disk_room). 0: never mind; else at least 16 MiB. Default (`None`): 128 MiB, or
@@ -293,7 +293,7 @@ impl StorageConfig {
             section.min_free_bytes,
         );
         Ok(Self {
-            cache_bytes: cache.above_zero(16 << 20)?,
+            cache_bytes: cache.above_zero(8 << 20)?,
             min_free_bytes: min_free.zero_or_at_least(LEAST_MIN_FREE_BYTES)?,
             stall_timeout: Duration::from_millis(stall.above_zero(30_000)?),
         })

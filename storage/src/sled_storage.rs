@@ -69,7 +69,7 @@ use crate::snapshot_file::{FileSnapshots, SnapshotStore};
 #[non_exhaustive]
 pub struct Options {
     /// Memory that sled may use for its page cache, in bytes. What went into sled since the cache was last made to
-    /// keep to it, up to 16 MiB, comes on top. Default: 16 MiB.
+    /// keep to it, up to 16 MiB, comes on top. Default: 8 MiB.
     pub cache_bytes: u64,
     /// The store is to take the place of one that was lost: it joins a cluster that knows this node by other
     /// data. Only for a directory that is missing or empty, or whose store never held anything; on one that
@@ -90,7 +90,7 @@ const OPEN_WAIT: Duration = Duration::from_secs(600);
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 16 * 1024 * 1024,
+            cache_bytes: 8 * 1024 * 1024,
             join: false,
             journal_bytes: 4 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
