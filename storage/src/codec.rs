@@ -73,6 +73,7 @@ mod tests {
     fn what_is_over_the_limit_or_left_over_is_refused() {
         let encoded = encode(&vec![1_u8, 2, 3], 16).unwrap();
         assert_eq!(encoded_len(&vec![1_u8, 2, 3], 16).unwrap(), encoded.len());
+        assert_eq!(decode::<Vec<u8>>(&encoded, encoded.len()).unwrap(), [1, 2, 3]);
         assert!(encode(&vec![0_u8; 17], 16).is_err());
         assert!(decode::<Vec<u8>>(&encoded, 3).is_err());
         assert!(decode::<Vec<u8>>(&[encoded, vec![0]].concat(), 16).is_err());

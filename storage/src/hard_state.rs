@@ -16,6 +16,9 @@
 use raft_core::{HardState, Incarnation, LogIndex, NodeId, SnapshotMeta};
 use serde::{Deserialize, Serialize};
 
+use crate::record::MAX_RECORD_BYTES;
+use crate::sealed::ENVELOPE_BYTES;
+
 /// The key of the hard state.
 pub(crate) const HARD_STATE_KEY: &[u8] = b"a/hard-state";
 /// The key of the identity.
@@ -26,7 +29,7 @@ pub(crate) const ROOT_KEY: &[u8] = b"a/root";
 pub(crate) const SNAPSHOT_KEY: &[u8] = b"a/snapshot";
 
 /// The largest small record, in bytes. A configuration of a thousand members is a tenth of it.
-pub(crate) const SMALL_RECORD_LIMIT_BYTES: usize = 32 * 1024 - crate::sealed::ENVELOPE_BYTES;
+pub(crate) const SMALL_RECORD_LIMIT_BYTES: usize = MAX_RECORD_BYTES - ENVELOPE_BYTES;
 
 /// Whose store it is. A directory of another cluster or another node is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,4 +80,22 @@ pub(crate) struct Root {
     pub(crate) last_index: LogIndex,
     /// The serial of the log's last record; 0 when the log is empty.
     pub(crate) last_record_serial: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ROOT_KEY, SMALL_RECORD_LIMIT_BYTES};
+    use crate::record::MAX_RECORD_BYTES;
+    use crate::sealed;
+
+    #[test]
+    fn the_largest_small_record_is_as_long_as_the_largest_of_the_log() {
+        let sealed = |content_bytes: usize| {
+            // The length takes three of them.
+            let content = vec![0_u8; content_bytes - 3];
+            sealed::seal(ROOT_KEY, &content, SMALL_RECORD_LIMIT_BYTES)
+        };
+        assert_eq!(sealed(SMALL_RECORD_LIMIT_BYTES).unwrap().len(), MAX_RECORD_BYTES);
+        assert!(sealed(SMALL_RECORD_LIMIT_BYTES + 1).is_err());
+    }
 }

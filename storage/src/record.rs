@@ -217,7 +217,11 @@ mod tests {
     use proptest::prelude::*;
     use raft_core::{Entry, LogIndex, Payload, Term};
 
-    use super::{Assembly, Content, LogRecord, MAX_ENTRY_BYTES, MAX_RECORD_BYTES, RecordKey, Run, split};
+    use super::{
+        Assembly, Content, LogRecord, MAX_CONTENT_BYTES, MAX_ENTRY_BYTES, MAX_RECORD_BYTES, RecordKey, Run,
+        split,
+    };
+    use crate::{codec, sealed};
 
     fn command(index: u64, length: usize) -> Entry {
         Entry {
@@ -288,9 +292,76 @@ mod tests {
         assert_eq!(runs[0].contents.len(), 1);
     }
 
+    /// An entry of so many bytes, encoded.
+    fn entry_of(index: u64, encoded_bytes: usize) -> Entry {
+        let entry = command(index, encoded_bytes - 16);
+        let rest = codec::encoded_len(&entry, 2 * MAX_ENTRY_BYTES).unwrap() - (encoded_bytes - 16);
+        command(index, encoded_bytes - rest)
+    }
+
+    #[test]
+    fn a_record_is_filled_to_the_last_byte_and_only_what_is_longer_is_cut() {
+        let contents = |lengths: &[usize]| -> Vec<usize> {
+            let entries: Vec<Entry> = (1..)
+                .zip(lengths)
+                .map(|(index, length)| entry_of(index, *length))
+                .collect();
+            let runs = split(&entries).unwrap();
+            assert_eq!(joined(&runs), entries);
+            assert_records_fit(&runs);
+            runs.iter().map(|run| run.contents.len()).collect()
+        };
+        const FULL: usize = MAX_CONTENT_BYTES;
+        assert_eq!(contents(&[FULL]), [1], "one entry");
+        assert_eq!(contents(&[FULL + 1]), [2], "two pieces of one entry");
+        assert_eq!(contents(&[400, FULL - 400]), [1], "two entries in one record");
+        assert_eq!(contents(&[400, FULL - 399]), [1, 1], "two records");
+        assert_eq!(contents(&[400, FULL - 400, 400, FULL - 400]), [1, 1]);
+        assert!(matches!(
+            &split(&[entry_of(1, FULL)]).unwrap()[0].contents[0],
+            Content::Entries(_)
+        ));
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_neither_sealed_nor_opened() {
+        let key = RecordKey::new(LogIndex(1), 0);
+        let record = |piece_bytes| LogRecord {
+            serial: 2,
+            previous_serial: 1,
+            content: Content::Fragment {
+                count: 1,
+                piece: vec![7; piece_bytes].into(),
+            },
+        };
+        let sealed =
+            |record: &LogRecord, limit_bytes| sealed::seal(&key.to_bytes(), record, limit_bytes).unwrap();
+        let rest = sealed(&record(32_000), 2 * MAX_RECORD_BYTES).len() - 32_000;
+        for (bytes, is_taken) in [(MAX_RECORD_BYTES, true), (MAX_RECORD_BYTES + 1, false)] {
+            let record = record(bytes - rest);
+            let sealed = sealed(&record, 2 * MAX_RECORD_BYTES);
+            assert_eq!(sealed.len(), bytes);
+            assert_eq!(record.seal_into(key, &mut Vec::new()).is_ok(), is_taken);
+            assert_eq!(LogRecord::unseal(key, &sealed).is_ok(), is_taken);
+        }
+    }
+
+    #[test]
+    fn pieces_that_are_longer_than_any_entry_are_refused_before_the_last() {
+        let mut assembly = Assembly::default();
+        assert_eq!(assembly.add(4, &[0]), Ok(None));
+        assert_eq!(assembly.received(), 1);
+        assert_eq!(assembly.add(4, &vec![0; MAX_ENTRY_BYTES - 1]), Ok(None));
+        assert_eq!(assembly.received(), 2);
+        assert!(assembly.add(4, &[0]).is_err());
+    }
+
     #[test]
     fn an_entry_over_the_limit_is_refused() {
-        let refusal = split(&[command(1, MAX_ENTRY_BYTES)]).unwrap_err().to_string();
+        let largest = [entry_of(1, 4 * 1024 * 1024)];
+        assert_eq!(joined(&split(&largest).unwrap()), largest);
+        let larger = [entry_of(1, 4 * 1024 * 1024 + 1)];
+        let refusal = split(&larger).unwrap_err().to_string();
         assert!(refusal.contains("entry 1"), "{refusal}");
     }
 
