@@ -115,6 +115,8 @@ pub(crate) fn decode_slot(place: &[u8], slot: &[u8]) -> Option<u64> {
 mod tests {
     use std::fs;
 
+    use faulty_disk::{Disk, Survival};
+
     use super::{HIGH_WATER_FILE, HighWater, SLOT_BYTES};
 
     #[test]
@@ -143,5 +145,53 @@ mod tests {
         fs::write(&path, &bytes).unwrap();
         let refusal = HighWater::open(dir.path()).unwrap_err().to_string();
         assert!(refusal.contains(HIGH_WATER_FILE), "{refusal}");
+    }
+    #[test]
+    fn whichever_write_is_torn_the_batch_before_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        HighWater::create(dir.path(), 7).unwrap();
+        let path = dir.path().join(HIGH_WATER_FILE);
+        for batch in 8..12 {
+            HighWater::open(dir.path())
+                .unwrap()
+                .0
+                .record(batch, true)
+                .unwrap();
+            let whole = fs::read(&path).unwrap();
+            let mut left = [0, SLOT_BYTES].map(|slot| {
+                let mut torn = whole.clone();
+                torn[slot + 3] ^= 1;
+                fs::write(&path, &torn).unwrap();
+                HighWater::open(dir.path()).unwrap().1
+            });
+            left.sort_unstable();
+            assert_eq!(left, [batch - 1, batch]);
+            fs::write(&path, &whole).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_batch_survives_a_power_loss_when_that_is_asked_for_and_each_sixty_fourth_does_anyway() {
+        let disk = Disk::new();
+        let mount = match disk.mount() {
+            Ok(mount) => mount,
+            Err(unavailable) => return println!("{unavailable}"),
+        };
+        HighWater::create(mount.path(), 1).unwrap();
+        let mut file = HighWater::open(mount.path()).unwrap().0;
+        for (batch, sync, left) in [
+            (2, false, 1),
+            (3, true, 3),
+            (4, false, 3),
+            (64, false, 64),
+            (65, false, 64),
+        ] {
+            file.record(batch, sync).unwrap();
+            let after = tempfile::tempdir().unwrap();
+            disk.after_power_loss(Survival::Nothing)
+                .write_to(after.path())
+                .unwrap();
+            assert_eq!(HighWater::open(after.path()).unwrap().1, left, "batch {batch}");
+        }
     }
 }
