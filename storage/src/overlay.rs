@@ -154,7 +154,10 @@ impl<'a> View<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Batch, Change, Overlay, Value};
+    use std::sync::Arc;
+
+    use super::{Batch, Change, Overlay, Value, View};
+    use crate::durability::DurableTree;
 
     fn batch(key: &[u8], value: Option<&[u8]>, existed: bool) -> Batch {
         let change = Change {
@@ -177,13 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_layers_below_do_not_hold_was_added() {
+    fn only_what_the_layers_below_do_not_hold_was_added_and_only_what_is_gone_was_removed() {
         let mut overlay = Overlay::default();
         overlay.absorb(batch(b"new", Some(b"1"), false));
         overlay.absorb(batch(b"new", Some(b"2"), true));
         overlay.absorb(batch(b"old", Some(b"3"), true));
         overlay.absorb(batch(b"removed", None, true));
         assert!(overlay.added().eq([b"new".as_slice()]));
+        assert!(overlay.removed().eq([b"removed".as_slice()]));
         overlay.absorb(batch(b"removed", Some(b"longest"), true));
         assert_eq!(overlay.largest_value(), b"longest".len());
     }
@@ -220,5 +224,61 @@ mod tests {
         overlay.absorb(batch(b"older", Some(b"3"), true));
         overlay.absorb(batch(b"older", None, true));
         assert_eq!(overlay.get(b"older"), Some(None));
+    }
+    #[test]
+    fn a_view_shows_each_record_once_as_the_newest_layer_has_it_in_the_order_of_the_keys() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = sled::Config::new().path(dir.path()).flush_every_ms(None).open();
+        let tree = DurableTree::new(&database.unwrap(), dir.path()).unwrap();
+        let mut below = sled::Batch::default();
+        for key in [b"b", b"d", b"e", b"f"] {
+            below.insert(key, b"below");
+        }
+        tree.commit(below).unwrap();
+        let layer = |batches: [Batch; 3]| {
+            let mut overlay = Overlay::default();
+            batches.into_iter().for_each(|batch| overlay.absorb(batch));
+            Arc::new(overlay)
+        };
+        let layers = [
+            layer([
+                batch(b"a", Some(b"older"), false),
+                batch(b"d", Some(b"older"), true),
+                batch(b"e", None, true),
+            ]),
+            layer([
+                batch(b"a", Some(b"newer"), true),
+                batch(b"c", Some(b"newer"), false),
+                batch(b"g", Some(b"newer"), false),
+            ]),
+        ];
+        let view = View::new(&tree, &layers);
+        let expected = [
+            ("a", "newer"),
+            ("b", "below"),
+            ("c", "newer"),
+            ("d", "older"),
+            ("f", "below"),
+            ("g", "newer"),
+        ];
+        let mut shown = Vec::new();
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        view.for_each(|key, value| {
+            shown.push((text(key), text(value)));
+            Ok::<_, String>(())
+        })
+        .unwrap();
+        assert_eq!(
+            shown,
+            expected.map(|(key, value)| (key.to_owned(), value.to_owned()))
+        );
+        for (key, value) in expected {
+            assert_eq!(
+                view.get(key.as_bytes()).unwrap().as_deref(),
+                Some(value.as_bytes())
+            );
+        }
+        assert_eq!(view.get(b"e"), Ok(None));
+        assert_eq!(view.get(b"h"), Ok(None));
     }
 }
