@@ -141,7 +141,7 @@ fn require(holds: bool, what: impl FnOnce() -> String) -> Result<(), StorageErro
 mod tests {
     use raft_core::{Entry, Leadership, LogIndex, NodeId, Payload, SnapshotMeta, Term, Write};
 
-    use super::LogBounds;
+    use super::{LogBounds, MAX_INDEX};
 
     /// Entries 6 to 9 behind a snapshot at 5.
     const BOUNDS: LogBounds = LogBounds {
@@ -150,36 +150,143 @@ mod tests {
         snapshot: LogIndex(5),
     };
 
+    /// The same with entries 3 to 5 kept before the snapshot.
+    const BOUNDS_KEPT: LogBounds = LogBounds {
+        first: LogIndex(3),
+        ..BOUNDS
+    };
+
+    const FRESH: LogBounds = LogBounds {
+        first: LogIndex(1),
+        last: LogIndex(0),
+        snapshot: LogIndex(0),
+    };
+
+    fn append(indexes: &[u64]) -> Write {
+        let entry = |index: &u64| Entry {
+            index: LogIndex(*index),
+            term: Term(1),
+            payload: Payload::Noop {
+                leader_id: NodeId(1),
+                leadership: Leadership(70),
+            },
+        };
+        Write::Append(indexes.iter().map(entry).collect())
+    }
+
+    fn snapshot(index: u64, size_bytes: u64) -> SnapshotMeta {
+        SnapshotMeta {
+            last_included_index: LogIndex(index),
+            last_included_term: Term(1),
+            size_bytes,
+            ..SnapshotMeta::default()
+        }
+    }
+
+    fn install(index: u64, keep_suffix: bool) -> Write {
+        Write::InstallSnapshot {
+            snapshot: snapshot(index, 1),
+            keep_suffix,
+        }
+    }
+
+    fn compact(index: u64, first_retained: u64) -> Write {
+        Write::Compact {
+            snapshot: snapshot(index, 1),
+            first_retained: LogIndex(first_retained),
+        }
+    }
+
     #[test]
     fn an_append_begins_in_the_log_or_right_behind_it() {
         for (index, is_taken) in [(5, false), (6, true), (10, true), (11, false)] {
-            let entry = Entry {
-                index: LogIndex(index),
-                term: Term(1),
-                payload: Payload::Noop {
-                    leader_id: NodeId(1),
-                    leadership: Leadership(70),
-                },
-            };
-            let checked = BOUNDS.check(&Write::Append(vec![entry]));
+            let checked = BOUNDS.check(&append(&[index]));
             assert_eq!(checked.is_ok(), is_taken, "at {index}");
         }
     }
 
     #[test]
-    fn a_suffix_is_kept_only_of_a_log_that_holds_the_last_entry_of_the_snapshot() {
-        for (index, is_taken) in [(5, true), (9, true), (10, false)] {
-            let snapshot = SnapshotMeta {
-                last_included_index: LogIndex(index),
-                last_included_term: Term(1),
-                size_bytes: 1,
-                ..SnapshotMeta::default()
-            };
-            let checked = BOUNDS.check(&Write::InstallSnapshot {
-                snapshot,
-                keep_suffix: true,
-            });
+    fn an_append_begins_behind_the_snapshot_also_where_entries_before_it_are_kept() {
+        for (index, is_taken) in [(2, false), (3, false), (5, false), (6, true)] {
+            let checked = BOUNDS_KEPT.check(&append(&[index]));
             assert_eq!(checked.is_ok(), is_taken, "at {index}");
         }
+    }
+
+    #[test]
+    fn the_entries_of_an_append_follow_each_other_up_to_the_largest_index() {
+        let LogIndex(max) = MAX_INDEX;
+        let before_it = LogBounds {
+            last: LogIndex(max - 2),
+            ..BOUNDS
+        };
+        for (indexes, is_taken) in [
+            (&[][..], false),
+            (&[7, 8, 9], true),
+            (&[7, 9], false),
+            (&[7, 7], false),
+        ] {
+            assert_eq!(BOUNDS.check(&append(indexes)).is_ok(), is_taken, "{indexes:?}");
+        }
+        assert!(before_it.check(&append(&[max - 1, max])).is_ok());
+        assert!(before_it.check(&append(&[max - 1, max, max + 1])).is_err());
+    }
+
+    #[test]
+    fn a_suffix_is_kept_only_of_a_log_that_holds_the_last_entry_of_the_snapshot() {
+        for (index, is_taken) in [(5, true), (9, true), (10, false)] {
+            let checked = BOUNDS.check(&install(index, true));
+            assert_eq!(checked.is_ok(), is_taken, "at {index}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_not_older_than_the_one_before_and_has_an_index_and_a_file() {
+        let LogIndex(max) = MAX_INDEX;
+        for (index, is_taken) in [(4, false), (5, true), (10, true), (max, true), (max + 1, false)] {
+            let checked = BOUNDS.check(&install(index, false));
+            assert_eq!(checked.is_ok(), is_taken, "at {index}");
+        }
+        for (index, size_bytes, is_taken) in [(0, 0, false), (0, 1, false), (1, 0, false), (1, 1, true)] {
+            let checked = FRESH.check(&Write::InstallSnapshot {
+                snapshot: snapshot(index, size_bytes),
+                keep_suffix: false,
+            });
+            assert_eq!(checked.is_ok(), is_taken, "{size_bytes} bytes at {index}");
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_cut_inside_the_log_and_every_entry_behind_it_stays() {
+        for (index, first_retained, is_taken) in [
+            (4, 3, false),
+            (5, 6, true),
+            (9, 10, true),
+            (9, 11, false),
+            (10, 6, false),
+        ] {
+            let checked = BOUNDS.check(&compact(index, first_retained));
+            assert_eq!(checked.is_ok(), is_taken, "at {index} from {first_retained}");
+        }
+    }
+
+    #[test]
+    fn the_bounds_follow_what_is_written() {
+        let after = |first, last, snapshot| LogBounds {
+            first: LogIndex(first),
+            last: LogIndex(last),
+            snapshot: LogIndex(snapshot),
+        };
+        for (write, bounds) in [
+            (append(&[7, 8]), after(3, 8, 5)),
+            (append(&[10]), after(3, 10, 5)),
+            (install(8, true), after(9, 9, 8)),
+            (install(8, false), after(9, 8, 8)),
+            (compact(8, 4), after(4, 9, 8)),
+            (compact(8, 2), after(3, 9, 8)),
+        ] {
+            assert_eq!(BOUNDS_KEPT.after(&write).unwrap(), bounds, "{write:?}");
+        }
+        assert!(BOUNDS_KEPT.after(&append(&[5])).is_err());
     }
 }
