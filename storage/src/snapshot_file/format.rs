@@ -172,7 +172,49 @@ impl Trailer {
 
 #[cfg(test)]
 mod tests {
-    use super::{CHUNK_BYTES, FRAME_HEADER_BYTES, Trailer};
+    use super::{
+        CHUNK_BYTES, FORMAT_VERSION, FRAME_HEADER_BYTES, HEADER_MAGIC, PREAMBLE_BYTES, Trailer, frame_header,
+        header_bytes, open_frame, snapshot_file_bytes,
+    };
+
+    #[test]
+    fn a_file_is_as_long_as_its_payload_its_chunks_and_the_longest_header_with_the_trailer() {
+        // 16 bytes of preamble, 32 KiB of meta, a checksum and the trailer.
+        let rest = 16 + 32 * 1024 + 4 + 32;
+        for (payload_bytes, chunks) in [(0, 0), (1, 1), (65_536, 1), (65_537, 2), (655_361, 11)] {
+            assert_eq!(
+                snapshot_file_bytes(payload_bytes),
+                payload_bytes + 8 * chunks + rest,
+                "{payload_bytes} bytes"
+            );
+        }
+        assert_eq!(snapshot_file_bytes(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn a_header_longer_than_any_is_refused_before_it_is_read() {
+        let header = |meta_bytes: u32| {
+            let numbers = [FORMAT_VERSION.to_be_bytes(), meta_bytes.to_be_bytes()].concat();
+            let preamble: [u8; PREAMBLE_BYTES] =
+                [HEADER_MAGIC.as_slice(), &numbers].concat().try_into().unwrap();
+            header_bytes(&preamble)
+        };
+        assert_eq!(header(7), Ok(16 + 7 + 4));
+        assert_eq!(header(32 * 1024), Ok(16 + 32 * 1024 + 4));
+        assert!(header(32 * 1024 + 1).is_err());
+    }
+
+    #[test]
+    fn a_chunk_longer_than_any_is_refused_though_its_checksum_matches() {
+        let chunk = |bytes| {
+            let data = vec![7; bytes];
+            [frame_header(3, &data).as_slice(), &data].concat()
+        };
+        let longest = chunk(CHUNK_BYTES);
+        assert_eq!(open_frame(3, &longest), Ok(&longest[FRAME_HEADER_BYTES..]));
+        assert!(open_frame(4, &longest).is_err());
+        assert!(open_frame(3, &chunk(CHUNK_BYTES + 1)).is_err());
+    }
 
     #[test]
     fn a_trailer_fits_a_file_of_as_many_bytes_and_chunks_and_no_other() {
