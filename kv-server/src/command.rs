@@ -321,6 +321,18 @@ mod tests {
     }
 
     #[test]
+    fn an_encoded_command_takes_hardly_more_room_than_its_bytes() {
+        let command = Command::Write {
+            id: write_id(),
+            op: put(1_000, 100),
+        };
+        let encoded = command.encode();
+        let length = encoded.len();
+        let room = encoded.try_into_mut().unwrap().capacity();
+        assert!(room <= length + 64, "{room} bytes for {length}");
+    }
+
+    #[test]
     fn limits_are_inclusive() {
         assert_eq!(put(1, 0).validate(), Ok(()));
         assert_eq!(put(MAX_KEY_BYTES, MAX_VALUE_BYTES).validate(), Ok(()));

@@ -446,6 +446,14 @@ fn readers_follow_an_installed_snapshot_and_what_is_applied_after_it() {
     );
     assert_eq!((reader.applied_index(), reader.keys()), (LogIndex(3), 2));
     assert_eq!(follower.reader().applied_index(), LogIndex(3));
+    // Nor does the second one lose them.
+    for key in ["b", "c", "d"] {
+        leader.put(key, "2").unwrap();
+    }
+    let mut file = Vec::new();
+    leader.machine.snapshot().write_to(&mut file).unwrap();
+    follower.install(StateMachine::read_from(&mut file.as_slice()).unwrap());
+    assert_eq!((reader.applied_index(), reader.keys()), (LogIndex(5), 4));
 }
 
 #[test]
