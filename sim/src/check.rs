@@ -49,7 +49,11 @@ fn check(arguments: &CheckArguments) -> Result<ExitCode, String> {
     let report = linearizability::check(&history, limits);
     let seconds = started.elapsed().as_secs_f64();
     let window = match &report.verdict {
-        Verdict::Violation(violation) => Some(linearizability::explain(&history, violation)),
+        Verdict::Violation(violation) => Some(linearizability::explain(
+            &history,
+            violation,
+            arguments.time_limit,
+        )),
         Verdict::Linearizable | Verdict::Undecided { .. } => None,
     };
     let operations = history.operations().len();

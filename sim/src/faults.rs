@@ -149,7 +149,7 @@ impl Simulation<'_> {
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.tell(format_args!("the faults end"));
         self.healed_at = Some(self.queue.now());
-        self.operations_at_heal = self.totals.operations;
+        self.operations_at_heal = self.history.operations().len();
         self.reunite();
         self.transfer_breaks_until = 0;
         self.network.heal();

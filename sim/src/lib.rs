@@ -64,10 +64,12 @@
 //! # What it does not do
 //!
 //! It does not run the actors, sled or sockets: tests of `kv-server`, `storage` and `deploy` do that. Its disks
-//! keep records and not bytes. Only to flip a bit of them they are laid out as the bytes that the real storage would
-//! write, and read back by its checks; sled's own files and the journal are damaged by tests of `storage`. Disks do
-//! not fill. More disks than the rules bear are never lost at once: a majority that counts is
-//! always left. The members never change.
+//! keep records and not bytes. A crash keeps a beginning of what was not synced, in whole batches, because that is
+//! what the journal makes of any crash: that writes which are torn, reordered or lost in part come to no more is what
+//! the crash points of `storage` show, a step at a time. Only to flip a bit of them the records are laid out as the
+//! bytes that the real storage would write, and read back by its checks; sled's own files and the journal are damaged
+//! by tests of `storage`. Disks do not fill. More disks than the rules bear are never lost at once: a majority that
+//! counts is always left. The members never change.
 //!
 //! What it found is in `docs/findings.md`. What it catches, if the rules are broken on purpose, is in `docs/mutants.md`.
 #![forbid(unsafe_code)]

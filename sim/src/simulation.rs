@@ -119,7 +119,7 @@ pub(crate) struct Simulation<'a> {
     /// A snapshot transfer breaks, if there is one before this time.
     pub(crate) transfer_breaks_until: Micros,
     pub(crate) healed_at: Option<Micros>,
-    pub(crate) operations_at_heal: u64,
+    pub(crate) operations_at_heal: usize,
     pub(crate) may_begin: bool,
     pub(crate) is_over: bool,
     /// Servers that were given an input and whose outputs are not obeyed yet.

@@ -198,17 +198,21 @@ mod tests {
 
     fn adding(keys: &[[u8; 13]]) -> Overlay {
         let mut layer = Overlay::default();
-        for (number, key) in (1..).zip(keys) {
+        put(&mut layer, keys, false);
+        layer
+    }
+
+    fn put(layer: &mut Overlay, keys: &[[u8; 13]], existed: bool) {
+        for key in keys {
             let change = Change {
                 value: Some(Value::from(&[7])),
-                existed: false,
+                existed,
             };
             layer.absorb(Batch {
-                number,
+                number: 1,
                 changes: [(key.to_vec(), change)].into(),
             });
         }
-        layer
     }
 
     fn slices(keys: &[[u8; 13]]) -> impl Iterator<Item = &[u8]> {
@@ -236,6 +240,24 @@ mod tests {
         })
         .unwrap();
         records
+    }
+
+    #[test]
+    fn syncs_come_after_as_many_places_as_may_be_and_after_each_leaf_before_records_that_were_there() {
+        let syncs = |layer: &Overlay, largest_record| {
+            let dir = tempfile::tempdir().unwrap();
+            let tree = tree_in(dir.path());
+            let before = tree.progress().steps();
+            make_places(&tree, layer, largest_record).unwrap();
+            tree.progress().steps() - before
+        };
+        let keys = keys(513);
+        let mut layer = adding(&keys);
+        assert_eq!(syncs(&layer, 300), 3);
+        assert_eq!(syncs(&layer, MAX_RECORD_BYTES), 22);
+        let behind = RecordKey::new(LogIndex(1_000), 0).to_bytes();
+        put(&mut layer, &[behind], true);
+        assert_eq!(syncs(&layer, 300), 129);
     }
 
     /// sled's file only becomes longer while no segment is free.

@@ -86,11 +86,23 @@ pub(crate) fn write(dir: &Path, contents: &Contents<'_>) -> Result<(), Error> {
     write(TEXT, &contents.text)?;
     if let Some(window) = contents.window {
         write(WINDOW, &linearizability::to_html(window))?;
+    } else {
+        remove_earlier(&dir.join(WINDOW))?;
     }
     let path = dir.join(HISTORY);
     let written =
         File::create(&path).and_then(|file| linearizability::write(contents.history, BufWriter::new(file)));
     written.map_err(Error::system(format!("write {}", path.display())))
+}
+
+/// Removes what an earlier report has left and this one has not.
+fn remove_earlier(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Error::system(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

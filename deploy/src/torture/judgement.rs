@@ -10,6 +10,8 @@ use super::workload::{CLIENTS, list};
 
 /// How long the check may take.
 const CHECK_LIMIT: Duration = Duration::from_secs(120);
+/// How long a smaller part of a history that shows a violation is looked for.
+const WINDOW_LIMIT: Duration = Duration::from_secs(20);
 /// What ends each item of a list.
 const SEPARATOR: u8 = b';';
 
@@ -78,7 +80,7 @@ pub(crate) fn judge(history: &History) -> Judgement {
     };
     let verdict = linearizability::check(history, limits).verdict;
     let window = match &verdict {
-        Verdict::Violation(violation) => Some(linearizability::explain(history, violation)),
+        Verdict::Violation(violation) => Some(linearizability::explain(history, violation, WINDOW_LIMIT)),
         Verdict::Linearizable | Verdict::Undecided { .. } => None,
     };
     Judgement {

@@ -38,6 +38,10 @@ impl LeaderAppendOnly {
             }
             last = appended.entries.last().map_or(last, |entry| entry.index);
         }
+        if change.last_log_index < last {
+            let what = format!("deletes from its log, which ended at {last}");
+            return Err(violation(node, change, &what));
+        }
         Ok(())
     }
 }
@@ -63,5 +67,18 @@ mod tests {
         assert!(invariant.changed(NodeId(1), &next).is_err());
         next.role = Role::Follower;
         assert!(invariant.changed(NodeId(1), &next).is_ok());
+    }
+
+    #[test]
+    fn a_leader_that_deletes_from_its_log_is_caught_and_a_follower_is_not() {
+        let mut invariant = LeaderAppendOnly::default();
+        invariant.started(NodeId(1), LogIndex(4));
+        let mut next = change(Role::Follower, Term(2), None, &[]);
+        next.last_log_index = LogIndex(3);
+        assert!(invariant.changed(NodeId(1), &next).is_ok());
+        next.role = Role::Leader;
+        assert!(invariant.changed(NodeId(1), &next).is_ok());
+        next.last_log_index = LogIndex(2);
+        assert!(invariant.changed(NodeId(1), &next).is_err());
     }
 }

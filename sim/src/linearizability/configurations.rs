@@ -112,7 +112,7 @@ pub(super) fn lead_on<const W: usize>(
         }
         budget.pay(tried, seen.len() + reached.len())?;
     }
-    Ok(drop_needless(register, reached))
+    drop_needless(register, reached, budget)
 }
 
 /// The step after the open write of `slot` took effect, unless it cannot or there is no point in it.
@@ -151,21 +151,23 @@ pub(super) fn forget<const W: usize>(
     register: &Register<W>,
     configurations: &[Configuration<W>],
     slot: usize,
-) -> Configurations<W> {
+    budget: &mut Budget,
+) -> Result<Configurations<W>, Exhausted> {
     let without = configurations.iter().map(|configuration| Configuration {
         used: configuration.used.without(slot),
         ..*configuration
     });
-    drop_needless(register, without.collect())
+    drop_needless(register, without.collect(), budget)
 }
 
 /// Leaves out the configurations that can do nothing that another cannot do as well.
 fn drop_needless<const W: usize>(
     register: &Register<W>,
     mut configurations: Configurations<W>,
-) -> Configurations<W> {
+    budget: &mut Budget,
+) -> Result<Configurations<W>, Exhausted> {
     if configurations.len() <= 1 {
-        return configurations;
+        return Ok(configurations);
     }
     let (reads, certain, unknown) = (
         register.reads(),
@@ -205,6 +207,7 @@ fn drop_needless<const W: usize>(
         } else {
             same_state
         };
+        budget.pay_comparisons(kept.len() - rivals)?;
         let is_needless = kept[rivals..].iter().any(|other| {
             (other.state == next.state || other.state.is_present())
                 && other.used.and(&unknown).is_subset_of(&next.used)
@@ -215,5 +218,5 @@ fn drop_needless<const W: usize>(
         }
     }
     kept.sort_unstable();
-    kept
+    Ok(kept)
 }

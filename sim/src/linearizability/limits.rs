@@ -8,6 +8,8 @@ const DEFAULT_TIME: Duration = Duration::from_secs(60);
 const MAX_AT_ONCE: usize = 4_000_000;
 /// The clock is read once in so many configurations.
 const CLOCK_EVERY: u64 = 4_096;
+/// And once in so many comparisons.
+const COMPARISONS_BETWEEN_CLOCKS: u64 = 1_000_000;
 
 /// When a check gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +76,8 @@ pub(super) struct Budget {
     started: Instant,
     spent: u64,
     clock_at: u64,
+    /// Comparisons since the clock was last read for their sake.
+    compared: u64,
 }
 
 impl Budget {
@@ -83,6 +87,7 @@ impl Budget {
             started: Instant::now(),
             spent: 0,
             clock_at: 0,
+            compared: 0,
         }
     }
 
@@ -101,9 +106,24 @@ impl Budget {
         }
         if self.spent >= self.clock_at {
             self.clock_at = self.spent + CLOCK_EVERY;
-            if self.started.elapsed() > self.limits.time {
-                return Err(Exhausted::Time(self.limits.time));
-            }
+            self.look_at_the_clock()?;
+        }
+        Ok(())
+    }
+
+    /// Pays for `count` comparisons of configurations, which take time and are no others to look at.
+    pub(super) fn pay_comparisons(&mut self, count: usize) -> Result<(), Exhausted> {
+        self.compared += count as u64;
+        if self.compared >= COMPARISONS_BETWEEN_CLOCKS {
+            self.compared = 0;
+            self.look_at_the_clock()?;
+        }
+        Ok(())
+    }
+
+    fn look_at_the_clock(&self) -> Result<(), Exhausted> {
+        if self.started.elapsed() > self.limits.time {
+            return Err(Exhausted::Time(self.limits.time));
         }
         Ok(())
     }

@@ -298,8 +298,8 @@ struct Seen {
     last_us: Option<u64>,
     /// When the last look ended that saw no more than that there is a value.
     last_presence_us: Option<u64>,
-    /// The same for the looks that saw the value itself.
-    last_values: Vec<(Bytes, u64)>,
+    /// When the last look at each value ended.
+    last_values: BTreeMap<Bytes, u64>,
 }
 
 impl Seen {
@@ -326,7 +326,8 @@ impl Seen {
         self.last_us = self.last_us.max(Some(end_us));
         if let Some(value) = value {
             self.values.insert(value.clone());
-            self.last_values.push((value.clone(), end_us));
+            let last_us = self.last_values.entry(value.clone()).or_default();
+            *last_us = end_us.max(*last_us);
         }
     }
 
@@ -336,14 +337,10 @@ impl Seen {
         let until = match (effect, &operation.action) {
             _ if operation.is_certain() => self.last_us,
             (Effect::Put(_), Action::Put { value, .. }) => {
-                let begin_so = self
-                    .last_values
-                    .iter()
-                    .filter(|(seen, _)| seen.starts_with(value));
-                begin_so
-                    .map(|&(_, end_us)| end_us)
-                    .max()
-                    .max(self.last_presence_us)
+                let from_value_on = self.last_values.range(value.clone()..);
+                let begin_so = from_value_on.take_while(|(seen, _)| seen.starts_with(value));
+                let last_us = begin_so.map(|(_, end_us)| *end_us).max();
+                last_us.max(self.last_presence_us)
             }
             (Effect::Put(_), Action::Append { .. }) => self.last_presence_us,
             _ => self.last_us,

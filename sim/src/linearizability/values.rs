@@ -114,11 +114,11 @@ impl Values {
             (at == place || self.common.get(at).is_some_and(|common| *common >= length)) && goes_on(at)
         });
         let found = near.or_else(|| {
-            let at = self
-                .read
-                .partition_point(|read| read[..].iter().lt(head.iter().chain(more)));
-            let fits = |read: &Bytes| read.strip_prefix(head).is_some_and(|tail| tail.starts_with(more));
-            self.read.get(at).is_some_and(fits).then_some(at)
+            // Those that begin with the head stand together, from `place` on.
+            let count = self.read[place..].partition_point(|read| read.starts_with(head));
+            let begin_so = &self.read[place..place + count];
+            let at = place + begin_so.partition_point(|read| &read[length..] < more);
+            (at < place + count && goes_on(at)).then_some(at)
         });
         found.map_or(State::UNSEEN, |at| self.state_at(at, length + more.len()))
     }

@@ -5,6 +5,8 @@
 //! to know less. So reads are left out and writes taken for unknown as long as no explanation turns up. Of the
 //! writes that are then unknown, those stay whose values were read, so that one sees where they came from.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 
 use super::history::{Action, History, Operation, Outcome};
@@ -45,10 +47,11 @@ pub struct Window {
     pub initial: Vec<(Bytes, Bytes)>,
 }
 
-/// Finds a small window that shows a violation. The same violation always gives the same window.
+/// Finds a small window that shows a violation, and looks for about `time` for a smaller one. The same violation always
+/// gives the same window, unless that time is over first.
 #[must_use]
-pub fn explain(history: &History, violation: &Violation) -> Window {
-    let mut shrinking = Shrinking::new(history, violation.operation);
+pub fn explain(history: &History, violation: &Violation, time: Duration) -> Window {
+    let mut shrinking = Shrinking::new(history, violation.operation, time);
     shrinking.run();
     shrinking.window()
 }
@@ -69,10 +72,12 @@ struct Shrinking<'a> {
     offending: usize,
     held: Vec<Held>,
     tries: usize,
+    started: Instant,
+    time: Duration,
 }
 
 impl<'a> Shrinking<'a> {
-    fn new(history: &'a History, offending: usize) -> Self {
+    fn new(history: &'a History, offending: usize, time: Duration) -> Self {
         let operations = history.operations();
         let until_us = operations[offending].end_us;
         let hold = |(place, operation): (usize, &Operation)| {
@@ -90,6 +95,8 @@ impl<'a> Shrinking<'a> {
             offending,
             held: operations.iter().enumerate().map(hold).collect(),
             tries: 0,
+            started: Instant::now(),
+            time,
         }
     }
 
@@ -131,11 +138,15 @@ impl<'a> Shrinking<'a> {
     }
 
     fn try_without(&mut self, places: &[usize]) -> bool {
+        let left = self.time.saturating_sub(self.started.elapsed());
+        if self.tries == MOST_TRIES || left.is_zero() {
+            return false;
+        }
         let before = self.held.clone();
         for &place in places {
             self.held[place] = weaker(&self.history.operations()[place]);
         }
-        let is_enough = self.tries < MOST_TRIES && self.is_violated();
+        let is_enough = self.is_violated(left);
         if !is_enough {
             self.held = before;
         }
@@ -143,10 +154,10 @@ impl<'a> Shrinking<'a> {
         is_enough
     }
 
-    fn is_violated(&self) -> bool {
+    fn is_violated(&self, time: Duration) -> bool {
         let limits = Limits {
+            time,
             configurations: MOST_CONFIGURATIONS,
-            ..Limits::default()
         };
         let kept = self.history.operations().iter().zip(&self.held);
         let operations = kept.filter_map(|(operation, held)| {

@@ -141,9 +141,9 @@ impl<'a, const W: usize> Search<'a, W> {
 
     fn handle(&mut self, event: Event, budget: &mut Budget) -> Result<(), Exhausted> {
         match (event.subject, event.happening) {
-            (Subject::Key { key, operation }, Happening::Start) => self.start(key, operation),
+            (Subject::Key { key, operation }, Happening::Start) => self.start(key, operation)?,
             (Subject::Key { key, operation }, Happening::End) => self.end(key, operation, budget)?,
-            (Subject::Key { key, operation }, Happening::Lapse) => self.free(key, operation),
+            (Subject::Key { key, operation }, Happening::Lapse) => self.free(key, operation, budget)?,
             (Subject::Scan(scan), Happening::Start) => {
                 self.open_scans.push(scan);
                 self.let_scans_happen();
@@ -153,7 +153,7 @@ impl<'a, const W: usize> Search<'a, W> {
         Ok(())
     }
 
-    fn start(&mut self, key: usize, operation: usize) {
+    fn start(&mut self, key: usize, operation: usize) -> Result<(), Exhausted> {
         let part = self.part;
         let started = &part.keys[key].operations[operation];
         self.slots[key][operation] = Slot::Open(self.registers[key].open(started));
@@ -165,14 +165,15 @@ impl<'a, const W: usize> Search<'a, W> {
                 after.retain(|one| !register.is_hopeless(&one.used, one.state));
                 after.sort_unstable();
                 after.dedup();
-                after
-            });
+                Ok(after)
+            })?;
             self.worlds.retain(|world| !world.keys[key].is_empty());
         } else {
             for &read in &part.keys[key].consequences[operation] {
                 self.update_needs(key, read);
             }
         }
+        Ok(())
     }
 
     /// Tells an open read which of the writes that can have led to what it saw are open, or still to come.
@@ -223,46 +224,47 @@ impl<'a, const W: usize> Search<'a, W> {
             };
         }
         self.worlds.retain(|world| !world.keys[key].is_empty());
-        self.free(key, operation);
-        Ok(())
+        self.free(key, operation, budget)
     }
 
     /// Ends an operation that has taken effect everywhere, or may never.
-    fn free(&mut self, key: usize, operation: usize) {
+    fn free(&mut self, key: usize, operation: usize, budget: &mut Budget) -> Result<(), Exhausted> {
         let Slot::Open(slot) = self.slots[key][operation] else {
-            return;
+            return Ok(());
         };
         self.slots[key][operation] = Slot::Closed;
         self.registers[key].close(slot);
         for &read in &self.part.keys[key].consequences[operation] {
             self.update_needs(key, read);
         }
-        self.change(key, |register, from| forget(register, from, slot));
+        self.change(key, |register, from| forget(register, from, slot, budget))?;
         if !self.open_scans.is_empty() {
             self.let_scans_happen();
         }
         self.drop_needless();
+        Ok(())
     }
 
     /// Changes what a key may be, in every world.
     fn change(
         &mut self,
         key: usize,
-        change: impl Fn(&mut Register<W>, &[Configuration<W>]) -> Configurations<W>,
-    ) {
+        mut change: impl FnMut(&mut Register<W>, &[Configuration<W>]) -> Result<Configurations<W>, Exhausted>,
+    ) -> Result<(), Exhausted> {
         let mut done: Vec<(Rc<Configurations<W>>, Rc<Configurations<W>>)> = Vec::new();
         for world in &mut self.worlds {
             let from = &world.keys[key];
             let to = match done.iter().find(|(known, _)| Rc::ptr_eq(known, from)) {
                 Some((_, to)) => Rc::clone(to),
                 None => {
-                    let to = Rc::new(change(&mut self.registers[key], from));
+                    let to = Rc::new(change(&mut self.registers[key], from)?);
                     done.push((Rc::clone(from), Rc::clone(&to)));
                     to
                 }
             };
             world.keys[key] = to;
         }
+        Ok(())
     }
 
     fn end_scan(&mut self, scan: usize, budget: &mut Budget) -> Result<(), Exhausted> {

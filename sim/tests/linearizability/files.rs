@@ -1,5 +1,7 @@
 //! Histories in files, and the windows that are shown of bad ones.
 
+use std::time::Duration;
+
 use sim::linearizability::{
     Action, FileError, History, Limits, Outcome, Verdict, Window, check, explain, read, to_html, to_text,
     write,
@@ -99,13 +101,42 @@ fn operations_that_make_no_sense_are_refused() {
 /// The window of a history that is not linearizable.
 fn window(history: &History) -> Window {
     match check(history, Limits::default()).verdict {
-        Verdict::Violation(violation) => explain(history, &violation),
+        Verdict::Violation(violation) => explain(history, &violation, Limits::default().time),
         other => panic!("{other:?}"),
     }
 }
 
 fn places(window: &Window) -> Vec<usize> {
     window.operations.iter().map(|shown| shown.place).collect()
+}
+
+/// As a list of a torture run that has lost something.
+fn with_a_lost_append(count: u64) -> History {
+    let item = |number: u64| format!("1.{number};");
+    let mut operations: Vec<_> = (0..count)
+        .map(|number| At(1, 10 * number, 10 * number + 5).append("list", &item(number)))
+        .collect();
+    let kept = (0..count).filter(|number| *number != count / 2).map(item);
+    let value: String = kept.collect();
+    operations.push(At(2, 10 * count, 10 * count + 5).get("list", Some(&value)));
+    history(operations)
+}
+
+#[test]
+fn the_window_of_a_lost_append_to_a_long_list_is_the_append_and_the_read() {
+    let window = window(&with_a_lost_append(600));
+    let needed = window.operations.iter().filter(|shown| shown.is_needed);
+    assert!(needed.map(|shown| shown.place).eq([300, 600]), "{window:?}");
+}
+
+#[test]
+fn without_time_to_look_for_a_smaller_one_the_window_is_all_that_led_there() {
+    let history = with_a_lost_append(600);
+    let Verdict::Violation(violation) = check(&history, Limits::default()).verdict else {
+        panic!("an append is lost");
+    };
+    let window = explain(&history, &violation, Duration::ZERO);
+    assert_eq!((window.offending, window.operations.len()), (600, 601));
 }
 
 #[test]
