@@ -71,7 +71,8 @@
 //! by tests of `storage`. Disks do not fill. More disks than the rules bear are never lost at once: a majority that
 //! counts is always left. The members never change.
 //!
-//! What its last long run showed is in `docs/results.md`, what it found in `docs/findings.md`. What it catches, if the rules are broken on purpose, is in `docs/mutants.md`.
+//! What its last long run showed is in `docs/results.md`, what it found in `docs/findings.md`, and what it catches, if the
+//! rules are broken on purpose, in `docs/mutants.md`.
 #![forbid(unsafe_code)]
 
 mod client;
