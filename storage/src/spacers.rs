@@ -179,6 +179,7 @@ mod tests {
             );
         }
         assert_eq!(leaves_before_a_sync(MAX_RECORD_BYTES), 6);
+        assert_eq!(leaves_before_a_sync(28_000), 7);
         assert_eq!(leaves_before_a_sync(300), MOST_LEAVES_BEFORE_A_SYNC);
     }
 
