@@ -194,23 +194,21 @@ mod tests {
 
     #[test]
     fn a_layer_only_appends_unless_it_changes_what_is_behind_a_new_record() {
-        let layer = |changes: &[(&[u8], Option<&[u8]>, bool)]| {
+        let appended = || {
             let mut overlay = Overlay::default();
-            for (key, value, existed) in changes {
-                overlay.absorb(batch(key, *value, *existed));
-            }
+            overlay.absorb(batch(b"a", Some(b"1"), true));
+            overlay.absorb(batch(b"l1", None, true));
+            overlay.absorb(batch(b"l4", Some(b"1"), false));
+            overlay.absorb(batch(b"l5", Some(b"1"), false));
             overlay
         };
-        let appended: [(&[u8], Option<&[u8]>, bool); 4] = [
-            (b"a", Some(b"1"), true),
-            (b"l1", None, true),
-            (b"l4", Some(b"1"), false),
-            (b"l5", Some(b"1"), false),
-        ];
         assert!(Overlay::default().only_appends());
-        assert!(layer(&appended).only_appends());
-        assert!(!layer(&[&appended[..], &[(b"l6", None, true)]].concat()).only_appends());
-        assert!(!layer(&[&appended[..], &[(b"l6", Some(b"1"), true)]].concat()).only_appends());
+        assert!(appended().only_appends());
+        for last in [None, Some(&b"1"[..])] {
+            let mut overlay = appended();
+            overlay.absorb(batch(b"l6", last, true));
+            assert!(!overlay.only_appends(), "{last:?}");
+        }
     }
 
     #[test]
