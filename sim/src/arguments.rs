@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// Run this many seeds and print totals
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) seeds: Option<u64>,
-    /// The first of them; behind the highest that there can be comes 0
+    /// The first of them; the one after the highest is 0
     #[arg(long, value_name = "S", default_value_t = 0, conflicts_with = "seed")]
     pub(crate) first_seed: u64,
     /// Replay one seed with its trace
@@ -64,7 +64,7 @@ pub(crate) struct CheckArguments {
     /// The history: JSON lines, one operation a line
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
-    /// Give up after so long, which counts as a failure; so long, too, a smaller window is looked for
+    /// Give up after so long, which counts as a failure; a smaller window is looked for as long again, at most
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     pub(crate) time_limit: Duration,
     /// Write the smallest window that shows a violation to this page

@@ -9,7 +9,7 @@
 //! 1. The places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
 //!    sled batches of about [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The
 //!    root is the old one, so the file is replayed from the start.* A sync comes after each batch, and not only after
-//!    all of them: see below. (Of the tiny batches of places it comes after a few.)
+//!    all of them: see below. (Of the tiny batches of places it comes after several.)
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
 //! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
 //!    it.*
@@ -320,7 +320,7 @@ impl Worker {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        // sled may have split, merged and moved what was only read since the last sync.
+        // Reads since the last sync may have made sled split, merge or move pages.
         self.tree.make_durable()?;
         spacers::make_places(&self.tree, layer, self.largest_record)?;
         let mut batch = sled::Batch::default();

@@ -146,6 +146,7 @@ mod tests {
         let refusal = HighWater::open(dir.path()).unwrap_err().to_string();
         assert!(refusal.contains(HIGH_WATER_FILE), "{refusal}");
     }
+
     #[test]
     fn whichever_write_is_torn_the_batch_before_is_left() {
         let dir = tempfile::tempdir().unwrap();

@@ -70,8 +70,8 @@ impl Overlay {
         values.map(|value| value.len()).max().unwrap_or_default()
     }
 
-    /// Whether every record that is added comes behind all that were there: not so where a leader has replaced the end of
-    /// the log (§5.3).
+    /// Whether every record that is added comes behind all others that this layer changes, as there are none behind
+    /// those: not so where a leader has replaced the end of the log (§5.3).
     pub(crate) fn only_appends(&self) -> bool {
         let mut from_first_added = self.changes.values().skip_while(|change| change.existed);
         from_first_added.all(|change| !change.existed)
@@ -223,6 +223,7 @@ mod tests {
         overlay.absorb(batch(b"older", None, true));
         assert_eq!(overlay.get(b"older"), Some(None));
     }
+
     #[test]
     fn a_view_shows_each_record_once_as_the_newest_layer_has_it_in_the_order_of_the_keys() {
         let dir = tempfile::tempdir().unwrap();

@@ -17,7 +17,7 @@
 //!
 //! # Several batches before a sync
 //!
-//! sled puts a batch into its tree in no order, so places come in batches of one leaf each, and a few of them come before
+//! sled puts a batch into its tree in no order, so places come in batches of one leaf each, and several of them come before
 //! the next sync. All that sled writes meanwhile must be less than a segment. Then, as [`checkpoint`](crate::checkpoint)
 //! tells, it uses no segment anew whose pages were replaced since the last sync: not before it has handed another whole
 //! segment to the system than the one that holds what replaces them. What it writes is more than the places: to split a
@@ -27,10 +27,8 @@
 
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::SMALL_RECORD_LIMIT_BYTES;
 use crate::overlay::Overlay;
 use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
-use crate::sealed::ENVELOPE_BYTES;
 
 /// With as many spacers, what a split leaves in a leaf.
 const RECORDS_IN_A_LEAF: usize = 4;
@@ -48,8 +46,7 @@ const MOST_BYTES_MOVED: usize = SLED_SEGMENT_BYTES / 4 * 3;
 const RECORD_OVERHEAD_BYTES: usize = 64;
 
 const _: () = assert!(
-    leaves_before_a_sync(MAX_RECORD_BYTES) > 0
-        && SMALL_RECORD_LIMIT_BYTES + ENVELOPE_BYTES <= MAX_RECORD_BYTES,
+    leaves_before_a_sync(MAX_RECORD_BYTES) > 1,
     "sled might use a segment anew before what replaces its pages is durable"
 );
 
@@ -58,8 +55,10 @@ const fn leaves_before_a_sync(largest_record: usize) -> usize {
     // Every second record of a leaf is a spacer.
     let leaf_bytes = MAX_RECORDS_IN_A_LEAF / 2 * (largest_record + RECORD_OVERHEAD_BYTES);
     // Two pages are replaced for each that is split, and at most one for every four of the pages above them.
-    let leaves = (MOST_BYTES_MOVED / leaf_bytes - 1) * 4 / 9;
-    if leaves < MOST_LEAVES_BEFORE_A_SYNC {
+    let leaves = (MOST_BYTES_MOVED / leaf_bytes).saturating_sub(1) * 4 / 9;
+    if leaves == 0 {
+        1
+    } else if leaves < MOST_LEAVES_BEFORE_A_SYNC {
         leaves
     } else {
         MOST_LEAVES_BEFORE_A_SYNC

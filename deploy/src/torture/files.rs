@@ -77,6 +77,7 @@ fn try_to_write(path: &Path) -> io::Result<()> {
 }
 
 /// Writes `report.html`, `report.txt`, `history.jsonl` and, for a violation, `window.html` in `dir`, which is there.
+/// Without one, an earlier `window.html` is removed.
 pub(crate) fn write(dir: &Path, contents: &Contents<'_>) -> Result<(), Error> {
     let write = |name: &str, text: &str| {
         let path = dir.join(name);

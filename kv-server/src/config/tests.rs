@@ -132,7 +132,7 @@ fn what_the_file_leaves_out_has_a_default() {
     assert_eq!(
         config.storage,
         StorageConfig {
-            cache_bytes: 16_777_216,
+            cache_bytes: 8_388_608,
             min_free_bytes: None,
             stall_timeout: Duration::from_secs(30),
         }
@@ -321,7 +321,7 @@ fn zero_is_refused_for_every_number() {
         ("limits", "connections_per_address", 256),
         ("limits", "requests_in_flight", 32_768),
         ("limits", "requests_in_flight_per_connection", 4_096),
-        ("storage", "cache_bytes", 16_777_216),
+        ("storage", "cache_bytes", 8_388_608),
     ] {
         assert_eq!(
             refusal("[[node]]", &format!("[{section}]\n{name} = 0\n[[node]]")),

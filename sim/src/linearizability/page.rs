@@ -89,7 +89,7 @@ fn draw(page: &mut String, window: &Window) {
     let ends = window.operations.iter().map(|shown| shown.operation.end_us);
     let last_us = ends.max().unwrap_or(0).max(first_us.saturating_add(1));
     let x = |at_us: u64| {
-        let share = (at_us.min(last_us) - first_us) as f64 / (last_us - first_us) as f64;
+        let share = (at_us.min(last_us) - first_us) as f64 / (last_us - first_us).max(1) as f64;
         NAMES_WIDTH + share * (WIDTH - NAMES_WIDTH)
     };
     let height = (rows.iter().max().map_or(0, |row| row + 1) + 1) * ROW_HEIGHT;
