@@ -20,6 +20,23 @@ fn the_leader_appends_a_command_and_sends_it_to_all_others_at_once() {
 }
 
 #[test]
+fn a_new_leader_takes_every_log_to_be_as_long_as_its_own() {
+    let disk = disk().with_hard_state(2, None);
+    let mut leader = server_1(disk.with_entries(entries(1, &[1, 2, 2])));
+    stand_for_election(&mut leader);
+    leader.receive_from(2, vote(leader.node.soft_state().term.get(), true));
+    leader.persist_all();
+    let requests = leader.sent().into_iter().filter_map(|message| match message {
+        Message::AppendEntries(request) => Some(request),
+        _ => None,
+    });
+    let follow: Vec<_> = requests
+        .map(|request| (request.prev_log_index, request.prev_log_term))
+        .collect();
+    assert_eq!(follow, [(LogIndex(3), Term(2)); 2]);
+}
+
+#[test]
 fn an_entry_is_committed_once_a_majority_has_it_and_all_before_it_too() {
     let mut cluster = Cluster::new(5, plain_raft);
     cluster.elect(1);

@@ -37,6 +37,25 @@ fn a_snapshot_replaces_the_log_up_to_its_last_entry_whose_place_is_kept() {
 }
 
 #[test]
+fn every_server_cuts_its_snapshots_by_itself() {
+    let mut cluster = Cluster::new(3, |id| Config {
+        retained_log_bytes: 0,
+        ..config(id)
+    });
+    cluster.elect(1);
+    cluster.propose(1, "first");
+    cluster.pass(2);
+    let committed = cluster.commit_index(2);
+    cluster.cut_snapshot(2);
+    cluster.settle();
+    let snapshots = [1, 2, 3].map(|id| cluster.status(id).snapshot_index);
+    assert_eq!(snapshots, [LogIndex::ZERO, committed, LogIndex::ZERO]);
+    cluster.propose(1, "second");
+    cluster.pass(2);
+    assert_eq!(cluster.lines(2), ["first", "second"]);
+}
+
+#[test]
 fn a_follower_that_needs_what_is_compacted_gets_the_snapshot_in_pieces_and_then_the_log() {
     let mut cluster = cluster_with_3_behind();
     cluster.pass(2);
@@ -74,6 +93,30 @@ fn pieces_are_taken_in_order_and_a_sender_is_told_where_to_go_on() {
     assert_eq!(snapshot_answers(&server.sent()), [SnapshotOutcome::Installed]);
     server.apply();
     assert_eq!(server.machine.lines, b"abcdef");
+}
+
+#[test]
+fn a_newer_snapshot_takes_the_place_of_one_that_is_there_in_part() {
+    let (older, newer) = (snapshot(5, 1, b"abcdef"), snapshot(9, 1, b"ghijkl"));
+    let mut server = server_1(disk());
+    let pieces = [
+        (&older, 0, b"abc", 3),
+        (&newer, 3, b"jkl", 0),
+        (&newer, 0, b"ghi", 3),
+    ];
+    for (meta, offset, data, next_offset) in pieces {
+        server.receive_from(2, chunk(1, meta, offset, data));
+        server.persist_all();
+        assert_eq!(
+            snapshot_answers(&server.sent()),
+            [SnapshotOutcome::Continue { next_offset }]
+        );
+    }
+    server.receive_from(2, chunk(1, &newer, 3, b"jkl"));
+    server.persist_all();
+    assert_eq!(snapshot_answers(&server.sent()), [SnapshotOutcome::Installed]);
+    server.apply();
+    assert_eq!(server.machine.lines, b"ghijkl");
 }
 
 #[test]
