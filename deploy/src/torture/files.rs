@@ -127,4 +127,23 @@ mod tests {
         );
         assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 1);
     }
+
+    #[test]
+    fn the_report_of_a_good_run_leaves_no_window_of_an_earlier_violation() {
+        let tmp = tempfile::tempdir().unwrap();
+        fs::write(tmp.path().join(WINDOW), "an earlier violation").unwrap();
+        let contents = Contents {
+            page: "page".into(),
+            text: "text".into(),
+            history: &History::default(),
+            window: None,
+        };
+        for _ in 0..2 {
+            write(tmp.path(), &contents).unwrap();
+            let names = fs::read_dir(tmp.path()).unwrap();
+            let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            assert_eq!(names, [HISTORY, PAGE, TEXT]);
+        }
+    }
 }
