@@ -110,3 +110,42 @@ impl Simulation<'_> {
         linearizable::check(&self.history)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_pcg::Pcg64Mcg;
+
+    use crate::history::{OperationId, Request};
+    use crate::linearizability::Outcome;
+    use crate::scenario::Scenario;
+    use crate::simulation::Simulation;
+    use crate::trace::Trace;
+
+    fn begin(run: &mut Simulation<'_>) -> OperationId {
+        run.history.begin(1, Request::Delete { key: "k".into() })
+    }
+
+    #[test]
+    fn only_what_was_begun_and_done_since_the_faults_ended_is_progress() {
+        let mut run = Simulation::of(
+            Scenario::calm(3),
+            Pcg64Mcg::seed_from_u64(1),
+            None,
+            Trace::new(None),
+        );
+        let earlier = begin(&mut run);
+        run.heal().unwrap();
+        run.history.end(earlier, 1, Outcome::Done);
+        assert!(run.check_progress().is_err(), "begun before");
+        for outcome in [Outcome::Unknown, Outcome::Failed] {
+            let since = begin(&mut run);
+            assert!(run.check_progress().is_err(), "not ended");
+            run.history.end(since, 2, outcome);
+            assert!(run.check_progress().is_err(), "not done");
+        }
+        let since = begin(&mut run);
+        run.history.end(since, 3, Outcome::Done);
+        run.check_progress().unwrap();
+    }
+}

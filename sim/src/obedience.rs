@@ -106,10 +106,13 @@ impl Simulation<'_> {
                 Output::Changed(change) => self.invariants.changed(life.node, &change)?,
                 Output::Happened(event) => self.core_event(life, event)?,
                 Output::Applied(batch) => {
-                    let (node, up_to, hash) = (life.node, batch.up_to, batch.state_hash.unwrap_or(0));
-                    self.tell(format_args!(
-                        "node {node} applied up to {up_to}: state {hash:016x}"
-                    ));
+                    let (node, up_to) = (life.node, batch.up_to);
+                    match batch.state_hash {
+                        Some(hash) => self.tell(format_args!(
+                            "node {node} applied up to {up_to}: state {hash:016x}"
+                        )),
+                        None => self.tell(format_args!("node {node} applied up to {up_to}")),
+                    }
                     self.invariants.applied(node, &batch)?;
                 }
                 Output::Refused(refusal) => self.turned_away(life.node, refusal)?,

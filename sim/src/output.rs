@@ -166,7 +166,8 @@ impl Printer {
                     "first_seed": first_seed,
                     "seeds": seeds,
                     "failed": failed,
-                    "simulated_hours": hours(totals),
+                    "simulated_hours": hours(totals.simulated_us),
+                    "quiet_hours": hours(totals.quiet_us),
                     "messages": totals.messages,
                     "drops": totals.drops,
                     "faults": faults,
@@ -197,8 +198,8 @@ fn replay_command(seed: u64) -> String {
     format!("cargo run --release -p sim -- --seed {seed}")
 }
 
-fn hours(totals: &Totals) -> f64 {
-    std::time::Duration::from_micros(totals.simulated_us).as_secs_f64() / SECONDS_PER_HOUR
+fn hours(simulated_us: u64) -> f64 {
+    std::time::Duration::from_micros(simulated_us).as_secs_f64() / SECONDS_PER_HOUR
 }
 
 fn summary(totals: &Totals) -> String {
@@ -208,10 +209,11 @@ fn summary(totals: &Totals) -> String {
         .map(|kind| format!("{} {}", totals.faults.of(kind), kind.as_str()))
         .collect();
     format!(
-        "{:.2} simulated hours, {} messages, {} operations, {} elections, {} snapshots cut, {} installed, \
+        "{:.2} simulated hours ({:.2} in quiet runs), {} messages, {} operations, {} elections, {} snapshots cut, {} installed, \
          {} entries read back, {} promises checked\nfaults: {}; {} calls lost, {} nodes refused to start from a damaged disk, \
          {} were turned away, {} joined anew",
-        hours(totals),
+        hours(totals.simulated_us),
+        hours(totals.quiet_us),
         totals.messages,
         totals.operations,
         totals.elections,

@@ -32,6 +32,8 @@ pub struct Report {
 pub struct Totals {
     /// Virtual time, in microseconds.
     pub simulated_us: u64,
+    /// So much of it was in runs in which little happens for long.
+    pub quiet_us: u64,
     /// Messages that nodes sent each other, answers included.
     pub messages: u64,
     /// Calls between nodes that were lost, by whatever fault.
@@ -61,6 +63,7 @@ pub struct Totals {
 impl AddAssign for Totals {
     fn add_assign(&mut self, other: Self) {
         self.simulated_us += other.simulated_us;
+        self.quiet_us += other.quiet_us;
         self.messages += other.messages;
         self.drops += other.drops;
         self.faults += other.faults;

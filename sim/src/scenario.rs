@@ -65,6 +65,8 @@ pub(crate) struct Scenario {
     pub(crate) operation_timeout: Micros,
     /// The longest pause of a client between two operations.
     pub(crate) think_time_max: Micros,
+    /// Whether little happens for long.
+    pub(crate) is_quiet: bool,
     /// Whether an operator lets a node join anew that refuses to start or that the cluster does not take.
     pub(crate) has_operator: bool,
 }
@@ -145,6 +147,7 @@ impl Scenario {
                 [generator.random_range(0..3_usize)],
             operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
             think_time_max: 60 * MILLISECOND,
+            is_quiet: false,
             has_operator: true,
         };
         if scenario.faults.has(FaultKind::TransferBroken) {
@@ -172,6 +175,17 @@ impl Scenario {
         self.think_time_max = generator.random_range(10 * MILLISECOND..=40 * MILLISECOND);
     }
 
+    /// A run in which little happens for minutes: what is wrong only after a long calm, and what one fault does to a
+    /// cluster that has got over the last one.
+    pub(crate) fn is_mostly_quiet(&mut self, generator: &mut Pcg64Mcg) {
+        self.chaos = generator.random_range(120 * SECOND..=480 * SECOND);
+        self.fault_interval = generator.random_range(3 * SECOND..=20 * SECOND);
+        self.think_time_max = generator.random_range(500 * MILLISECOND..=2 * SECOND);
+        self.is_quiet = true;
+        // There are few.
+        self.states_compared_every = 1;
+    }
+
     /// A cluster of `nodes` that nothing happens to, with the settings of kv-server and no clients.
     pub(crate) fn calm(nodes: u64) -> Self {
         Self {
@@ -197,6 +211,7 @@ impl Scenario {
             session_cap: 100_000,
             operation_timeout: 30 * SECOND,
             think_time_max: 30 * MILLISECOND,
+            is_quiet: false,
             has_operator: false,
         }
     }

@@ -25,8 +25,8 @@ use crate::traffic::Traffic;
 /// After healing, some operation must be done within this time.
 const PROGRESS_WITHIN: Micros = 10 * ELECTION_TIMEOUT_MAX;
 
-/// Makes another stream of random numbers from a seed: that for [`Scenario::deserts_leaders`].
-const DESERTIONS: u64 = 0x6465_7365_7274_6564;
+/// Makes another stream of random numbers from a seed: that for runs of another kind than most.
+const TEMPER: u64 = 0x6465_7365_7274_6564;
 
 /// Something that happens at some time.
 #[derive(Debug)]
@@ -133,9 +133,11 @@ impl<'a> Simulation<'a> {
         let mut generator = Pcg64Mcg::seed_from_u64(seed);
         let mut scenario = Scenario::draw(&mut generator);
         // From a stream of its own: the runs without stay what they were.
-        let mut temper = Pcg64Mcg::seed_from_u64(seed ^ DESERTIONS);
+        let mut temper = Pcg64Mcg::seed_from_u64(seed ^ TEMPER);
         if temper.random_ratio(1, 6) {
             scenario.deserts_leaders(&mut temper);
+        } else if temper.random_ratio(1, 5) {
+            scenario.is_mostly_quiet(&mut temper);
         }
         Self::of(scenario, generator, bug, trace)
     }

@@ -16,6 +16,10 @@ const LIMITS: Limits = Limits {
     configurations: 20_000_000,
 };
 
+/// For the search for a small window that shows a violation. What is found then may depend on the machine; the verdict does
+/// not.
+const WINDOW_TIME: Duration = Duration::from_secs(5);
+
 /// Checks all that the clients did.
 pub(crate) fn check(history: &History) -> Result<(), Violation> {
     let operations: Vec<checker::Operation> = history.operations().iter().map(translate).collect();
@@ -25,20 +29,10 @@ pub(crate) fn check(history: &History) -> Result<(), Violation> {
         Verdict::Linearizable => Ok(()),
         Verdict::Undecided { why } => Err(Violation::new(NAME, why)),
         Verdict::Violation(violation) => {
-            let operation = history.operations().get(violation.operation);
-            let what = format!("nothing explains what client {} was told", describe(operation));
-            Err(Violation::new(NAME, what))
+            let window = checker::explain(&history, &violation, WINDOW_TIME);
+            Err(Violation::new(NAME, checker::to_text(&window).trim_end()))
         }
     }
-}
-
-fn describe(operation: Option<&checker::Operation>) -> String {
-    operation.map_or_else(String::new, |operation| {
-        format!(
-            "{}: {:?} to {:?}",
-            operation.client, operation.outcome, operation.action
-        )
-    })
 }
 
 fn translate(operation: &Operation) -> checker::Operation {

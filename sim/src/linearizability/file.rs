@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::history::{Action, History, HistoryError, Operation, Outcome};
+use super::text::show;
 
 /// Some times what the largest page of a scan takes.
 const MAX_LINE_BYTES: u64 = 16 << 20;
@@ -35,7 +36,8 @@ pub enum FileError {
 /// Reads a history. Empty lines are left out.
 ///
 /// # Errors
-/// It cannot be read, a line is no operation (unknown fields included), or the operations make no sense.
+/// It cannot be read, a line is no operation (unknown fields included), the initial value of a key is told twice, or the
+/// operations make no sense.
 pub fn read(mut input: impl BufRead) -> Result<History, FileError> {
     let (mut operations, mut initial) = (Vec::new(), BTreeMap::new());
     for line in 1.. {
@@ -49,7 +51,11 @@ pub fn read(mut input: impl BufRead) -> Result<History, FileError> {
         match parsed {
             Parsed::Operation(operation) => operations.push(operation),
             Parsed::Initial(key, value) => {
-                initial.insert(key, value);
+                if let Some(earlier) = initial.insert(key, value) {
+                    let earlier = show(&earlier);
+                    let what = format!("an earlier line says that the key had {earlier} before everything");
+                    return Err(FileError::Line { line, what });
+                }
             }
         }
     }

@@ -82,6 +82,16 @@ fn a_wrong_line_is_told_with_its_number_and_what_is_wrong() {
 }
 
 #[test]
+fn a_second_initial_value_of_a_key_is_refused() {
+    let initial = |key: &str| format!(r#"{{"op":"initial","key":"{key}","value":"v"}}"#);
+    let (first, other) = (initial("k"), initial("other"));
+    assert!(parse(&format!("{first}\n{other}\n")).is_ok());
+    let error = parse(&format!("{first}\n{other}\n{first}\n")).unwrap_err();
+    let expected = "line 3 of the history: an earlier line says that the key had \"v\" before everything";
+    assert_eq!(error.to_string(), expected);
+}
+
+#[test]
 fn operations_that_make_no_sense_are_refused() {
     for (line, expected) in [
         (
