@@ -173,7 +173,7 @@ impl Client {
         history: &mut History,
     ) -> Result<Step, Violation> {
         if self.current.is_none() {
-            let Some(task) = self.next_task(may_begin, generator, invariants, history) else {
+            let Some(task) = self.next_task(now, may_begin, generator, invariants, history) else {
                 return Ok(Step::Rest);
             };
             self.begin(now, task);
@@ -193,6 +193,7 @@ impl Client {
 
     fn next_task(
         &mut self,
+        now: Micros,
         may_begin: bool,
         generator: &mut Pcg64Mcg,
         invariants: &mut Invariants,
@@ -217,7 +218,7 @@ impl Client {
             }
             _ => None,
         };
-        let id = history.begin(self.id, request.clone());
+        let id = history.begin(self.id, request.clone(), now);
         self.last = Some(id);
         Some(Task::Operation {
             request,
@@ -264,7 +265,7 @@ impl Client {
         } = &mut current.task
             && !request.is_write()
         {
-            history.begin_again(*id);
+            history.begin_again(*id, now);
             watch.begin_read(request, invariants);
         }
         let elapsed = Duration::from_micros(now - current.began);

@@ -394,7 +394,10 @@ impl Cluster {
     fn must<T>(&self, result: Result<T, Violation>) -> T {
         match result {
             Ok(value) => value,
-            Err(violation) => self.fail(&violation.to_string()),
+            Err(violation) => {
+                let window = violation.window.as_deref().unwrap_or_default();
+                self.fail(format!("{violation}\n{window}").trim_end())
+            }
         }
     }
 

@@ -123,7 +123,7 @@ mod tests {
     use crate::trace::Trace;
 
     fn begin(run: &mut Simulation<'_>) -> OperationId {
-        run.history.begin(1, Request::Delete { key: "k".into() })
+        run.history.begin(1, Request::Delete { key: "k".into() }, 0)
     }
 
     #[test]

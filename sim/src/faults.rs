@@ -24,20 +24,38 @@ pub use kinds::{FaultCounts, FaultKind};
 /// How long a client that crashed is away at most.
 const CLIENT_AWAY_MAX: u64 = 3 * SECOND;
 
+/// How long a fault lasts at most where they are rare.
+const LASTS_MAX: u64 = 10 * SECOND;
+
 impl Simulation<'_> {
     /// One fault, or the repair of earlier ones; and the time of the next.
     pub(crate) fn fault(&mut self) -> Result<(), Violation> {
         match self.scenario.faults.next(&mut self.generator) {
             Some(kind) => self.inject(kind)?,
-            None => {
-                self.network.reconnect();
-                self.tell(format_args!("all links work"));
-            }
+            None => self.reconnect_all(),
+        }
+        if self.scenario.is_quiet {
+            let lasts = self.generator.random_range(SECOND..=LASTS_MAX);
+            self.queue.schedule(lasts, Event::Mend);
         }
         let interval = self.scenario.fault_interval;
         let pause = self.generator.random_range(interval / 4..=interval * 2);
         self.queue.schedule(pause, Event::Fault);
         Ok(())
+    }
+
+    fn reconnect_all(&mut self) {
+        self.network.reconnect();
+        self.tell(format_args!("all links work"));
+    }
+
+    /// All links work again, and disks and appliers are as fast as they were.
+    pub(crate) fn mend(&mut self) {
+        self.reconnect_all();
+        for machine in self.machines.values_mut() {
+            machine.has_slow_disk = false;
+            machine.applies_slowly = false;
+        }
     }
 
     fn inject(&mut self, kind: FaultKind) -> Result<(), Violation> {

@@ -59,6 +59,8 @@ pub(crate) struct Operation {
     pub(crate) end: Option<u64>,
     /// Unknown also as long as it has not ended.
     pub(crate) outcome: Outcome,
+    /// When it began, in virtual time.
+    pub(crate) began_at: Micros,
     /// When it ended, in virtual time.
     pub(crate) ended_at: Option<Micros>,
 }
@@ -76,7 +78,7 @@ pub(crate) struct History {
 
 impl History {
     /// `client` begins.
-    pub(crate) fn begin(&mut self, client: u64, request: Request) -> OperationId {
+    pub(crate) fn begin(&mut self, client: u64, request: Request, now: Micros) -> OperationId {
         let start = self.next_moment();
         self.operations.push(Operation {
             client,
@@ -84,15 +86,18 @@ impl History {
             start,
             end: None,
             outcome: Outcome::Unknown,
+            began_at: now,
             ended_at: None,
         });
         OperationId(self.operations.len() - 1)
     }
 
     /// A read is asked for again: every attempt is a read of its own, and only the last one counts.
-    pub(crate) fn begin_again(&mut self, id: OperationId) {
+    pub(crate) fn begin_again(&mut self, id: OperationId, now: Micros) {
         let start = self.next_moment();
-        self.operations[id.0].start = start;
+        let operation = &mut self.operations[id.0];
+        operation.start = start;
+        operation.began_at = now;
     }
 
     /// The operation ended.

@@ -101,6 +101,7 @@ impl Printer {
         match self.format {
             Format::Text => {
                 self.print(&summary(&report.totals));
+                self.print_window(report);
                 let verdict = verdict(report);
                 self.print(&format!(
                     "seed {}: {verdict}, trace hash {trace_hash}",
@@ -108,10 +109,18 @@ impl Printer {
                 ));
             }
             Format::Json => {
-                let line =
-                    json!({ "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report) });
+                let line = json!({
+                    "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report),
+                    "window": window_of(report),
+                });
                 self.print(&line.to_string());
             }
+        }
+    }
+
+    fn print_window(&mut self, report: &Report) {
+        if let Some(window) = window_of(report) {
+            self.print(window);
         }
     }
 
@@ -121,12 +130,14 @@ impl Printer {
         match self.format {
             Format::Text => {
                 self.print(&format!("seed {}: {}", report.seed, verdict(report)));
+                self.print_window(report);
                 self.print(&format!("  replay it with: {replay}"));
             }
             Format::Json => {
                 let trace_hash = format!("{:016x}", report.trace_hash);
                 let line = json!({
-                    "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report), "replay": replay,
+                    "seed": report.seed, "trace_hash": trace_hash, "verdict": verdict(report), "window": window_of(report),
+                    "replay": replay,
                 });
                 self.print(&line.to_string());
             }
@@ -191,6 +202,14 @@ fn verdict(report: &Report) -> String {
     match &report.verdict {
         Verdict::Passed => "passed".to_owned(),
         Verdict::Failed(violation) => format!("failed: {violation}"),
+    }
+}
+
+/// What shows a violation, if one sentence cannot.
+fn window_of(report: &Report) -> Option<&str> {
+    match &report.verdict {
+        Verdict::Passed => None,
+        Verdict::Failed(violation) => violation.window.as_deref(),
     }
 }
 

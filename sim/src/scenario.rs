@@ -175,13 +175,14 @@ impl Scenario {
         self.think_time_max = generator.random_range(10 * MILLISECOND..=40 * MILLISECOND);
     }
 
-    /// A run in which little happens for minutes: what is wrong only after a long calm, and what one fault does to a
-    /// cluster that has got over the last one.
-    pub(crate) fn is_mostly_quiet(&mut self, generator: &mut Pcg64Mcg) {
+    /// Makes it a run in which little happens for minutes: what is wrong only after a long calm, and what one fault does to
+    /// a cluster that has got over the last one.
+    pub(crate) fn make_quiet(&mut self, generator: &mut Pcg64Mcg) {
         self.chaos = generator.random_range(120 * SECOND..=480 * SECOND);
         self.fault_interval = generator.random_range(3 * SECOND..=20 * SECOND);
         self.think_time_max = generator.random_range(500 * MILLISECOND..=2 * SECOND);
         self.is_quiet = true;
+        self.network = NetworkSettings::HEALTHY;
         // There are few.
         self.states_compared_every = 1;
     }

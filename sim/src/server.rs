@@ -40,6 +40,9 @@ pub(crate) use reads::{IndexMessage, IndexQuestion};
 use transfers::Transfers;
 pub(crate) use transfers::{ChunkTag, TransferTag};
 
+/// Each batch holds all that there is to do, so few come of one input.
+const MOST_BATCHES: u32 = 10_000;
+
 /// Requests of clients that may wait at once.
 const PENDING_CAPACITY: usize = 1_000;
 
@@ -294,7 +297,14 @@ impl Server {
 
     /// Takes what the core has to say and puts every part of it where it belongs.
     fn flush(&mut self) {
+        let mut batches = 0;
         while let Some(actions) = self.driver.poll() {
+            batches += 1;
+            assert!(
+                batches <= MOST_BATCHES,
+                "node {} never runs out of things to do",
+                self.id()
+            );
             self.act(actions);
         }
     }

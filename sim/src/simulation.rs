@@ -64,6 +64,8 @@ pub(crate) enum Event {
     /// A message to a node that does not keep up with what it is told: it hears it now.
     Late(Box<Event>),
     Fault,
+    /// What a fault broke is made good again.
+    Mend,
     /// The others leave a leader.
     Desert,
     /// They are together again.
@@ -137,7 +139,7 @@ impl<'a> Simulation<'a> {
         if temper.random_ratio(1, 6) {
             scenario.deserts_leaders(&mut temper);
         } else if temper.random_ratio(1, 5) {
-            scenario.is_mostly_quiet(&mut temper);
+            scenario.make_quiet(&mut temper);
         }
         Self::of(scenario, generator, bug, trace)
     }
@@ -294,6 +296,7 @@ impl<'a> Simulation<'a> {
             Event::ReadIndex(message) => self.read_index_arrives(message),
             Event::Fault if self.healed_at.is_some() => {}
             Event::Fault => self.fault()?,
+            Event::Mend => self.mend(),
             Event::Late(event) => self.happen(*event)?,
             Event::Desert => self.desert(),
             Event::Reunite => self.reunite(),

@@ -42,6 +42,8 @@ pub struct Violation {
     pub invariant: &'static str,
     /// What was seen.
     pub what: String,
+    /// Several lines that show it, if one sentence cannot.
+    pub window: Option<String>,
 }
 
 impl Violation {
@@ -49,6 +51,15 @@ impl Violation {
         Self {
             invariant,
             what: what.into(),
+            window: None,
+        }
+    }
+
+    /// With lines that show it.
+    pub(crate) fn showing(self, window: impl Into<String>) -> Self {
+        Self {
+            window: Some(window.into()),
+            ..self
         }
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::history::{Action, History, HistoryError, Operation, Outcome};
+use super::strict::Strict;
 use super::text::show;
 
 /// Some times what the largest page of a scan takes.
@@ -165,7 +166,7 @@ enum Parsed {
 }
 
 fn parse(text: &[u8]) -> Result<Parsed, String> {
-    let value = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
+    let Strict(value) = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
     let mut fields = Fields::of(value)?;
     let op = fields.text("op")?;
     let parsed = if op == "initial" {

@@ -52,6 +52,7 @@ mod needs;
 mod page;
 mod partition;
 mod register;
+mod strict;
 mod text;
 mod values;
 mod window;

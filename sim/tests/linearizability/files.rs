@@ -70,6 +70,16 @@ fn a_wrong_line_is_told_with_its_number_and_what_is_wrong() {
             "`colour` is not expected",
         ),
         ("}", "", "it is no JSON"),
+        (
+            r#""value":null"#,
+            r#""value":null,"value":"v""#,
+            "`value` is there twice",
+        ),
+        (
+            r#""client":1,"#,
+            r#""client":{"a":1,"a":[2]},"#,
+            "`a` is there twice",
+        ),
     ] {
         let error = parse(&format!("{good}\n{}\n", good.replace(from, to)))
             .unwrap_err()

@@ -3,7 +3,7 @@
 //! A batch of the log is durable only when its sync returns, and a sync waits for what the disk was given before.
 //! A snapshot that is written at once and synced at its end leaves the disk hundreds of MiB to do: every sync
 //! meanwhile, of any file and any node on that disk, took up to 0.3 s. So a snapshot is synced piece by piece, and
-//! who writes one rests after each piece for three times as long as it took, which leaves three quarters of the disk and of a
+//! who writes one rests after each piece for three times as long as it took (but not for ever), which leaves three quarters of the disk and of a
 //! processor to others: where three nodes on one machine of two processors write theirs at once, more than one of the two.
 
 use std::fs::File;
@@ -19,6 +19,11 @@ const REST: u32 = 3;
 
 /// The longest rest after a piece. A disk that is slow for long is not made slower for ever.
 const LONGEST_REST: Duration = Duration::from_millis(150);
+
+/// How long to rest after a piece that took `busy`.
+fn rest_after(busy: Duration) -> Duration {
+    busy.saturating_mul(REST).min(LONGEST_REST)
+}
 
 /// How far the writing of one file is.
 #[derive(Debug)]
@@ -48,7 +53,7 @@ impl Pace {
         }
         file.sync_data()?;
         if self.rests {
-            thread::sleep((REST * self.begun.elapsed()).min(LONGEST_REST));
+            thread::sleep(rest_after(self.begun.elapsed()));
         }
         self.unsynced_bytes = 0;
         self.begun = Instant::now();
@@ -59,8 +64,19 @@ impl Pace {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::fs::File;
+    use std::time::Duration;
 
-    use super::{PIECE_BYTES, Pace};
+    use super::{PIECE_BYTES, Pace, rest_after};
+
+    #[test]
+    fn a_rest_is_three_times_as_long_as_the_work_but_no_longer_than_the_longest() {
+        for (busy, rest) in [(0, 0), (10, 30), (50, 150), (51, 150), (10_000, 150)] {
+            assert_eq!(
+                rest_after(Duration::from_millis(busy)),
+                Duration::from_millis(rest)
+            );
+        }
+    }
 
     #[test]
     fn each_piece_is_synced_when_it_is_whole() {
