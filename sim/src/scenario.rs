@@ -180,7 +180,7 @@ impl Scenario {
     pub(crate) fn make_quiet(&mut self, generator: &mut Pcg64Mcg) {
         self.chaos = generator.random_range(120 * SECOND..=480 * SECOND);
         self.fault_interval = generator.random_range(3 * SECOND..=20 * SECOND);
-        self.think_time_max = generator.random_range(500 * MILLISECOND..=2 * SECOND);
+        self.think_time_max = generator.random_range(1_500 * MILLISECOND..=3 * SECOND);
         self.is_quiet = true;
         self.network = NetworkSettings::HEALTHY;
         // There are few.
