@@ -56,10 +56,10 @@
 //!
 //! # How fast it is
 //!
-//! `time target/release/sim --seeds 100` ran 0.38 simulated hours in 1.2 s on two cores and 2.4 s of their time: about
-//! 1,100 simulated seconds a second, 570 a core. A simulated second is not an empty one: it holds 600 messages, 72
-//! operations of clients and 11 snapshots, and all of the above is checked after each of them. The processor's time is
-//! spread thin: consensus core, state machine, storage and oracles have a few per cent each.
+//! Some thousand simulated seconds a second on two cores: `docs/results.md` tells what was measured. A simulated second of
+//! most runs is not an empty one: it holds 600 messages, 72 operations of clients and 11 snapshots, and all of the above
+//! is checked after each of them. The processor's time is spread thin: consensus core, state machine, storage and oracles
+//! have a few per cent each. Quiet runs are cheaper, by the second.
 //!
 //! # What it does not do
 //!

@@ -19,6 +19,9 @@ pub(crate) const ELECTION_TIMEOUT_MAX: Micros = 60 * ELECTION_TICK;
 /// Walking the whole state is dear: not every index has it, unless a test asks for that.
 const STATES_COMPARED_EVERY: u64 = 8;
 
+/// So many that none is ended for another.
+const MANY_SESSIONS: u32 = 100_000;
+
 /// Chunks in which a snapshot of a few operations takes several.
 const SMALL_CHUNK_BYTES: usize = 150;
 
@@ -143,8 +146,11 @@ impl Scenario {
             retained_log_bytes: generator.random_range(0..=600),
             states_compared_every: STATES_COMPARED_EVERY,
             // Few enough, now and then, that sessions end while their clients are away.
-            session_cap: [u32::try_from(clients).unwrap_or(1) + 1, 100_000, 100_000]
-                [generator.random_range(0..3_usize)],
+            session_cap: [
+                u32::try_from(clients).unwrap_or(1) + 1,
+                MANY_SESSIONS,
+                MANY_SESSIONS,
+            ][generator.random_range(0..3_usize)],
             operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
             think_time_max: 60 * MILLISECOND,
             is_quiet: false,
@@ -171,14 +177,18 @@ impl Scenario {
         }
         self.disk_delay_max = generator.random_range(200..=MILLISECOND);
         self.clients = generator.random_range(4..=6);
-        self.session_cap = 100_000;
+        self.session_cap = MANY_SESSIONS;
         self.think_time_max = generator.random_range(10 * MILLISECOND..=40 * MILLISECOND);
     }
 
     /// Makes it a run in which little happens for minutes: what is wrong only after a long calm, and what one fault does to
     /// a cluster that has got over the last one.
     pub(crate) fn make_quiet(&mut self, generator: &mut Pcg64Mcg) {
-        self.chaos = generator.random_range(120 * SECOND..=480 * SECOND);
+        self.chaos = generator.random_range(150 * SECOND..=600 * SECOND);
+        self.clients = 2;
+        if self.session_cap < MANY_SESSIONS {
+            self.session_cap = 3;
+        }
         self.fault_interval = generator.random_range(3 * SECOND..=20 * SECOND);
         self.think_time_max = generator.random_range(1_500 * MILLISECOND..=3 * SECOND);
         self.is_quiet = true;
@@ -209,7 +219,7 @@ impl Scenario {
             max_inflight_messages: 256,
             retained_log_bytes: 0,
             states_compared_every: STATES_COMPARED_EVERY,
-            session_cap: 100_000,
+            session_cap: MANY_SESSIONS,
             operation_timeout: 30 * SECOND,
             think_time_max: 30 * MILLISECOND,
             is_quiet: false,
