@@ -13,7 +13,7 @@ use raft_core::NodeId;
 
 use crate::clock::{MILLISECOND, SECOND};
 use crate::invariants::Violation;
-use crate::scenario::CLOCK_PERCENT;
+use crate::scenario::{BUSY_THINK_TIME_MAX, CLOCK_PERCENT};
 use crate::server::Server;
 use crate::simulation::{Event, Simulation};
 
@@ -30,17 +30,20 @@ const LASTS_MAX: u64 = 10 * SECOND;
 impl Simulation<'_> {
     /// One fault, or the repair of earlier ones; and the time of the next.
     pub(crate) fn fault(&mut self) -> Result<(), Violation> {
+        let mut lasts = 0;
         match self.scenario.faults.next(&mut self.generator) {
-            Some(kind) => self.inject(kind)?,
+            Some(kind) => {
+                self.inject(kind)?;
+                if self.scenario.is_quiet {
+                    lasts = self.generator.random_range(SECOND..=LASTS_MAX);
+                    self.queue.schedule(lasts, Event::Mend);
+                }
+            }
             None => self.reconnect_all(),
-        }
-        if self.scenario.is_quiet {
-            let lasts = self.generator.random_range(SECOND..=LASTS_MAX);
-            self.queue.schedule(lasts, Event::Mend);
         }
         let interval = self.scenario.fault_interval;
         let pause = self.generator.random_range(interval / 4..=interval * 2);
-        self.queue.schedule(pause, Event::Fault);
+        self.queue.schedule(lasts + pause, Event::Fault);
         Ok(())
     }
 
@@ -167,6 +170,8 @@ impl Simulation<'_> {
     pub(crate) fn heal(&mut self) -> Result<(), Violation> {
         self.tell(format_args!("the faults end"));
         self.healed_at = Some(self.queue.now());
+        // Who rests for seconds might begin nothing in the time in which something must be done.
+        self.scenario.think_time_max = self.scenario.think_time_max.min(BUSY_THINK_TIME_MAX);
         self.operations_at_heal = self.history.operations().len();
         self.reunite();
         self.transfer_breaks_until = 0;
@@ -188,5 +193,34 @@ impl Simulation<'_> {
             self.restart(node)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use raft_core::NodeId;
+    use rand::SeedableRng;
+    use rand_pcg::Pcg64Mcg;
+
+    use crate::scenario::Scenario;
+    use crate::simulation::Simulation;
+    use crate::trace::Trace;
+
+    #[test]
+    fn mending_reconnects_links_and_makes_disks_and_appliers_as_fast_as_they_were() {
+        let generator = Pcg64Mcg::seed_from_u64(1);
+        let mut run = Simulation::of(Scenario::calm(3), generator, None, Trace::new(None));
+        run.network.cut_link(NodeId(1), NodeId(2));
+        for machine in run.machines.values_mut() {
+            machine.has_slow_disk = true;
+            machine.applies_slowly = true;
+        }
+        run.mend();
+        assert!(run.network.is_open(NodeId(1), NodeId(2)));
+        assert!(
+            run.machines
+                .values()
+                .all(|machine| !machine.has_slow_disk && !machine.applies_slowly)
+        );
     }
 }

@@ -22,6 +22,9 @@ const STATES_COMPARED_EVERY: u64 = 8;
 /// So many that none is ended for another.
 const MANY_SESSIONS: u32 = 100_000;
 
+/// How long clients pause at most between two operations in most runs.
+pub(crate) const BUSY_THINK_TIME_MAX: Micros = 60 * MILLISECOND;
+
 /// Chunks in which a snapshot of a few operations takes several.
 const SMALL_CHUNK_BYTES: usize = 150;
 
@@ -152,7 +155,7 @@ impl Scenario {
                 MANY_SESSIONS,
             ][generator.random_range(0..3_usize)],
             operation_timeout: generator.random_range(2 * SECOND..=8 * SECOND),
-            think_time_max: 60 * MILLISECOND,
+            think_time_max: BUSY_THINK_TIME_MAX,
             is_quiet: false,
             has_operator: true,
         };
@@ -193,7 +196,7 @@ impl Scenario {
         self.think_time_max = generator.random_range(1_500 * MILLISECOND..=3 * SECOND);
         self.is_quiet = true;
         self.network = NetworkSettings::HEALTHY;
-        // There are few.
+        // There is time for it here. So entries are applied one by one; other runs apply several at once.
         self.states_compared_every = 1;
     }
 

@@ -64,7 +64,7 @@ pub(crate) enum Event {
     /// A message to a node that does not keep up with what it is told: it hears it now.
     Late(Box<Event>),
     Fault,
-    /// What a fault broke is made good again.
+    /// Links, disks and appliers are made good again.
     Mend,
     /// The others leave a leader.
     Desert,
@@ -294,7 +294,7 @@ impl<'a> Simulation<'a> {
             }
             Event::ClientHears(from, id, answer) => self.client_hears(from, id, answer)?,
             Event::ReadIndex(message) => self.read_index_arrives(message),
-            Event::Fault if self.healed_at.is_some() => {}
+            Event::Fault | Event::Mend if self.healed_at.is_some() => {}
             Event::Fault => self.fault()?,
             Event::Mend => self.mend(),
             Event::Late(event) => self.happen(*event)?,

@@ -2,6 +2,9 @@
 
 use sim::{FaultKind, PlantedBug, Verdict};
 
+/// A seed of a quiet run.
+const QUIET_SEED: u64 = 4;
+
 /// The invariant that catches `bug` first, and with which seed, if one of `seeds` does.
 fn caught_by(bug: PlantedBug, seeds: u64) -> Option<(u64, &'static str)> {
     let verdict = |seed| match sim::run_with_bug(seed, bug).verdict {
@@ -63,6 +66,18 @@ fn seeds_pass_and_see_every_kind_of_trouble() {
         assert!(count > 20, "only {count} {name}");
     }
     assert!(totals.snapshots_installed > 0);
+}
+
+#[test]
+fn some_runs_are_quiet_and_take_minutes() {
+    let report = sim::run(QUIET_SEED);
+    assert_eq!(report.verdict, Verdict::Passed);
+    let minutes = report.totals.quiet_us / 60_000_000;
+    assert!(
+        minutes >= 2 && report.totals.quiet_us == report.totals.simulated_us,
+        "{minutes}"
+    );
+    assert_eq!(sim::run(1).totals.quiet_us, 0);
 }
 
 #[test]

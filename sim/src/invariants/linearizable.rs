@@ -38,7 +38,7 @@ pub(crate) fn check(history: &History) -> Result<(), Violation> {
 }
 
 /// The checker orders operations by the moments of the run, of which each is told apart. Who reads a window looks for it in
-/// the trace.
+/// the trace. Where times are equal, the order of the lines is the true one.
 fn in_virtual_time(mut window: Window, history: &History) -> Window {
     for shown in &mut window.operations {
         if let Some(operation) = history.operations().get(shown.place) {

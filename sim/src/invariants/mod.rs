@@ -42,7 +42,7 @@ pub struct Violation {
     pub invariant: &'static str,
     /// What was seen.
     pub what: String,
-    /// Several lines that show it, if one sentence cannot.
+    /// Several lines that show it, if one sentence cannot. How few they are may depend on how fast the machine is.
     pub window: Option<String>,
 }
 

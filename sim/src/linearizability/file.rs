@@ -6,6 +6,7 @@ use std::io::{self, BufRead, Read as _, Write};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use serde_json::error::Category;
 use serde_json::{Map, Value, json};
 
 use super::history::{Action, History, HistoryError, Operation, Outcome};
@@ -166,7 +167,10 @@ enum Parsed {
 }
 
 fn parse(text: &[u8]) -> Result<Parsed, String> {
-    let Strict(value) = serde_json::from_slice(text).map_err(|error| format!("it is no JSON: {error}"))?;
+    let Strict(value) = serde_json::from_slice(text).map_err(|error| match error.classify() {
+        Category::Data => error.to_string(),
+        _ => format!("it is no JSON: {error}"),
+    })?;
     let mut fields = Fields::of(value)?;
     let op = fields.text("op")?;
     let parsed = if op == "initial" {

@@ -3,8 +3,9 @@
 //! A batch of the log is durable only when its sync returns, and a sync waits for what the disk was given before.
 //! A snapshot that is written at once and synced at its end leaves the disk hundreds of MiB to do: every sync
 //! meanwhile, of any file and any node on that disk, took up to 0.3 s. So a snapshot is synced piece by piece, and
-//! who writes one rests after each piece for three times as long as it took (but not for ever), which leaves three quarters of the disk and of a
-//! processor to others: where three nodes on one machine of two processors write theirs at once, more than one of the two.
+//! who writes one rests after each piece for three times as long as it took, 150 ms at most. That leaves three quarters of
+//! a disk that is not very slow, and of a processor, to others: where three nodes on one machine of two processors write
+//! theirs at once, more than one of the two.
 
 use std::fs::File;
 use std::io;
