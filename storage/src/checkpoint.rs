@@ -41,22 +41,23 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use raft_core::{Entry, LogReadReply};
 
+use crate::carrying::{Piece, PieceChange};
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::hard_state::{Owner, ROOT_KEY};
-use crate::journal::FullFile;
-use crate::overlay::{Overlay, Value, View};
+use crate::hard_state::Owner;
+use crate::journal::NextUse;
+use crate::overlay::{Layer, View};
 use crate::panics;
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
+use crate::sealed;
 use crate::spacers;
 use crate::upkeep::Traffic;
 
@@ -72,11 +73,20 @@ const CLOSE_WAIT_WHEN_STUCK: Duration = Duration::from_secs(1);
 type Reply<T> = Sender<Result<T, StorageError>>;
 
 enum Job {
-    /// Carry a layer into sled; answers with the length that the journal file has then.
-    Checkpoint(Arc<Overlay>, FullFile, Reply<u64>),
+    /// Carry a piece of a journal file into sled; if it is the last one, make the file ready for its next use.
+    Carry(Piece, Option<NextUse>, Reply<Carried>),
+    /// Give a full journal file some of the room for its next use.
+    Grow(NextUse, Reply<Carried>),
     Get(Vec<u8>, Reply<Option<Vec<u8>>>),
     ReadLog(ReadBack, LogReadReply<StorageError>),
-    Load(Vec<Arc<Overlay>>, Owner, Reply<Loaded>),
+    Load(Vec<Arc<Layer>>, Owner, Reply<Loaded>),
+}
+
+/// A piece of a journal file is in sled, or the file has grown.
+#[derive(Debug)]
+pub(crate) struct Carried {
+    /// How long the file is now, unless it was not touched.
+    pub(crate) file_bytes: Option<u64>,
 }
 
 /// A handle on the thread.
@@ -84,9 +94,8 @@ pub(crate) struct Checkpointer {
     /// `None` once the store is being closed.
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
-    /// The checkpoint that has begun and not ended.
-    running: Option<Receiver<Result<u64, StorageError>>>,
-    closing: Arc<AtomicBool>,
+    /// Where the answer comes for what was [begun](Self::begin) last.
+    running: Option<Receiver<Result<Carried, StorageError>>>,
     path: PathBuf,
     wait: Duration,
     close_wait: Duration,
@@ -112,13 +121,12 @@ impl Checkpointer {
     ) -> Result<Self, StorageError> {
         let path = tree.path().to_path_buf();
         let (jobs, queue) = mpsc::channel();
-        let closing = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             tree,
             has_tidied: false,
             largest_record,
+            removed: Vec::new(),
             failure: None,
-            closing: Arc::clone(&closing),
             _dir: dir,
         };
         let thread = thread::Builder::new()
@@ -129,7 +137,6 @@ impl Checkpointer {
             jobs: Some(jobs),
             thread: Some(thread),
             running: None,
-            closing,
             path,
             wait,
             close_wait: wait,
@@ -141,17 +148,30 @@ impl Checkpointer {
         &self.path
     }
 
-    /// Begins to carry `layer`, the changes of `file`, into sled. The one before must have been
-    /// [awaited](Self::wait).
-    pub(crate) fn begin(&mut self, layer: Arc<Overlay>, file: FullFile) -> Result<(), StorageError> {
+    /// Begins to carry `piece` into sled. The one before must have been carried, see [`is_busy`](Self::is_busy). With
+    /// `last` it is the root alone, and after it that file is made ready for its next use.
+    pub(crate) fn begin(&mut self, piece: Piece, last: Option<NextUse>) -> Result<(), StorageError> {
         let (reply, answer) = mpsc::channel();
-        self.send(Job::Checkpoint(layer, file, reply))?;
+        self.send(Job::Carry(piece, last, reply))?;
         self.running = Some(answer);
         Ok(())
     }
 
-    /// Whether the running checkpoint has ended, without waiting for it: the length of the journal file then.
-    pub(crate) fn poll(&mut self) -> Result<Option<u64>, StorageError> {
+    /// Begins to make a full journal file longer. As [`begin`](Self::begin).
+    pub(crate) fn grow(&mut self, file: NextUse) -> Result<(), StorageError> {
+        let (reply, answer) = mpsc::channel();
+        self.send(Job::Grow(file, reply))?;
+        self.running = Some(answer);
+        Ok(())
+    }
+
+    /// Whether something was begun and its end not [noticed](Self::poll) yet.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// Whether what was begun has ended, without waiting for it.
+    pub(crate) fn poll(&mut self) -> Result<Option<Carried>, StorageError> {
         let Some(running) = &self.running else {
             return Ok(None);
         };
@@ -164,16 +184,17 @@ impl Checkpointer {
         ended.map(Some)
     }
 
-    /// Waits until the running checkpoint has ended, if there is one.
-    pub(crate) fn wait(&mut self) -> Result<Option<u64>, StorageError> {
-        match self.running.take() {
-            None => Ok(None),
-            Some(running) => self.receive(&running, self.wait).map(Some).inspect_err(|error| {
-                if matches!(error, StorageError::NoAnswer { .. }) {
-                    self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
-                }
-            }),
-        }
+    /// Waits until what was begun has ended, if anything was. `begun` is when the waiting for this and more began.
+    pub(crate) fn wait(&mut self, begun: Instant) -> Result<Option<Carried>, StorageError> {
+        let Some(running) = self.running.take() else {
+            return Ok(None);
+        };
+        let left = self.wait.saturating_sub(begun.elapsed());
+        self.receive(&running, left).map(Some).inspect_err(|error| {
+            if matches!(error, StorageError::NoAnswer { .. }) {
+                self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
+            }
+        })
     }
 
     /// Reads one record of sled.
@@ -195,7 +216,7 @@ impl Checkpointer {
     }
 
     /// Reads and verifies sled under `layers`, the oldest first.
-    pub(crate) fn load(&self, layers: Vec<Arc<Overlay>>, store: &Owner) -> Result<Loaded, StorageError> {
+    pub(crate) fn load(&self, layers: Vec<Arc<Layer>>, store: &Owner) -> Result<Loaded, StorageError> {
         let (reply, answer) = mpsc::channel();
         self.send(Job::Load(layers, store.clone(), reply))?;
         self.receive(&answer, LOAD_WAIT)
@@ -218,7 +239,7 @@ impl Checkpointer {
             Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
             Err(RecvTimeoutError::Timeout) => Err(StorageError::NoAnswer {
                 path: self.path.clone(),
-                waited: wait,
+                waited: self.wait,
             }),
         }
     }
@@ -235,7 +256,6 @@ impl Drop for Checkpointer {
     /// Waits for the thread to close sled, but not for ever: a thread that hangs in sled is left behind, with
     /// the lock on the directory.
     fn drop(&mut self) {
-        self.closing.store(true, Ordering::Relaxed);
         self.jobs = None;
         let Some(thread) = self.thread.take() else {
             return;
@@ -259,9 +279,10 @@ struct Worker {
     has_tidied: bool,
     /// No record in sled has more bytes.
     largest_record: usize,
+    /// The records of the journal file that is being carried which were removed from sled, in the order of their keys.
+    removed: Vec<Vec<u8>>,
     /// Nothing more is written to sled after a failure.
     failure: Option<StorageError>,
-    closing: Arc<AtomicBool>,
     /// Dropped last: the directory is locked as long as sled is open.
     _dir: Arc<DataDir>,
 }
@@ -271,13 +292,23 @@ impl Worker {
         // The queue ends when the store is closed. Who no longer waits for an answer misses nothing.
         for job in queue {
             match job {
-                Job::Checkpoint(layer, file, reply) => {
+                Job::Carry(piece, last, reply) => {
+                    let is_last = last.is_some();
                     let mut traffic = Traffic::default();
-                    self.largest_record = self.largest_record.max(layer.largest_value());
-                    let done = self.caught(|| self.checkpoint(&layer, &file, &mut traffic));
+                    let done = self.carry(&piece, last, &mut traffic);
                     self.failure = done.as_ref().err().cloned();
                     let _ = reply.send(done);
-                    self.tidy(&layer, traffic);
+                    if is_last {
+                        self.tidy();
+                    }
+                    self.keep_up(traffic);
+                }
+                Job::Grow(file, reply) => {
+                    let grown = file.prepare();
+                    self.failure = self.failure.take().or_else(|| grown.as_ref().err().cloned());
+                    let _ = reply.send(grown.map(|bytes| Carried {
+                        file_bytes: Some(bytes),
+                    }));
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));
@@ -311,49 +342,110 @@ impl Worker {
     }
 
     /// Counts in `traffic` what it changes.
-    fn checkpoint(
-        &self,
-        layer: &Overlay,
-        file: &FullFile,
+    fn carry(
+        &mut self,
+        piece: &Piece,
+        last: Option<NextUse>,
         traffic: &mut Traffic,
-    ) -> Result<u64, StorageError> {
+    ) -> Result<Carried, StorageError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
-        // Reads since the last sync may have made sled split, merge or move pages.
-        self.tree.make_durable()?;
-        spacers::make_places(&self.tree, layer, self.largest_record)?;
-        let mut batch = sled::Batch::default();
-        let mut bytes_before = 0;
-        for (key, value) in layer.iter().filter(|(key, _)| *key != ROOT_KEY) {
-            traffic.changed_bytes += key.len() as u64 + self.changed_bytes(key, value)?;
-            put(&mut batch, key, value);
-            if traffic.changed_bytes - bytes_before >= SLED_BATCH_BYTES {
-                if self.closing.load(Ordering::Relaxed) {
-                    return Err(self.failed("the store was closed".to_owned()));
-                }
-                self.tree.commit(std::mem::take(&mut batch))?;
-                bytes_before = traffic.changed_bytes;
-            }
-        }
-        self.tree.commit(batch)?;
-        let mut batch = sled::Batch::default();
-        for (key, root) in layer.iter().filter(|(key, _)| *key == ROOT_KEY) {
-            put(&mut batch, key, root);
-        }
-        self.tree.commit(batch)?;
-        file.prepare()
+        let changes = self.caught(|| self.prepare(piece))?;
+        let lengths = changes.iter().filter_map(|change| change.value.as_ref());
+        let largest_record = lengths.map(Vec::len).max().unwrap_or_default();
+        self.largest_record = self.largest_record.max(largest_record);
+        self.caught(|| self.write(&changes, piece.only_appends, traffic))?;
+        let removed = changes.iter().filter(|change| change.value.is_none());
+        self.removed.extend(removed.map(|change| change.key.to_vec()));
+        let file_bytes = last.map(|file| file.prepare()).transpose()?;
+        Ok(Carried { file_bytes })
     }
 
-    /// Does what can wait until a checkpoint has been answered for.
-    fn tidy(&mut self, layer: &Overlay, traffic: Traffic) {
+    /// What there is to do for `piece`, with values that are verified: sled keeps them for long, and the disk may have
+    /// given others than it was given.
+    fn prepare<'a>(&self, piece: &'a Piece) -> Result<Vec<SledChange<'a>>, StorageError> {
+        let mut changes = Vec::with_capacity(piece.changes.len());
+        for (key, change) in &piece.changes {
+            let read = |location| {
+                let value = piece.layer.values.read(location)?;
+                match sealed::verify(key, &value) {
+                    Ok(_) => Ok(Some(value)),
+                    Err(flaw) => Err(StorageError::Damaged {
+                        path: piece.layer.values.path().to_path_buf(),
+                        what: format!("the value of {}: {flaw}", restore::name_of(key)),
+                        index: None,
+                    }),
+                }
+            };
+            let in_sled = || self.tree.get(key).map_err(|cause| self.failed(cause));
+            let (value, replaced) = match change {
+                PieceChange::Add(location) => (read(*location)?, None),
+                PieceChange::Replace(location) => (read(*location)?, in_sled()?),
+                PieceChange::Remove => (None, in_sled()?),
+            };
+            if value.is_none() && replaced.is_none() {
+                continue;
+            }
+            changes.push(SledChange {
+                key,
+                is_new: replaced.is_none(),
+                // A removal makes sled write about as much as the record had.
+                bytes: value
+                    .as_ref()
+                    .map_or_else(|| replaced.as_ref().map_or(0, |record| record.len()), Vec::len)
+                    as u64,
+                was_expected: matches!(change, PieceChange::Add(_)) == replaced.is_none(),
+                value,
+            });
+        }
+        Ok(changes)
+    }
+
+    fn write(
+        &self,
+        changes: &[SledChange<'_>],
+        only_appends: bool,
+        traffic: &mut Traffic,
+    ) -> Result<(), StorageError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        // Reads since the last sync may have made sled split, merge or move pages.
+        self.tree.make_durable()?;
+        let new: Vec<&[u8]> = changes
+            .iter()
+            .filter(|change| change.is_new)
+            .map(|change| change.key)
+            .collect();
+        let at_the_end = only_appends && changes.iter().all(|change| change.was_expected);
+        spacers::make_places(&self.tree, &new, at_the_end, self.largest_record)?;
+        let mut batch = sled::Batch::default();
+        let mut batch_bytes = 0;
+        for change in changes {
+            if batch_bytes >= SLED_BATCH_BYTES {
+                self.tree.commit(std::mem::take(&mut batch))?;
+                batch_bytes = 0;
+            }
+            match &change.value {
+                Some(value) => batch.insert(change.key, value.as_slice()),
+                None => batch.remove(change.key),
+            }
+            batch_bytes += change.bytes;
+            traffic.changed_bytes += change.key.len() as u64 + change.bytes;
+        }
+        self.tree.commit(batch)
+    }
+
+    /// Does what can wait until the last piece has been answered for.
+    fn tidy(&mut self) {
+        let removed = std::mem::take(&mut self.removed);
         self.unless_failed(|worker| {
             if !std::mem::replace(&mut worker.has_tidied, true) {
                 spacers::remove_forgotten(&worker.tree)?;
             }
-            spacers::remove_behind(&worker.tree, layer.removed())
+            spacers::remove_behind(&worker.tree, removed.iter().map(Vec::as_slice))
         });
-        self.keep_up(traffic);
     }
 
     fn keep_up(&mut self, traffic: Traffic) {
@@ -367,18 +459,6 @@ impl Worker {
         }
     }
 
-    /// How much a change makes sled write, about: a removal as much as the record that it removes.
-    fn changed_bytes(&self, key: &[u8], value: Option<&Value>) -> Result<u64, StorageError> {
-        let length = match value {
-            Some(value) => value.len(),
-            None => {
-                let removed = self.tree.get(key).map_err(|cause| self.failed(cause))?;
-                removed.map_or(0, |record| record.len())
-            }
-        };
-        Ok(length as u64)
-    }
-
     fn failed(&self, cause: String) -> StorageError {
         StorageError::WriteFailed {
             path: self.tree.path().to_path_buf(),
@@ -387,9 +467,15 @@ impl Worker {
     }
 }
 
-fn put(batch: &mut sled::Batch, key: &[u8], value: Option<&Value>) {
-    match value {
-        Some(value) => batch.insert(key, value),
-        None => batch.remove(key),
-    }
+/// One change that sled is about to see.
+struct SledChange<'a> {
+    key: &'a [u8],
+    /// `None` removes the record.
+    value: Option<Vec<u8>>,
+    /// sled has no record under this key.
+    is_new: bool,
+    /// Whether that is so was known before sled was asked.
+    was_expected: bool,
+    /// How much it makes sled write, about.
+    bytes: u64,
 }

@@ -53,24 +53,31 @@ mod file;
 mod frame;
 pub(crate) mod fuzzing;
 
+pub(crate) use self::file::Values;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use self::file::{Header, JournalFile, RECORDS_START, damaged};
 use crate::codec;
 use crate::durability;
 use crate::error::StorageError;
 use crate::hard_state::{Owner, SMALL_RECORD_LIMIT_BYTES};
-use crate::overlay::{Batch, Overlay};
+use crate::overlay::{Batch, Journaled, Layer, Location, Overlay};
 
 /// The names of the files in the journal's directory.
 pub(crate) const JOURNAL_FILES: [&str; 2] = ["0", "1"];
 
-/// The length of both files of a new store, and the least that `Options::journal_bytes` can ask for.
+/// The least that `Options::journal_bytes` can ask for.
 pub(crate) const MIN_JOURNAL_BYTES: u64 = 64 * 1024;
 
-/// The length of the first file of a new store.
+/// The length of both files of a new store, if they may be so long.
 const FIRST_JOURNAL_BYTES: u64 = 256 * 1024;
+
+/// How much longer the next file may be than the one before.
+const GROWTH: u64 = 4;
+
+/// About how much a file grows at a time.
+const GROWTH_STEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// The two files, one of which is written.
 #[derive(Debug)]
@@ -82,8 +89,10 @@ pub(crate) struct Journal {
     last_batch: u64,
     /// The checksum of the last record.
     checksum: u32,
-    /// The length of the other file, as far as it is known to be free.
+    /// The length of the other file.
     other_bytes: u64,
+    /// The other file could not be made as long as it should be.
+    other_stays_short: bool,
     /// The record that is being written. Kept for its memory.
     record: Vec<u8>,
 }
@@ -92,24 +101,25 @@ pub(crate) struct Journal {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) journal: Journal,
-    /// The changes of the full file, if they are not all in sled.
-    pub(crate) full: Option<Arc<Overlay>>,
-    /// The changes of the active file.
-    pub(crate) active: Overlay,
+    /// The full file, if its changes are not all in sled.
+    pub(crate) full: Option<Layer>,
+    /// The active file.
+    pub(crate) active: Layer,
 }
 
-/// A file whose changes are being carried into sled, and the length that it should have for its next use.
+/// The file that is not written at present, and a length that it should have for its next use.
 #[derive(Debug)]
-pub(crate) struct FullFile {
-    pub(crate) path: PathBuf,
-    pub(crate) next_bytes: u64,
+pub(crate) struct NextUse {
+    path: PathBuf,
+    bytes: u64,
 }
 
-impl FullFile {
-    /// Gives the file its length; yields the one that it has. Only once nothing in it is needed any more.
+impl NextUse {
+    /// Gives the file its length, or as much of it as the disk has; yields the one that it has then. To make it shorter is
+    /// only for when nothing in it is needed any more.
     pub(crate) fn prepare(&self) -> Result<u64, StorageError> {
-        match file::fill(&self.path, self.next_bytes) {
-            Ok(()) => Ok(self.next_bytes),
+        match file::fill(&self.path, self.bytes) {
+            Ok(()) => Ok(self.bytes),
             Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 tracing::warn!(%error, path = %self.path.display(), "the journal file stays small");
                 let length = std::fs::metadata(&self.path).map(|metadata| metadata.len());
@@ -180,20 +190,22 @@ impl Journal {
             });
         }
         let full = (in_sled < before_active)
-            .then(|| read_full(&mut other, &active.header, in_sled).map(Arc::new))
+            .then(|| read_full(&mut other, &active.header, in_sled))
             .transpose()?;
         let bytes = active.read_all()?;
         let mut changes = Overlay::default();
-        let scanned = file::scan(active.path(), &active.header, &bytes, |batch| {
-            changes.absorb(batch);
+        let scanned = file::scan(active.path(), &active.header, &bytes, |batch, start| {
+            changes.absorb(journaled(batch, start));
         })?;
         check_end(&active, &bytes, &scanned, acknowledged)?;
         let last = usize::try_from(scanned.last_start)
             .ok()
             .zip(usize::try_from(scanned.position).ok());
         let record = last.and_then(|(start, end)| bytes.get(start..end));
+        let values = active.values();
         let journal = Self {
             other_bytes: other.length()?,
+            other_stays_short: false,
             active,
             other,
             position: scanned.position,
@@ -204,7 +216,7 @@ impl Journal {
         Ok(Opened {
             journal,
             full,
-            active: changes,
+            active: Layer { changes, values },
         })
     }
 
@@ -229,18 +241,21 @@ impl Journal {
         Ok(self.position + self.record.len() as u64 <= self.active.header.bytes)
     }
 
-    /// Makes the encoded record durable.
-    pub(crate) fn append(&mut self) -> Result<(), StorageError> {
+    /// Makes the encoded record durable; yields its place in the active file.
+    pub(crate) fn append(&mut self) -> Result<u64, StorageError> {
         self.checksum = frame::seal(&mut self.record, self.active.header.place(), self.checksum);
         self.active.write(&self.record)?;
         self.active.sync()?;
+        let start = self.position;
         self.position += self.record.len() as u64;
         self.last_batch += 1;
-        Ok(())
+        Ok(start)
     }
 
-    /// Tells the length of the file that is not written at present.
+    /// Tells the length that the file has which is not written at present.
     pub(crate) fn set_other_bytes(&mut self, bytes: u64) {
+        // It was to become longer each time.
+        self.other_stays_short = bytes <= self.other_bytes;
         self.other_bytes = bytes;
     }
 
@@ -264,16 +279,39 @@ impl Journal {
         self.other.seek(RECORDS_START)?;
         std::mem::swap(&mut self.active, &mut self.other);
         self.position = RECORDS_START;
+        self.other_bytes = self.other.header.bytes;
+        self.other_stays_short = false;
         Ok(())
     }
 
-    /// The file that is not written at present.
-    pub(crate) fn full_file(&self, journal_bytes: u64) -> FullFile {
-        let doubled = self.other.header.bytes.saturating_mul(2);
-        FullFile {
+    /// The values in the file that is written.
+    pub(crate) fn active_values(&self) -> Values {
+        self.active.values()
+    }
+
+    /// The file that is not written at present, with the length for its next use.
+    pub(crate) fn next_use(&self, journal_bytes: u64) -> NextUse {
+        let longest = self.active.header.bytes.saturating_mul(GROWTH);
+        NextUse {
             path: self.other.path().to_path_buf(),
-            next_bytes: doubled.min(journal_bytes.max(MIN_JOURNAL_BYTES)),
+            bytes: longest.min(journal_bytes.max(MIN_JOURNAL_BYTES)),
         }
+    }
+
+    /// The same with the length that it should have by now, if it is time to make it longer: it grows while the active
+    /// file fills. What is in it may still be needed.
+    pub(crate) fn growth_due(&self, journal_bytes: u64) -> Option<NextUse> {
+        let NextUse { path, bytes } = self.next_use(journal_bytes);
+        let due = self.share_due(bytes);
+        let is_due = due >= self.other_bytes + GROWTH_STEP_BYTES && !self.other_stays_short;
+        is_due.then_some(NextUse { path, bytes: due })
+    }
+
+    /// How much of `whole` should be done by now, if all of it is to be done a little before the active file is full.
+    pub(crate) fn share_due(&self, whole: u64) -> u64 {
+        let space = self.active.header.bytes;
+        let end = (space - space / 5).max(1);
+        (whole.saturating_mul(self.position) / end).min(whole)
     }
 
     /// Whether the active file holds no record.
@@ -291,6 +329,23 @@ impl Journal {
     pub(crate) fn break_sync(&mut self, broken: bool) {
         self.active.broken = broken;
     }
+}
+
+/// The changes of `batch`, whose record is at the place `start` of its file.
+pub(crate) fn journaled(batch: Batch, start: u64) -> impl Iterator<Item = (Vec<u8>, Journaled)> {
+    let offsets: Vec<usize> = frame::value_offsets(&batch).collect();
+    batch
+        .changes
+        .into_iter()
+        .zip(offsets)
+        .map(move |((key, change), offset)| {
+            let value = change.value.map(|value| Location {
+                offset: start + offset as u64,
+                length: u32::try_from(value.len()).unwrap_or(u32::MAX),
+            });
+            let existed = change.existed;
+            (key, Journaled { value, existed })
+        })
 }
 
 /// One file of the journal by itself.
@@ -354,7 +409,7 @@ pub(crate) fn look(dir: &Path, name: &str, in_sled: Option<u64>) -> Result<FileL
         return look_at_shrunk(file, length);
     }
     let bytes = file.read_all()?;
-    let scanned = file::scan(path, &file.header, &bytes, drop)?;
+    let scanned = file::scan(path, &file.header, &bytes, |_, _| ())?;
     let (at, missing) = (scanned.position, scanned.last_batch + 1);
     if let Some(later) = file::next_record(&file.header, &bytes, at) {
         let flaw = scanned.flaw.unwrap_or("is missing");
@@ -378,7 +433,7 @@ pub(crate) fn look(dir: &Path, name: &str, in_sled: Option<u64>) -> Result<FileL
 fn look_at_shrunk(mut file: JournalFile, length: u64) -> Result<FileLook, StorageError> {
     file.header.bytes = length;
     let bytes = file.read_all()?;
-    let scanned = file::scan(file.path(), &file.header, &bytes, drop)?;
+    let scanned = file::scan(file.path(), &file.header, &bytes, |_, _| ())?;
     Ok(FileLook {
         generation: file.header.generation,
         first_batch: file.header.first_batch,
@@ -411,7 +466,7 @@ fn check_headers(active: &JournalFile, other: &JournalFile, owner: u32) -> Resul
 }
 
 /// The changes of a full file, which must reach from sled's last batch to where `next` begins.
-fn read_full(full: &mut JournalFile, next: &Header, in_sled: u64) -> Result<Overlay, StorageError> {
+fn read_full(full: &mut JournalFile, next: &Header, in_sled: u64) -> Result<Layer, StorageError> {
     if full.header.first_batch > in_sled + 1 {
         return Err(StorageError::RolledBack {
             path: full
@@ -426,13 +481,14 @@ fn read_full(full: &mut JournalFile, next: &Header, in_sled: u64) -> Result<Over
     }
     let bytes = full.read_all()?;
     let mut changes = Overlay::default();
-    let scanned = file::scan(full.path(), &full.header, &bytes, |batch| {
+    let scanned = file::scan(full.path(), &full.header, &bytes, |batch, start| {
         if batch.number > in_sled {
-            changes.absorb(batch);
+            changes.absorb(journaled(batch, start));
         }
     })?;
     if (scanned.last_batch + 1, scanned.checksum) == (next.first_batch, next.previous) {
-        return Ok(changes);
+        let values = full.values();
+        return Ok(Layer { changes, values });
     }
     let what = format!(
         "the record of batch {} at byte {} {}, and the other file goes on with batch {}",

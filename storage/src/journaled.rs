@@ -1,21 +1,23 @@
 //! sled with the journal in front of it: where a batch becomes durable, and where it goes from there.
 //!
-//! What the two journal files hold and sled may not hold yet is kept in memory, as one layer for each. So at
-//! most twice the length of a file is kept, and what the containers cost: some 100 bytes a record.
+//! Of what the two journal files hold and sled may not hold yet, the keys are kept in memory, with where the values are in
+//! the files: some 150 bytes for each record, which takes 512 bytes of a file or more.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use raft_core::{LogRead, LogReadReply};
 
+use crate::carrying::Carrying;
 use crate::changes::{Records, State};
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Carried, Checkpointer};
 use crate::directory::DataDir;
 use crate::durability::DurableTree;
 use crate::error::StorageError;
 use crate::hard_state::Owner;
-use crate::journal::{Journal, Opened};
-use crate::overlay::{Batch, Overlay, View};
+use crate::journal::{self, Journal, Opened};
+use crate::overlay::{Batch, Layer, Overlay, View};
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
 use crate::sled_storage::Options;
@@ -24,16 +26,16 @@ use crate::sled_storage::Options;
 #[derive(Debug)]
 pub(crate) struct JournaledTree {
     journal: Journal,
-    /// The changes in the file that is written.
-    active: Overlay,
-    /// The changes in the other file, while they may not all be in sled.
-    full: Option<Arc<Overlay>>,
+    /// The file that is written.
+    active: Layer,
+    /// The other file, while sled has not been given all of it.
+    full: Option<Carrying>,
     checkpointer: Checkpointer,
     journal_bytes: u64,
 }
 
 impl JournaledTree {
-    /// Reads and verifies sled with the journal over it, and begins to carry over what a full file holds.
+    /// Reads and verifies sled with the journal over it.
     pub(crate) fn open(
         tree: DurableTree,
         dir: &Arc<DataDir>,
@@ -48,39 +50,34 @@ impl JournaledTree {
             full,
             active,
         } = opened;
-        let active = Arc::new(active);
-        let layers: Vec<Arc<Overlay>> = full.iter().chain([&active]).map(Arc::clone).collect();
+        let layers: Vec<Arc<Layer>> = full.iter().chain([&active]).cloned().map(Arc::new).collect();
         let view = View::new(&tree, &layers);
         let loaded = restore::load(&view, store)?;
         let largest_record = view.largest_visited();
-        drop(layers);
         let checkpointer =
             Checkpointer::start(tree, largest_record, Arc::clone(dir), options.checkpoint_wait)?;
-        let mut opened = Self {
+        let opened = Self {
             journal,
-            active: Arc::unwrap_or_clone(active),
-            full: None,
+            active,
+            full: full.map(Carrying::new),
             checkpointer,
             journal_bytes: options.journal_bytes,
         };
-        if let Some(full) = full {
-            opened.begin_checkpoint(full)?;
-        }
         Ok((opened, loaded))
     }
 
     /// Makes `batch` durable, or fails with nothing acknowledged. After a failure nothing must be written any
     /// more.
     pub(crate) fn commit(&mut self, batch: Batch) -> Result<(), StorageError> {
-        if let Some(bytes) = self.checkpointer.poll()? {
-            self.end_checkpoint(bytes);
+        if let Some(carried) = self.checkpointer.poll()? {
+            self.take_note_of(&carried);
         }
         if !self.journal.encode(&batch)? {
             self.rotate()?;
         }
-        self.journal.append()?;
-        self.active.absorb(batch);
-        Ok(())
+        let start = self.journal.append()?;
+        self.active.changes.absorb(journal::journaled(batch, start));
+        self.keep_in_step()
     }
 
     /// Carries everything into sled; the journal is empty then.
@@ -89,55 +86,93 @@ impl JournaledTree {
             self.journal.forget_encoded();
             self.rotate()?;
         }
-        self.await_checkpoint()
+        self.carry_the_rest()
     }
 
-    /// Reads entries of the log back; waits for nothing.
+    /// Reads entries of the log back; waits for nothing but the journal.
     pub(crate) fn read_log(&self, read: &LogRead, state: &State, reply: LogReadReply<StorageError>) {
-        let prepared = ReadBack::prepare(read, state, |key| self.journaled(key).flatten());
-        if prepared.needs_sled() {
-            self.checkpointer.read_log(prepared, reply);
-        } else {
-            reply(prepared.entries(self.checkpointer.path(), |_| Ok(None)));
+        match ReadBack::prepare(read, state, |key| Ok(self.journaled(key)?.flatten())) {
+            Ok(prepared) if prepared.needs_sled() => self.checkpointer.read_log(prepared, reply),
+            Ok(prepared) => reply(prepared.entries(self.checkpointer.path(), |_| Ok(None))),
+            Err(error) => reply(Err(error)),
         }
     }
 
-    /// What the journal says of `key`, see [`Overlay::get`].
-    fn journaled(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let full = || self.full.as_ref().and_then(|full| full.get(key));
-        self.active.get(key).or_else(full)
+    /// What the journal says of `key`, see [`Layer::get`].
+    fn journaled(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StorageError> {
+        match (self.active.get(key)?, &self.full) {
+            (None, Some(full)) => full.layer().get(key),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Reads and verifies everything again.
     pub(crate) fn load(&self, store: &Owner) -> Result<Loaded, StorageError> {
-        let layers = self.full.iter().cloned();
-        let layers = layers.chain([Arc::new(self.active.clone())]).collect();
+        let full = self.full.iter().map(|full| Arc::clone(full.layer()));
+        let layers = full.chain([Arc::new(self.active.clone())]).collect();
         self.checkpointer.load(layers, store)
     }
 
     fn rotate(&mut self) -> Result<(), StorageError> {
-        self.await_checkpoint()?;
+        self.carry_the_rest()?;
         self.journal.rotate()?;
-        let full = Arc::new(std::mem::take(&mut self.active));
-        self.begin_checkpoint(full)
-    }
-
-    fn begin_checkpoint(&mut self, full: Arc<Overlay>) -> Result<(), StorageError> {
-        self.full = Some(Arc::clone(&full));
-        let file = self.journal.full_file(self.journal_bytes);
-        self.checkpointer.begin(full, file)
-    }
-
-    fn await_checkpoint(&mut self) -> Result<(), StorageError> {
-        if let Some(bytes) = self.checkpointer.wait()? {
-            self.end_checkpoint(bytes);
-        }
+        let active = Layer {
+            changes: Overlay::default(),
+            values: self.journal.active_values(),
+        };
+        let full = std::mem::replace(&mut self.active, active);
+        self.full = Some(Carrying::new(full));
         Ok(())
     }
 
-    fn end_checkpoint(&mut self, other_bytes: u64) {
-        self.full = None;
-        self.journal.set_other_bytes(other_bytes);
+    /// Gives sled the next piece of the full file, if it is time for one.
+    fn keep_in_step(&mut self) -> Result<(), StorageError> {
+        let Some(full) = &mut self.full else {
+            return Ok(());
+        };
+        if self.checkpointer.is_busy() {
+            return Ok(());
+        }
+        if let Some(longer) = self.journal.growth_due(self.journal_bytes) {
+            return self.checkpointer.grow(longer);
+        }
+        match full.next_in_step(&self.active.changes, self.journal.share_due(full.total_bytes())) {
+            Some(piece) => self.checkpointer.begin(piece, None),
+            None if full.is_passed() => self.begin_last(),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until sled has all of the full file.
+    fn carry_the_rest(&mut self) -> Result<(), StorageError> {
+        let begun = Instant::now();
+        loop {
+            if let Some(carried) = self.checkpointer.wait(begun)? {
+                self.take_note_of(&carried);
+            }
+            let Some(full) = &mut self.full else {
+                return Ok(());
+            };
+            match full.next(&self.active.changes) {
+                Some(piece) => self.checkpointer.begin(piece, None)?,
+                None => self.begin_last()?,
+            }
+        }
+    }
+
+    /// Gives sled the root. From here on nothing is read from the full file, which is made ready for its next use.
+    fn begin_last(&mut self) -> Result<(), StorageError> {
+        let Some(full) = self.full.take() else {
+            return Ok(());
+        };
+        let next_use = self.journal.next_use(self.journal_bytes);
+        self.checkpointer.begin(full.root(), Some(next_use))
+    }
+
+    fn take_note_of(&mut self, carried: &Carried) {
+        if let Some(bytes) = carried.file_bytes {
+            self.journal.set_other_bytes(bytes);
+        }
     }
 
     #[cfg(test)]
@@ -148,8 +183,8 @@ impl JournaledTree {
 
 impl Records for JournaledTree {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        match self.journaled(key) {
-            Some(value) => Ok(value.map(<[u8]>::to_vec)),
+        match self.journaled(key)? {
+            Some(value) => Ok(value),
             None => self.checkpointer.get(key),
         }
     }

@@ -91,6 +91,7 @@
 //! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]
 
+mod carrying;
 mod changes;
 mod checkpoint;
 mod codec;

@@ -1,15 +1,21 @@
 //! What the journal holds and sled does not yet: one layer for each journal file, and the view of sled through
 //! the layers.
+//!
+//! A layer knows which records were changed, and where in its file their values are. The values themselves stay there:
+//! nearly all are of the log, whose end the core has in memory, and most of them are forgotten before anybody asks.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
 use crate::durability::DurableTree;
+use crate::error::StorageError;
+use crate::journal::Values;
 
-/// The bytes of a record, as sled keeps them: they are written once, and shared by the layer that holds them, the batch
-/// that carries them into sled, and sled's cache.
+/// The bytes of a record, as sled keeps them: they are written once, and shared by the batch that carries them into sled
+/// and sled's cache.
 pub(crate) type Value = sled::IVec;
 
 /// What a batch does to one record.
@@ -28,20 +34,38 @@ pub(crate) struct Batch {
     pub(crate) changes: BTreeMap<Vec<u8>, Change>,
 }
 
+/// Where a value is in a file of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Location {
+    /// Bytes from the start of the file.
+    pub(crate) offset: u64,
+    /// Its length, in bytes.
+    pub(crate) length: u32,
+}
+
+/// A [`Change`] that is in the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Journaled {
+    /// Where the new value is; `None` removes the record.
+    pub(crate) value: Option<Location>,
+    /// Whether there was a record under this key before.
+    pub(crate) existed: bool,
+}
+
 /// The changes of one journal file, the last one of each key.
 ///
 /// A record that was both written and removed within the file leaves nothing here, so that it never reaches
 /// sled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Overlay {
-    changes: BTreeMap<Vec<u8>, Change>,
+    changes: BTreeMap<Vec<u8>, Journaled>,
 }
 
 impl Overlay {
-    /// Lays the changes of `batch` over what is here. [`Change::existed`] of what is here says whether the
+    /// Lays the changes of a batch over what is here. [`Journaled::existed`] of what is here says whether the
     /// layers below hold the key.
-    pub(crate) fn absorb(&mut self, batch: Batch) {
-        for (key, change) in batch.changes {
+    pub(crate) fn absorb(&mut self, batch: impl IntoIterator<Item = (Vec<u8>, Journaled)>) {
+        for (key, change) in batch {
             match self.changes.get_mut(&key) {
                 Some(present) if change.value.is_some() || present.existed => present.value = change.value,
                 Some(_) => drop(self.changes.remove(&key)),
@@ -51,23 +75,13 @@ impl Overlay {
     }
 
     /// What this layer says of `key`: `None` nothing, `Some(None)` that it is removed.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<&[u8]>> {
-        self.changes.get(key).map(|change| change.value.as_deref())
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Option<Location>> {
+        self.changes.get(key).map(|change| change.value)
     }
 
-    /// The keys of the records that the layers below do not hold, in order.
-    pub(crate) fn added(&self) -> impl Iterator<Item = &[u8]> {
-        let is_added = |change: &Change| change.value.is_some() && !change.existed;
-        self.changes
-            .iter()
-            .filter(move |(_, change)| is_added(change))
-            .map(|(key, _)| key.as_slice())
-    }
-
-    /// How long the longest of the values is, in bytes.
-    pub(crate) fn largest_value(&self) -> usize {
-        let values = self.changes.values().filter_map(|change| change.value.as_ref());
-        values.map(|value| value.len()).max().unwrap_or_default()
+    /// Whether this layer removes the record under `key`.
+    pub(crate) fn removes(&self, key: &[u8]) -> bool {
+        self.get(key) == Some(None)
     }
 
     /// Whether every record that is added comes behind all others that this layer changes, as there are none behind
@@ -77,17 +91,28 @@ impl Overlay {
         from_first_added.all(|change| !change.existed)
     }
 
-    /// The keys of the records that are removed, in order.
-    pub(crate) fn removed(&self) -> impl Iterator<Item = &[u8]> {
-        let removed = self.changes.iter().filter(|(_, change)| change.value.is_none());
-        removed.map(|(key, _)| key.as_slice())
-    }
-
-    /// Every change, in the order of the keys.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&[u8], Option<&Value>)> {
+    /// Every change behind the key `passed`, or from the first on, in the order of the keys.
+    pub(crate) fn iter_behind(&self, passed: Option<&[u8]>) -> impl Iterator<Item = (&[u8], Journaled)> {
+        let start = passed.map_or(Bound::Unbounded, Bound::Excluded);
         self.changes
-            .iter()
-            .map(|(key, change)| (key.as_slice(), change.value.as_ref()))
+            .range::<[u8], _>((start, Bound::Unbounded))
+            .map(|(key, change)| (key.as_slice(), *change))
+    }
+}
+
+/// A file of the journal, as the changes in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) changes: Overlay,
+    pub(crate) values: Values,
+}
+
+impl Layer {
+    /// What this layer says of `key`: `None` nothing, `Some(None)` that it is removed.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StorageError> {
+        let value = self.changes.get(key);
+        let read = value.map(|value| value.map(|location| self.values.read(location)).transpose());
+        read.transpose()
     }
 }
 
@@ -96,12 +121,12 @@ impl Overlay {
 pub(crate) struct View<'a> {
     tree: &'a DurableTree,
     /// The oldest first.
-    layers: &'a [Arc<Overlay>],
+    layers: &'a [Arc<Layer>],
     largest_visited: Cell<usize>,
 }
 
 impl<'a> View<'a> {
-    pub(crate) fn new(tree: &'a DurableTree, layers: &'a [Arc<Overlay>]) -> Self {
+    pub(crate) fn new(tree: &'a DurableTree, layers: &'a [Arc<Layer>]) -> Self {
         Self {
             tree,
             layers,
@@ -122,10 +147,12 @@ impl<'a> View<'a> {
 
     /// The value under `key`.
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        match self.layers.iter().rev().find_map(|layer| layer.get(key)) {
-            Some(value) => Ok(value.map(<[u8]>::to_vec)),
-            None => Ok(self.tree.get(key)?.map(|value| value.to_vec())),
+        for layer in self.layers.iter().rev() {
+            if let Some(value) = layer.get(key).map_err(|error| error.to_string())? {
+                return Ok(value);
+            }
         }
+        Ok(self.tree.get(key)?.map(|value| value.to_vec()))
     }
 
     /// Hands every record to `visit`, in the order of the keys, until one is refused.
@@ -133,22 +160,31 @@ impl<'a> View<'a> {
         &self,
         mut visit: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let merged: BTreeMap<&[u8], Option<&Value>> =
-            self.layers.iter().flat_map(|layer| layer.iter()).collect();
+        let changes = self.layers.iter().flat_map(|layer| {
+            let changes = layer.changes.iter_behind(None);
+            changes.map(|(key, change)| (key, change.value.map(|value| (&layer.values, value))))
+        });
+        let merged: BTreeMap<&[u8], Option<(&Values, Location)>> = changes.collect();
         let mut above = merged.into_iter().peekable();
+        let visit_above = |visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>, key: &[u8], value| {
+            let Some((values, location)) = value else {
+                return Ok(());
+            };
+            let value = Values::read(values, location).map_err(|error| error.to_string())?;
+            visit(key, &value)
+        };
         self.tree.for_each(|key, value| {
             self.largest_visited
                 .set(self.largest_visited.get().max(value.len()));
-            while let Some((above_key, above_value)) = above.next_if(|(above_key, _)| *above_key < key) {
-                above_value.map_or(Ok(()), |above_value| visit(above_key, above_value))?;
+            while let Some((above_key, newer)) = above.next_if(|(above_key, _)| *above_key < key) {
+                visit_above(&mut visit, above_key, newer)?;
             }
             match above.next_if(|(above_key, _)| *above_key == key) {
-                Some((_, Some(newer))) => visit(key, newer),
-                Some((_, None)) => Ok(()),
+                Some((_, newer)) => visit_above(&mut visit, key, newer),
                 None => visit(key, value),
             }
         })?;
-        above.try_for_each(|(key, value)| value.map_or(Ok(()), |value| visit(key, value)))
+        above.try_for_each(|(key, value)| visit_above(&mut visit, key, value))
     }
 }
 
@@ -156,55 +192,67 @@ impl<'a> View<'a> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Batch, Change, Overlay, Value, View};
+    use super::{Journaled, Layer, Location, Overlay, View};
     use crate::durability::DurableTree;
+    use crate::journal::Values;
 
-    fn batch(key: &[u8], value: Option<&[u8]>, existed: bool) -> Batch {
-        let change = Change {
-            value: value.map(Value::from),
-            existed,
-        };
-        Batch {
-            number: 1,
-            changes: [(key.to_vec(), change)].into(),
-        }
+    /// A batch of one change, whose value is somewhere in the journal.
+    fn batch(key: &[u8], offset: Option<u64>, existed: bool) -> [(Vec<u8>, Journaled); 1] {
+        let value = offset.map(|offset| Location { offset, length: 1 });
+        [(key.to_vec(), Journaled { value, existed })]
+    }
+
+    /// Where the value of `key` is, as far as `batch` says.
+    fn offset_of(overlay: &Overlay, key: &[u8]) -> Option<Option<u64>> {
+        overlay.get(key).map(|value| value.map(|value| value.offset))
     }
 
     #[test]
     fn a_record_written_and_removed_in_one_layer_leaves_nothing() {
         let mut overlay = Overlay::default();
-        overlay.absorb(batch(b"new", Some(b"1"), false));
-        assert_eq!(overlay.get(b"new"), Some(Some(b"1".as_slice())));
+        overlay.absorb(batch(b"new", Some(1), false));
+        assert_eq!(offset_of(&overlay, b"new"), Some(Some(1)));
         overlay.absorb(batch(b"new", None, true));
         assert_eq!(overlay, Overlay::default());
     }
 
     #[test]
-    fn only_what_the_layers_below_do_not_hold_was_added_and_only_what_is_gone_was_removed() {
+    fn only_what_is_gone_was_removed_and_changes_come_in_the_order_of_the_keys() {
         let mut overlay = Overlay::default();
-        overlay.absorb(batch(b"new", Some(b"1"), false));
-        overlay.absorb(batch(b"new", Some(b"2"), true));
-        overlay.absorb(batch(b"old", Some(b"3"), true));
         overlay.absorb(batch(b"removed", None, true));
-        assert!(overlay.added().eq([b"new".as_slice()]));
-        assert!(overlay.removed().eq([b"removed".as_slice()]));
-        overlay.absorb(batch(b"removed", Some(b"longest"), true));
-        assert_eq!(overlay.largest_value(), b"longest".len());
+        overlay.absorb(batch(b"old", Some(3), true));
+        overlay.absorb(batch(b"new", Some(1), false));
+        overlay.absorb(batch(b"new", Some(2), true));
+        let changes = |passed: Option<&[u8]>| -> Vec<_> {
+            let changes = overlay.iter_behind(passed);
+            changes.map(|(key, change)| (key.to_vec(), change)).collect()
+        };
+        let all = [
+            batch(b"new", Some(2), false),
+            batch(b"old", Some(3), true),
+            batch(b"removed", None, true),
+        ]
+        .concat();
+        assert_eq!(changes(None), all);
+        assert_eq!(changes(Some(b"new")), all[1..]);
+        assert_eq!(changes(Some(b"removed")), []);
+        let removed = [&b"new"[..], b"none", b"removed"].map(|key| overlay.removes(key));
+        assert_eq!(removed, [false, false, true]);
     }
 
     #[test]
     fn a_layer_only_appends_unless_it_changes_what_is_behind_a_new_record() {
         let appended = || {
             let mut overlay = Overlay::default();
-            overlay.absorb(batch(b"a", Some(b"1"), true));
+            overlay.absorb(batch(b"a", Some(1), true));
             overlay.absorb(batch(b"l1", None, true));
-            overlay.absorb(batch(b"l4", Some(b"1"), false));
-            overlay.absorb(batch(b"l5", Some(b"1"), false));
+            overlay.absorb(batch(b"l4", Some(1), false));
+            overlay.absorb(batch(b"l5", Some(1), false));
             overlay
         };
         assert!(Overlay::default().only_appends());
         assert!(appended().only_appends());
-        for last in [None, Some(&b"1"[..])] {
+        for last in [None, Some(1)] {
             let mut overlay = appended();
             overlay.absorb(batch(b"l6", last, true));
             assert!(!overlay.only_appends(), "{last:?}");
@@ -215,41 +263,64 @@ mod tests {
     fn the_removal_of_a_record_from_below_stays_however_often_it_is_written_again() {
         let mut overlay = Overlay::default();
         overlay.absorb(batch(b"old", None, true));
-        overlay.absorb(batch(b"old", Some(b"2"), false));
-        assert_eq!(overlay.get(b"old"), Some(Some(b"2".as_slice())));
+        overlay.absorb(batch(b"old", Some(2), false));
+        assert_eq!(offset_of(&overlay, b"old"), Some(Some(2)));
         overlay.absorb(batch(b"old", None, true));
-        assert_eq!(overlay.get(b"old"), Some(None));
-        overlay.absorb(batch(b"older", Some(b"3"), true));
+        assert_eq!(offset_of(&overlay, b"old"), Some(None));
+        overlay.absorb(batch(b"older", Some(3), true));
         overlay.absorb(batch(b"older", None, true));
-        assert_eq!(overlay.get(b"older"), Some(None));
+        assert_eq!(offset_of(&overlay, b"older"), Some(None));
+    }
+
+    /// A layer with these changes, whose values are in a file in `dir`.
+    fn layer(path: &std::path::Path, changes: &[(&[u8], Option<&[u8]>, bool)]) -> Arc<Layer> {
+        let mut written = Vec::new();
+        let mut overlay = Overlay::default();
+        for (key, value, existed) in changes {
+            let location = value.map(|value| Location {
+                offset: written.len() as u64,
+                length: u32::try_from(value.len()).unwrap(),
+            });
+            written.extend_from_slice(value.unwrap_or_default());
+            let (value, existed) = (location, *existed);
+            overlay.absorb([(key.to_vec(), Journaled { value, existed })]);
+        }
+        std::fs::write(path, written).unwrap();
+        let values = Values::open(path).unwrap();
+        Arc::new(Layer {
+            changes: overlay,
+            values,
+        })
     }
 
     #[test]
     fn a_view_shows_each_record_once_as_the_newest_layer_has_it_in_the_order_of_the_keys() {
         let dir = tempfile::tempdir().unwrap();
-        let database = sled::Config::new().path(dir.path()).flush_every_ms(None).open();
-        let tree = DurableTree::new(&database.unwrap(), dir.path()).unwrap();
+        let sled_dir = dir.path().join("sled");
+        let database = sled::Config::new().path(&sled_dir).flush_every_ms(None).open();
+        let tree = DurableTree::new(&database.unwrap(), &sled_dir).unwrap();
         let mut below = sled::Batch::default();
         for key in [b"b", b"d", b"e", b"f"] {
             below.insert(key, b"below");
         }
         tree.commit(below).unwrap();
-        let layer = |batches: [Batch; 3]| {
-            let mut overlay = Overlay::default();
-            batches.into_iter().for_each(|batch| overlay.absorb(batch));
-            Arc::new(overlay)
-        };
         let layers = [
-            layer([
-                batch(b"a", Some(b"older"), false),
-                batch(b"d", Some(b"older"), true),
-                batch(b"e", None, true),
-            ]),
-            layer([
-                batch(b"a", Some(b"newer"), true),
-                batch(b"c", Some(b"newer"), false),
-                batch(b"g", Some(b"newer"), false),
-            ]),
+            layer(
+                &dir.path().join("0"),
+                &[
+                    (b"a", Some(b"older"), false),
+                    (b"d", Some(b"older"), true),
+                    (b"e", None, true),
+                ],
+            ),
+            layer(
+                &dir.path().join("1"),
+                &[
+                    (b"a", Some(b"newer"), true),
+                    (b"c", Some(b"newer"), false),
+                    (b"g", Some(b"newer"), false),
+                ],
+            ),
         ];
         let view = View::new(&tree, &layers);
         let expected = [

@@ -1,7 +1,7 @@
 //! Entries of the log read back while the store is in use, for peers that need what the node has no longer in memory.
 //!
-//! Such entries are durable and never change again. When they are asked for, what the journal holds of them is copied;
-//! the rest is in sled by then, or will be when the thread that owns sled has done what it was given before. What removes
+//! Such entries are durable and never change again. When they are asked for, what the journal holds of them is read at
+//! once; the rest is in sled by then, or will be when the thread that owns sled has done what it was given before. What removes
 //! it from there is given to that thread later. So the one queue makes the read see the store as it was at that moment.
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ const MAX_RECORDS: usize = 4_096;
 
 /// Where a record is.
 enum Place {
-    /// It was copied from the journal's overlay.
+    /// It was read from the journal.
     Here(Vec<u8>),
     InSled,
 }
@@ -34,11 +34,11 @@ pub(crate) struct ReadBack {
 
 impl ReadBack {
     /// Finds the records; `journaled` tells the value that the journal holds under a key.
-    pub(crate) fn prepare<'a>(
+    pub(crate) fn prepare(
         read: &LogRead,
         state: &State,
-        journaled: impl Fn(&[u8]) -> Option<&'a [u8]>,
-    ) -> Self {
+        journaled: impl Fn(&[u8]) -> Result<Option<Vec<u8>>, StorageError>,
+    ) -> Result<Self, StorageError> {
         let mut records = Vec::new();
         let mut copied_bytes = 0;
         for span in spans_of(read, state) {
@@ -47,17 +47,16 @@ impl ReadBack {
             }
             for fragment in 0..span.records {
                 let key = RecordKey::new(span.first_index, fragment);
-                let value = journaled(&key.to_bytes());
-                copied_bytes += value.map_or(0, <[u8]>::len);
-                let place = value.map_or(Place::InSled, |value| Place::Here(value.to_vec()));
-                records.push((key, place));
+                let value = journaled(&key.to_bytes())?;
+                copied_bytes += value.as_ref().map_or(0, Vec::len);
+                records.push((key, value.map_or(Place::InSled, Place::Here)));
             }
         }
-        Self {
+        Ok(Self {
             read: *read,
             root: state.root,
             records,
-        }
+        })
     }
 
     /// Whether sled is needed.

@@ -150,7 +150,7 @@ fn try_load(tree: &dyn Stored, owner: &Owner) -> Result<Loaded, Fault> {
     })
 }
 
-fn name_of(key: &[u8]) -> String {
+pub(crate) fn name_of(key: &[u8]) -> String {
     format!("record {:?}", key.escape_ascii().to_string())
 }
 

@@ -69,6 +69,11 @@ pub(crate) fn unseal<T: DeserializeOwned>(
     sealed: &[u8],
     limit_bytes: usize,
 ) -> Result<T, Flaw> {
+    Ok(codec::decode(verify(place, sealed)?, limit_bytes)?)
+}
+
+/// Verifies what [`seal`] made for the same `place`; yields the content, encoded.
+pub(crate) fn verify<'a>(place: &[u8], sealed: &'a [u8]) -> Result<&'a [u8], Flaw> {
     let [version, c0, c1, c2, c3, content @ ..] = sealed else {
         return Err(Flaw::Short(sealed.len()));
     };
@@ -79,7 +84,7 @@ pub(crate) fn unseal<T: DeserializeOwned>(
     if *version != FORMAT_VERSION {
         return Err(Flaw::Version(*version));
     }
-    Ok(codec::decode(content, limit_bytes)?)
+    Ok(content)
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ impl Default for Options {
         Self {
             cache_bytes: 8 * 1024 * 1024,
             join: false,
-            journal_bytes: 4 * 1024 * 1024,
+            journal_bytes: 64 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
         }
     }

@@ -27,7 +27,6 @@
 
 use crate::durability::DurableTree;
 use crate::error::StorageError;
-use crate::overlay::Overlay;
 use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
 
 /// With as many spacers, what a split leaves in a leaf.
@@ -79,19 +78,19 @@ fn behind(record: &[u8]) -> Vec<u8> {
     [record, &[0]].concat()
 }
 
-/// Puts empty records where `layer` adds some, and spacers behind them. No record in sled is larger than
-/// `largest_record`, in bytes. Durable when it returns.
+/// Puts empty records under `keys`, which come in order, and spacers behind them. `at_the_end`: every key comes behind all
+/// that are in sled. No record in sled is larger than `largest_record`, in bytes. Durable when it returns.
 pub(crate) fn make_places(
     tree: &DurableTree,
-    layer: &Overlay,
+    keys: &[&[u8]],
+    at_the_end: bool,
     largest_record: usize,
 ) -> Result<(), StorageError> {
-    let leaves = if layer.only_appends() {
+    let leaves = if at_the_end {
         leaves_before_a_sync(largest_record)
     } else {
         1
     };
-    let keys: Vec<&[u8]> = layer.added().collect();
     for some in keys.chunks(leaves * RECORDS_IN_A_LEAF) {
         for leaf in some.chunks(RECORDS_IN_A_LEAF) {
             let mut batch = sled::Batch::default();
@@ -142,7 +141,6 @@ mod tests {
     };
     use crate::durability::{DurableTree, SLED_DATA_FILE};
     use crate::hard_state::{HARD_STATE_KEY, IDENTITY_KEY, ROOT_KEY, SNAPSHOT_KEY};
-    use crate::overlay::{Batch, Change, Overlay, Value};
     use crate::record::{MAX_RECORD_BYTES, MAX_RECORDS_IN_A_LEAF, RecordKey, SLED_SEGMENT_BYTES};
 
     #[test]
@@ -196,23 +194,8 @@ mod tests {
             .collect()
     }
 
-    fn adding(keys: &[[u8; 13]]) -> Overlay {
-        let mut layer = Overlay::default();
-        put(&mut layer, keys, false);
-        layer
-    }
-
-    fn put(layer: &mut Overlay, keys: &[[u8; 13]], existed: bool) {
-        for key in keys {
-            let change = Change {
-                value: Some(Value::from(&[7])),
-                existed,
-            };
-            layer.absorb(Batch {
-                number: 1,
-                changes: [(key.to_vec(), change)].into(),
-            });
-        }
+    fn make_places_at_the_end(tree: &DurableTree, keys: &[[u8; 13]]) {
+        make_places(tree, &slices(keys).collect::<Vec<_>>(), true, MAX_RECORD_BYTES).unwrap();
     }
 
     fn slices(keys: &[[u8; 13]]) -> impl Iterator<Item = &[u8]> {
@@ -244,20 +227,18 @@ mod tests {
 
     #[test]
     fn syncs_come_after_as_many_places_as_may_be_and_after_each_leaf_before_records_that_were_there() {
-        let syncs = |layer: &Overlay, largest_record| {
+        let keys = keys(513);
+        let keys: Vec<&[u8]> = slices(&keys).collect();
+        let syncs = |at_the_end, largest_record| {
             let dir = tempfile::tempdir().unwrap();
             let tree = tree_in(dir.path());
             let before = tree.progress().steps();
-            make_places(&tree, layer, largest_record).unwrap();
+            make_places(&tree, &keys, at_the_end, largest_record).unwrap();
             tree.progress().steps() - before
         };
-        let keys = keys(513);
-        let mut layer = adding(&keys);
-        assert_eq!(syncs(&layer, 300), 3);
-        assert_eq!(syncs(&layer, MAX_RECORD_BYTES), 22);
-        let behind = RecordKey::new(LogIndex(1_000), 0).to_bytes();
-        put(&mut layer, &[behind], true);
-        assert_eq!(syncs(&layer, 300), 129);
+        assert_eq!(syncs(true, 300), 3);
+        assert_eq!(syncs(true, MAX_RECORD_BYTES), 22);
+        assert_eq!(syncs(false, 300), 129);
     }
 
     /// sled's file only becomes longer while no segment is free.
@@ -268,7 +249,7 @@ mod tests {
         let length = || fs::metadata(dir.path().join(SLED_DATA_FILE)).unwrap().len();
         let keys = keys(2_000);
         let value = [7; 12_000];
-        make_places(&tree, &adding(&keys), MAX_RECORD_BYTES).unwrap();
+        make_places_at_the_end(&tree, &keys);
         commit(&tree, &keys, Some(&value));
         assert_eq!(records(&tree), keys.len());
         let all_but_last = &keys[..keys.len() - 1];
@@ -285,7 +266,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let tree = tree_in(dir.path());
         let keys = keys(20);
-        make_places(&tree, &adding(&keys), MAX_RECORD_BYTES).unwrap();
+        make_places_at_the_end(&tree, &keys);
         commit(&tree, &keys[..5], None);
         commit(&tree, &keys[10..12], None);
         assert_eq!(records(&tree), 13);

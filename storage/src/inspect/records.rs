@@ -16,7 +16,7 @@ use crate::hard_state::{
     SNAPSHOT_KEY, SnapshotRecord,
 };
 use crate::journal::Journal;
-use crate::overlay::{Overlay, View};
+use crate::overlay::{Layer, View};
 use crate::record::{Content, LOG_PREFIX, LogRecord, RecordKey};
 use crate::restore::LogReader;
 use crate::rules::MAX_INDEX;
@@ -75,7 +75,7 @@ fn read_journal(
     dir: &DataDir,
     owner: Option<Owner>,
     in_sled: Option<u64>,
-) -> Vec<Arc<Overlay>> {
+) -> Vec<Arc<Layer>> {
     let (Some(owner), Some(in_sled)) = (owner, in_sled) else {
         let problem = "the journal is not read: it is unknown whose it is, or where it goes on";
         found.problems.push(problem.to_owned());
@@ -85,8 +85,8 @@ fn read_journal(
     for acknowledged in [found.high_water.unwrap_or(0), 0] {
         match Journal::read(&dir.journal_dir(), &owner, in_sled, acknowledged) {
             Ok(opened) => {
-                let active = Arc::new(opened.active);
-                return opened.full.into_iter().chain([active]).collect();
+                let layers = opened.full.into_iter().chain([opened.active]);
+                return layers.map(Arc::new).collect();
             }
             Err(error) => found.problems.push(error.to_string()),
         }

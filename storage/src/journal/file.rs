@@ -15,13 +15,15 @@ use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Found, Place, RECORD_VERSION};
 use crate::error::StorageError;
-use crate::overlay::Batch;
+use crate::overlay::{Batch, Location};
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 const PAGE_BYTES: usize = 4096;
@@ -34,8 +36,9 @@ pub(super) type HeaderPages = [[u8; PAGE_BYTES]; HEADER_COPIES.len()];
 /// Where the records begin.
 pub(super) const RECORDS_START: u64 = (HEADER_COPIES.len() * PAGE_BYTES) as u64;
 
-/// How much is written at a time when a file gets its zeroes.
-const ZEROES: &[u8] = &[0; 256 * 1024];
+/// How much is written at a time when a file gets its zeroes, and synced before the next. A long file that is synced at
+/// its end would hold up every other sync meanwhile.
+const ZEROES: &[u8] = &[0; 512 * 1024];
 
 /// One use of a journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +73,7 @@ pub(super) fn draw_salt() -> u64 {
 /// An open journal file.
 #[derive(Debug)]
 pub(super) struct JournalFile {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     pub(super) header: Header,
     /// Makes every sync fail, as a dying disk would.
@@ -109,7 +112,7 @@ impl JournalFile {
     fn at(path: &Path, header: Header) -> Result<Self, StorageError> {
         let opened = OpenOptions::new().read(true).write(true).open(path);
         Ok(Self {
-            file: opened.map_err(StorageError::while_trying("open", path))?,
+            file: Arc::new(opened.map_err(StorageError::while_trying("open", path))?),
             path: path.to_path_buf(),
             header,
             #[cfg(test)]
@@ -119,6 +122,14 @@ impl JournalFile {
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The values in its records.
+    pub(super) fn values(&self) -> Values {
+        Values {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+        }
     }
 
     /// The length of the file, which may be more or less than what the header says.
@@ -139,7 +150,7 @@ impl JournalFile {
 
     /// Moves to `position`, where the next record goes.
     pub(super) fn seek(&mut self, position: u64) -> Result<(), StorageError> {
-        self.file
+        (&*self.file)
             .seek(SeekFrom::Start(position))
             .map(drop)
             .map_err(StorageError::while_trying("seek in", &self.path))
@@ -147,7 +158,7 @@ impl JournalFile {
 
     /// Writes on from where the last write or seek ended.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
-        self.file
+        (&*self.file)
             .write_all(bytes)
             .map_err(StorageError::while_trying("write", &self.path))
     }
@@ -168,7 +179,7 @@ impl JournalFile {
     pub(super) fn read_all(&mut self) -> Result<Vec<u8>, StorageError> {
         self.seek(0)?;
         let mut bytes = Vec::new();
-        Read::by_ref(&mut self.file)
+        Read::by_ref(&mut &*self.file)
             .take(self.header.bytes)
             .read_to_end(&mut bytes)
             .map_err(StorageError::while_trying("read", &self.path))?;
@@ -181,6 +192,38 @@ impl JournalFile {
             return Err(damaged(&self.path, what));
         }
         Ok(bytes)
+    }
+}
+
+/// The values in the records of a journal file, to be read one by one while it may be written on.
+#[derive(Clone, Debug)]
+pub(crate) struct Values {
+    file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Values {
+    /// Reads one value.
+    pub(crate) fn read(&self, location: Location) -> Result<Vec<u8>, StorageError> {
+        let mut value = vec![0; usize::try_from(location.length).unwrap_or(usize::MAX)];
+        self.file
+            .read_exact_at(&mut value, location.offset)
+            .map_err(StorageError::while_trying("read", &self.path))?;
+        Ok(value)
+    }
+
+    /// The file they are in.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Those of any file, to be read at any place.
+    #[cfg(test)]
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            file: Arc::new(File::open(path)?),
+            path: path.to_path_buf(),
+        })
     }
 }
 
@@ -197,6 +240,7 @@ pub(super) fn fill(path: &Path, bytes: u64) -> io::Result<()> {
         let missing = usize::try_from(bytes - length).unwrap_or(usize::MAX);
         let zeroes = &ZEROES[..missing.min(ZEROES.len())];
         file.write_all(zeroes)?;
+        file.sync_data()?;
         length += zeroes.len() as u64;
     }
     file.sync_all()
@@ -217,12 +261,13 @@ pub(super) struct Scanned {
     pub(super) flaw: Option<&'static str>,
 }
 
-/// Reads the records in `bytes`, which are the whole file, and hands their batches to `visit` in order.
+/// Reads the records in `bytes`, which are the whole file, and hands their batches to `visit` in order, each with the
+/// place of its record in the file.
 pub(super) fn scan(
     path: &Path,
     header: &Header,
     bytes: &[u8],
-    mut visit: impl FnMut(Batch),
+    mut visit: impl FnMut(Batch, u64),
 ) -> Result<Scanned, StorageError> {
     let mut scanned = Scanned {
         position: RECORDS_START,
@@ -261,6 +306,7 @@ pub(super) fn scan(
             frame
                 .decode()
                 .ok_or_else(|| damaged(path, format!("{at} cannot be read")))?,
+            scanned.last_start,
         );
     }
 }

@@ -92,6 +92,16 @@ pub(super) fn encode(batch: &Batch, buffer: &mut Vec<u8>) -> Result<(), TooLarge
     Ok(())
 }
 
+/// Where the value of each change of `batch` begins in the record that [`encode`] makes for it: so many bytes behind its
+/// start. In the order of the keys; where a change has no value, it would be there.
+pub(super) fn value_offsets(batch: &Batch) -> impl Iterator<Item = usize> {
+    batch.changes.iter().scan(HEAD_BYTES, |position, (key, change)| {
+        let value = *position + 2 + key.len() + 4;
+        *position = value + change.value.as_deref().map_or(0, <[u8]>::len);
+        Some(value)
+    })
+}
+
 /// Completes a record that [`encode`] began; yields its checksum.
 pub(super) fn seal(record: &mut [u8], place: Place, previous: u32) -> u32 {
     record[8..16].copy_from_slice(&place.generation.to_be_bytes());

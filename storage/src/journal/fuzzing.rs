@@ -84,7 +84,7 @@ fn is_file(bytes: &[u8]) -> bool {
     let Ok(header) = newest_copy(path, pages) else {
         return false;
     };
-    let Ok(scanned) = scan(path, &header, bytes, drop) else {
+    let Ok(scanned) = scan(path, &header, bytes, |_, _| ()) else {
         return false;
     };
     let _ = next_record(&header, bytes, scanned.position);

@@ -6,7 +6,7 @@ use raft_core::{Incarnation, NodeId};
 use super::{Journal, Opened};
 use crate::error::StorageError;
 use crate::hard_state::{Identity, Owner};
-use crate::overlay::{Batch, Change, Overlay};
+use crate::overlay::{Batch, Change};
 
 /// The batch that was in sled from the start, as in a fresh store.
 const IN_SLED: u64 = 1;
@@ -119,9 +119,10 @@ fn used(bytes: &[u8]) -> usize {
 /// What both layers hold together.
 fn contents(opened: &Opened) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
     let mut merged = std::collections::BTreeMap::new();
-    let full: &Overlay = opened.full.as_deref().unwrap_or(&opened.active);
-    for (key, value) in full.iter().chain(opened.active.iter()) {
-        merged.insert(key.to_vec(), value.map(|value| value.to_vec()));
+    for layer in opened.full.iter().chain([&opened.active]) {
+        for (key, _) in layer.changes.iter_behind(None) {
+            merged.insert(key.to_vec(), layer.get(key).unwrap().unwrap());
+        }
     }
     merged.into_iter().collect()
 }
@@ -364,7 +365,7 @@ fn a_batch_larger_than_a_file_gets_a_larger_file_until_the_use_after() {
     assert!(length_of(&closed.path(1)) > 300_000);
     for number in [5, 6] {
         journal.encode(&batch(number, 10)).unwrap();
-        journal.set_other_bytes(journal.full_file(64 * 1024).prepare().unwrap());
+        journal.set_other_bytes(journal.next_use(64 * 1024).prepare().unwrap());
         journal.rotate().unwrap();
         journal.append().unwrap();
     }
