@@ -111,8 +111,8 @@ pub struct StorageConfig {
     /// How much memory the store of the log may use for its cache, in bytes. Default 8 MiB.
     pub cache_bytes: u64,
     /// While fewer bytes than this and a snapshot are free on the disk of `data_dir`, the node takes no new
-    /// data; see [`disk_room`](crate::disk_room). 0: never mind; else at least 16 MiB. Default (`None`): 128 MiB, or
-    /// a quarter of the file system if that is less.
+    /// data; see [`disk_room`](crate::disk_room). 0: never mind; else at least 16 MiB. Default (`None`): by
+    /// the size of the file system, [`DiskSpace::default_min_free_bytes`](crate::disk_room::DiskSpace::default_min_free_bytes).
     pub min_free_bytes: Option<u64>,
     /// A node whose disk has not finished a write after this long stops. It must be longer than the disk takes
     /// to read and write a whole snapshot. Default 30 s.

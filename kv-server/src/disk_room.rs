@@ -48,8 +48,11 @@ use raft_core::NodeId;
 use rpc::client::BusyReason;
 use rpc::peer::DiskRoom;
 
-/// The default of `min_free_bytes`, if that is not more than a quarter of the file system.
-pub const DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
+/// The default of `min_free_bytes` on a file system of 64 GiB or more, see [`DiskSpace::default_min_free_bytes`].
+pub const DEFAULT_MIN_FREE_BYTES: u64 = 512 << 20;
+
+/// The least that the default is, but for file systems of which that would be more than a quarter.
+const LEAST_DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
 
 /// The least that `min_free_bytes` may be, but for 0: a quarter of it is the last reserve, and the file of the database
 /// grows by some MiB at a time.
@@ -106,10 +109,13 @@ impl DiskSpace {
         }
     }
 
-    /// The default of `min_free_bytes` for a file system of this size.
+    /// The default of `min_free_bytes` for a file system of this size: a 128th of it, at least 128 MiB (a quarter of a file
+    /// system of less than 512 MiB), at most 512 MiB.
     #[must_use]
     pub fn default_min_free_bytes(total_bytes: u64) -> u64 {
-        DEFAULT_MIN_FREE_BYTES.min(total_bytes / 4)
+        (total_bytes / 128)
+            .clamp(LEAST_DEFAULT_MIN_FREE_BYTES, DEFAULT_MIN_FREE_BYTES)
+            .min(total_bytes / 4)
     }
 
     /// How long each of the two files of the journal may become, if `wanted` is what it would be on a large
@@ -404,6 +410,16 @@ mod tests {
     fn the_log_stays_short_on_a_small_disk() {
         let lengths = [0, 64 << 20, 1 << 30, u64::MAX].map(longest_log_bytes);
         assert_eq!(lengths, [1 << 20, 4 << 20, 64 << 20, u64::MAX / 16]);
+    }
+
+    #[test]
+    fn the_reserve_grows_with_the_disk_and_the_journal_with_the_reserve() {
+        let totals: [u64; 5] = [64 << 20, 1 << 30, 32 << 30, 64 << 30, u64::MAX];
+        let reserves = totals.map(DiskSpace::default_min_free_bytes);
+        assert_eq!(reserves.map(|bytes| bytes >> 20), [16, 128, 256, 512, 512]);
+        let journals = reserves.map(|reserve| DiskSpace::new(reserve).journal_bytes(64 << 20));
+        assert_eq!(journals.map(|bytes| bytes >> 20), [2, 16, 32, 64, 64]);
+        assert_eq!(DiskSpace::new(0).journal_bytes(7), 7);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use storage::{SnapshotStore, StagedVerdict, StorageError};
 use crate::driver::PersistJob;
 
 /// Jobs are committed together up to so many bytes. One sync for more would save nothing, and all would wait for all
-/// of them. It is half of a file of the store's journal, at its default length, which seldom has to become longer so.
+/// of them.
 const MAX_GROUP_BYTES: usize = 2 << 20;
 
 /// The jobs that wait for the disk, in order.

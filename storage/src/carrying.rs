@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::hard_state::ROOT_KEY;
 use crate::overlay::{Layer, Location, Overlay};
+use crate::record::LOG_PREFIX;
 
 /// About how much goes into sled at a time.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
@@ -20,7 +21,7 @@ const CHANGE_BYTES: u64 = 64;
 pub(crate) struct Piece {
     /// Where their values are.
     pub(crate) layer: Arc<Layer>,
-    /// In the order of their keys.
+    /// Removals in the order of their keys, and then values in the order of theirs.
     pub(crate) changes: Vec<(Vec<u8>, PieceChange)>,
     /// The records that the file adds come behind all others, see [`Overlay::only_appends`].
     pub(crate) only_appends: bool,
@@ -37,25 +38,39 @@ pub(crate) enum PieceChange {
 }
 
 /// How far a full file is in sled.
+///
+/// Values come when the other file is as full as this one was when they were written, but for small records, of which
+/// there are few; removals evenly. So each has a cursor of its own.
 #[derive(Debug)]
 pub(crate) struct Carrying {
     layer: Arc<Layer>,
     only_appends: bool,
-    /// The last key that was passed.
-    passed: Option<Vec<u8>>,
-    passed_bytes: u64,
+    /// Where the last value ends in the file.
     total_bytes: u64,
+    /// Up to where the last piece went.
+    due_before: u64,
+    /// The last record that was passed of those that have a value, and whether there are no more.
+    last_value: Option<Vec<u8>>,
+    values_are_passed: bool,
+    last_removal: Option<Vec<u8>>,
+    removals_passed: u64,
+    removals: u64,
 }
 
 impl Carrying {
     /// Nothing of `layer` is known to be in sled.
     pub(crate) fn new(layer: Layer) -> Self {
-        let changes = layer.changes.iter_behind(None);
+        let changes = || layer.changes.iter_behind(None);
+        let ends = changes().filter_map(|(_, change)| change.value.map(Location::end));
         Self {
             only_appends: layer.changes.only_appends(),
-            passed: None,
-            passed_bytes: 0,
-            total_bytes: changes.map(|(_, change)| weight(change.value)).sum(),
+            total_bytes: ends.max().unwrap_or_default(),
+            due_before: 0,
+            last_value: None,
+            values_are_passed: false,
+            last_removal: None,
+            removals_passed: 0,
+            removals: changes().filter(|(_, change)| change.value.is_none()).count() as u64,
             layer: Arc::new(layer),
         }
     }
@@ -66,19 +81,19 @@ impl Carrying {
 
     /// Whether nothing is left but the [root](Self::root).
     pub(crate) fn is_passed(&self) -> bool {
-        self.passed_bytes == self.total_bytes
+        self.values_are_passed && self.removals_passed == self.removals
     }
 
-    /// How much there is to carry in all, in bytes.
+    /// Where the last value ends in the file, in bytes from its start.
     pub(crate) fn total_bytes(&self) -> u64 {
         self.total_bytes
     }
 
-    /// What to carry next, when `due` of all bytes should be in sled by now and the changes of the other file are `newer`.
-    /// `None` when that is nothing for now.
+    /// What to carry next, when what is in the first `due` bytes of the file should be in sled by now and the changes of the
+    /// other file are `newer`. `None` when that is nothing for now.
     pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
         let step = (PIECE_BYTES / 2).min(self.total_bytes / 8);
-        if due < self.total_bytes && due < self.passed_bytes + step {
+        if due < self.total_bytes && due < self.due_before + step {
             return None;
         }
         self.next_until(newer, due)
@@ -92,29 +107,63 @@ impl Carrying {
     /// The next piece of what comes before `due`, without what `newer` removes.
     fn next_until(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
         let mut changes = Vec::new();
+        let mut bytes = self.add_removals(&mut changes, due);
+        bytes += self.add_values(&mut changes, newer, due, PIECE_BYTES.saturating_sub(bytes));
+        if bytes < PIECE_BYTES {
+            self.due_before = due;
+        }
+        (!changes.is_empty()).then(|| self.piece(changes))
+    }
+
+    fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64) -> u64 {
+        let due = self.removals.saturating_mul(due) / self.total_bytes.max(1);
+        let left = due.min(self.removals).saturating_sub(self.removals_passed);
+        let left = left.min(PIECE_BYTES / CHANGE_BYTES);
+        let removals = self.layer.changes.iter_behind(self.last_removal.as_deref());
+        let removals = removals.filter(|(_, change)| change.value.is_none());
+        // As an index, it is below what fits into memory.
+        let removals = removals.take(usize::try_from(left).unwrap_or(usize::MAX));
+        changes.extend(removals.map(|(key, _)| (key.to_vec(), PieceChange::Remove)));
+        if let Some((last, _)) = changes.last() {
+            self.last_removal = Some(last.clone());
+        }
+        self.removals_passed += left;
+        left * CHANGE_BYTES
+    }
+
+    fn add_values(
+        &mut self,
+        changes: &mut Vec<(Vec<u8>, PieceChange)>,
+        newer: &Overlay,
+        due: u64,
+        most_bytes: u64,
+    ) -> u64 {
         let mut bytes = 0;
-        let mut passed = None;
-        for (key, change) in self.layer.changes.iter_behind(self.passed.as_deref()) {
-            if self.passed_bytes >= due || bytes >= PIECE_BYTES {
+        let mut last = None;
+        self.values_are_passed = true;
+        for (key, change) in self.layer.changes.iter_behind(self.last_value.as_deref()) {
+            let Some(value) = change.value else { continue };
+            let is_due = value.end() <= due || key.first() != Some(&LOG_PREFIX);
+            if !is_due || bytes >= most_bytes {
+                self.values_are_passed = false;
                 break;
             }
-            self.passed_bytes += weight(change.value);
-            passed = Some(key);
+            last = Some(key);
             if key == ROOT_KEY || newer.removes(key) {
                 continue;
             }
-            bytes += weight(change.value);
-            let change = match change.value {
-                Some(value) if change.existed => PieceChange::Replace(value),
-                Some(value) => PieceChange::Add(value),
-                None => PieceChange::Remove,
+            bytes += CHANGE_BYTES + u64::from(value.length);
+            let change = if change.existed {
+                PieceChange::Replace(value)
+            } else {
+                PieceChange::Add(value)
             };
             changes.push((key.to_vec(), change));
         }
-        if let Some(passed) = passed.map(<[u8]>::to_vec) {
-            self.passed = Some(passed);
+        if let Some(last) = last.map(<[u8]>::to_vec) {
+            self.last_value = Some(last);
         }
-        (!changes.is_empty()).then(|| self.piece(changes))
+        bytes
     }
 
     /// What comes last, once all the rest is durable: it says that sled has all of the file.
@@ -133,6 +182,159 @@ impl Carrying {
     }
 }
 
-fn weight(value: Option<Location>) -> u64 {
-    CHANGE_BYTES + value.map_or(0, |value| u64::from(value.length))
+#[cfg(test)]
+mod tests {
+    use super::{CHANGE_BYTES, Carrying, PIECE_BYTES, PieceChange};
+    use crate::hard_state::ROOT_KEY;
+    use crate::journal::Values;
+    use crate::overlay::{Journaled, Layer, Location, Overlay};
+    use crate::record::LOG_PREFIX;
+
+    const VALUE_BYTES: u64 = 1_000;
+
+    /// The place of the value of this number.
+    fn at(number: u64) -> Location {
+        Location {
+            offset: number * VALUE_BYTES,
+            length: u32::try_from(VALUE_BYTES).unwrap(),
+        }
+    }
+
+    fn put(number: u64, existed: bool) -> Journaled {
+        Journaled {
+            value: Some(at(number)),
+            existed,
+        }
+    }
+
+    const REMOVAL: Journaled = Journaled {
+        value: None,
+        existed: true,
+    };
+
+    fn key(number: u64) -> Vec<u8> {
+        [&[LOG_PREFIX][..], &number.to_be_bytes()].concat()
+    }
+
+    fn carrying(changes: impl IntoIterator<Item = (Vec<u8>, Journaled)>) -> Carrying {
+        let mut overlay = Overlay::default();
+        overlay.absorb(changes);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        Carrying::new(Layer {
+            changes: overlay,
+            values: Values::open(file.path()).unwrap(),
+        })
+    }
+
+    /// Records 101 to 200 of the log, the root, and the removal of records 1 to 50.
+    fn hundred() -> Carrying {
+        let records = (101..=200).map(|number| (key(number), put(number - 101, false)));
+        let removals = (1..=50).map(|number| (key(number), REMOVAL));
+        carrying(
+            records
+                .chain(removals)
+                .chain([(ROOT_KEY.to_vec(), put(99, true))]),
+        )
+    }
+
+    #[test]
+    fn every_change_but_the_root_is_carried_once_removals_first_and_the_root_last() {
+        let changes = [
+            (key(1), REMOVAL),
+            (ROOT_KEY.to_vec(), put(9, true)),
+            (key(3), put(3, false)),
+            (b"a/small".to_vec(), put(5, true)),
+        ];
+        let mut carrying = carrying(changes);
+        let piece = carrying.next(&Overlay::default()).unwrap();
+        let expected = [
+            (key(1), PieceChange::Remove),
+            (b"a/small".to_vec(), PieceChange::Replace(at(5))),
+            (key(3), PieceChange::Add(at(3))),
+        ];
+        assert_eq!(piece.changes, expected);
+        assert!(piece.only_appends && carrying.is_passed());
+        assert!(carrying.next(&Overlay::default()).is_none());
+        let root = [(ROOT_KEY.to_vec(), PieceChange::Replace(at(9)))];
+        assert_eq!(carrying.root().changes, root);
+    }
+
+    #[test]
+    fn what_the_other_file_removes_meanwhile_is_passed_over() {
+        let mut carrying = hundred();
+        let mut newer = Overlay::default();
+        newer.absorb((101..=190).map(|number| (key(number), REMOVAL)));
+        newer.absorb([(key(195), put(7, true))]);
+        let piece = carrying.next(&newer).unwrap();
+        let keys: Vec<_> = piece.changes.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, (1..=50).chain(191..=200).map(key).collect::<Vec<_>>());
+        assert!(carrying.is_passed());
+    }
+
+    #[test]
+    fn each_value_comes_when_it_is_due_removals_evenly_and_neither_a_little_at_a_time() {
+        let mut carrying = hundred();
+        let total = carrying.total_bytes();
+        assert_eq!(total, 100 * VALUE_BYTES);
+        let none = Overlay::default();
+        assert!(carrying.next_in_step(&none, 0).is_none());
+        assert!(carrying.next_in_step(&none, total / 8 - 1).is_none());
+        let (mut values, mut removals, mut pieces) = (0, 0, 0);
+        for due in 0..=total {
+            let Some(piece) = carrying.next_in_step(&none, due) else {
+                continue;
+            };
+            pieces += 1;
+            let of_piece = piece.changes.len() as u64;
+            let is_removal = |(_, change): &&(_, PieceChange)| *change == PieceChange::Remove;
+            removals += piece.changes.iter().filter(is_removal).count() as u64;
+            values += of_piece - piece.changes.iter().filter(is_removal).count() as u64;
+            assert_eq!((values, removals), (due / VALUE_BYTES, due * 50 / total), "{due}");
+        }
+        assert_eq!((values, removals, pieces), (100, 50, 8));
+        assert!(carrying.is_passed());
+    }
+
+    #[test]
+    fn small_records_are_not_waited_for() {
+        let changes = [
+            (b"a/small".to_vec(), put(99, true)),
+            (key(1), put(0, false)),
+            (key(2), put(98, false)),
+        ];
+        let mut carrying = carrying(changes);
+        let piece = carrying
+            .next_in_step(&Overlay::default(), 20 * VALUE_BYTES)
+            .unwrap();
+        let expected = [
+            (b"a/small".to_vec(), PieceChange::Replace(at(99))),
+            (key(1), PieceChange::Add(at(0))),
+        ];
+        assert_eq!(piece.changes, expected);
+        assert!(!carrying.is_passed());
+    }
+
+    #[test]
+    fn a_piece_is_not_long_however_much_is_due() {
+        let values = 3 * PIECE_BYTES / VALUE_BYTES;
+        let removals = 3 * PIECE_BYTES / CHANGE_BYTES;
+        let removed = (0..removals).map(|number| (key(number), REMOVAL));
+        let put = (0..values).map(|number| (key(removals + number), put(number, false)));
+        let mut carrying = carrying(removed.chain(put));
+        let mut carried = 0;
+        while let Some(piece) = carrying.next(&Overlay::default()) {
+            let bytes: u64 = piece
+                .changes
+                .iter()
+                .map(|(_, change)| match change {
+                    PieceChange::Remove => CHANGE_BYTES,
+                    PieceChange::Add(_) | PieceChange::Replace(_) => CHANGE_BYTES + VALUE_BYTES,
+                })
+                .sum();
+            assert!(bytes < PIECE_BYTES + CHANGE_BYTES + VALUE_BYTES, "{bytes}");
+            carried += piece.changes.len() as u64;
+        }
+        assert_eq!(carried, values + removals);
+        assert!(carrying.is_passed());
+    }
 }

@@ -6,13 +6,14 @@
 //!
 //! # A checkpoint, and what a crash after each step leaves
 //!
-//! 1. The places of the new records ([`spacers`]), and then all changes of a full journal file but the root, in
-//!    sled batches of about [`SLED_BATCH_BYTES`], each flushed and `fdatasync`ed. *Some of them are in sled, some empty. The
-//!    root is the old one, so the file is replayed from the start.* A sync comes after each batch, and not only after
-//!    all of them: see below. (Of the tiny batches of places it comes after several.)
+//! 1. All changes of a full journal file but the root, in pieces ([`carrying`](crate::carrying)): of each the places of the
+//!    new records ([`spacers`]), and then the changes, in sled batches of about [`SLED_BATCH_BYTES`], each flushed and
+//!    `fdatasync`ed. *Some of them are in sled, some empty. The root is the old one, so the file is replayed from the
+//!    start.* A sync comes after each batch, and not only after all of them: see below. (Of the tiny batches of places
+//!    it comes after several.) Between the pieces the file may get zeroes behind its end, for its next use.
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
-//! 3. The file gets the length and the zeroes for its next use. *Nothing in it is needed: sled has all of
-//!    it.*
+//! 3. The file gets the length and the zeroes for its next use that are still missing. *Nothing in it is needed: sled has
+//!    all of it.*
 //! 4. Spacers go, and sled is [kept within its bounds](crate::upkeep). *Spacers that a crash leaves go after
 //!    the first checkpoint of the next start, as far as they stand before the log.*
 //!

@@ -5,13 +5,16 @@
 //! ```
 //!
 //! A batch becomes one record in the *active* file. When the next batch does not fit any more, the other file
-//! becomes the active one, and what the full file holds is carried into sled (a *checkpoint*, see
-//! [`checkpoint`](crate::checkpoint)) while commits go on. Only after that is the full file used again.
+//! becomes the active one, and what the full file holds is carried into sled, piece by piece, as the active one
+//! fills (a *checkpoint*, see [`carrying`](crate::carrying) and [`checkpoint`](crate::checkpoint)). Only after that is the
+//! full file used again.
 //!
 //! The space of a file is reserved by writing zeroes, once. So `fdatasync` after a record has no metadata to
 //! write, and a disk that is full says so before anything depends on it: a file that cannot be made larger
-//! stays as large as it is. A new store begins with small files, and each use doubles the next file, up to
-//! `Options::journal_bytes`. Only a batch that is larger than the file gets a larger one, until the use after.
+//! stays as large as it is. A new store begins with small files, and each use may be four times as long as the one
+//! before, up to `Options::journal_bytes`: the full file grows, too, as the active one fills, so that no write waits for
+//! much of it. What is in it stays as it is, and nobody looks behind that. Only a batch that is larger than the file
+//! gets a larger one, until the use after.
 //!
 //! # The order of writes, and what a crash after each step leaves
 //!
@@ -28,12 +31,14 @@
 //!    `Options::checkpoint_wait`. *Nothing has changed.*
 //! 2. The other file gets its new header, one generation up, and is synced. *An empty file follows a full one;
 //!    before that the new header is not there, and the full file is still the active one.*
-//! 3. The checkpoint of the full file begins. *The full file is replayed over whatever part of it is in sled:
+//! 3. The checkpoint of the full file may begin. *The full file is replayed over whatever part of it is in sled:
 //!    its changes are absolute, so doing them twice is doing them once.*
 //! 4. The batch is appended to the new file.
 //!
 //! That step 2 comes before step 3 is what makes it sound that a record which was both written and removed
-//! within a file never reaches sled: a file whose checkpoint has begun is never appended to again.
+//! within a file never reaches sled: a file whose checkpoint has begun is never appended to again. A record of the full file
+//! that the active one removes need not reach sled either: the removal is durable before it is known here, and as long as
+//! sled has not all of the full file, both are replayed, the active one last.
 //!
 //! # What is verified on opening
 //!

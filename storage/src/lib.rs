@@ -62,7 +62,8 @@
 //!   again.
 //! - After a crash the store holds the state before or after the write that was under way, never one between.
 //! - No call waits for ever for a database that does not answer, see [`Options::checkpoint_wait`].
-//! - Memory is bounded: sled's cache, and two files of the journal, see [`Options`].
+//! - Memory is bounded: sled's cache, and for each record of the log and of two files of the journal where it is, see
+//!   [`Options`].
 //! - What comes back is what was written. Every record and every chunk of a snapshot has a checksum, the log
 //!   is a chain in which no link can be missing, and a file outside the database knows how far it was
 //!   acknowledged. A store that was damaged, emptied or rolled back is refused with a message that says what
@@ -86,7 +87,7 @@
 //! # Where to read on
 //!
 //! The modules are private and documented in the source: `sled_storage` (the order of every write),
-//! `journal` (how a batch becomes durable), `checkpoint` (how it reaches sled), `spacers` (how the log lies in it), `upkeep` (what sled would leave undone), `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
+//! `journal` (how a batch becomes durable), `carrying` and `checkpoint` (what reaches sled, when and how), `spacers` (how the log lies in it), `upkeep` (what sled would leave undone), `database` (how sled is opened), `directory` (creation, lock, marker), `record` and `hard_state` (what
 //! the records hold), `restore` (what is verified), `durability` (why flushing sled is not enough),
 //! `high_water`, `snapshot_file` (the format of a snapshot file).
 #![forbid(unsafe_code)]

@@ -43,6 +43,13 @@ pub(crate) struct Location {
     pub(crate) length: u32,
 }
 
+impl Location {
+    /// Where it ends, in bytes from the start of the file.
+    pub(crate) fn end(self) -> u64 {
+        self.offset.saturating_add(u64::from(self.length))
+    }
+}
+
 /// A [`Change`] that is in the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Journaled {

@@ -36,7 +36,7 @@
 //! they are verified and skipped when the store is opened, and later batches remove them.*
 //!
 //! When any step of a write fails, the store is finished: each later call returns the same error, because
-//! what is on disk is unknown until it has been read back by a new open. A checkpoint that fails, or does not
+//! what is on disk is unknown until it has been read back by a new open. What fails on the way into sled, or does not
 //! end in time, fails the next write.
 
 use std::fmt;
@@ -75,12 +75,14 @@ pub struct Options {
     /// data. Only for a directory that is missing or empty, or whose store never held anything; on one that
     /// was created with it, it changes nothing. Default: false.
     pub join: bool,
-    /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. What they
-    /// hold is also kept in memory until it is in sled. Larger files mean that less of the log is ever written
-    /// to sled, and a longer replay when the store is opened. Default: 4 MiB.
+    /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. A log that is
+    /// forgotten, by a snapshot, before as much as a file holds was written behind it never reaches sled. So a file
+    /// should hold what is written between two snapshots; a longer one only makes the replay longer when the store is
+    /// opened. In memory each record takes some 150 bytes while it is in the journal, where it takes 512 or more.
+    /// Default: 64 MiB.
     pub journal_bytes: u64,
-    /// How long a write waits for sled to take in one file of the journal while the other is full. After that
-    /// the store fails: the disk does not answer. Default: 30 s.
+    /// How long a write waits for sled to take in the rest of one file of the journal while the other is full. After
+    /// that the store fails: the disk does not answer. Default: 30 s.
     pub checkpoint_wait: Duration,
 }
 
@@ -696,6 +698,64 @@ mod tests {
         store.checkpoint().unwrap();
         let batches = batches.load(Ordering::Relaxed);
         assert!(batches > 4, "4.7 MB of records were removed in {batches} batches");
+    }
+
+    #[test]
+    fn a_log_that_is_forgotten_soon_hardly_reaches_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        let owner = open_small(dir.path()).unwrap().owner;
+        let claimed = Arc::new(DataDir::claim(dir.path()).unwrap());
+        let mut tree = open_within_bounds(&claimed, &small_journal()).unwrap();
+        let batches = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&batches);
+        tree.set_hook(Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }));
+        let mut store = SledStorage::open_over(tree, claimed, owner, &small_journal()).unwrap();
+        for index in 1..=220 {
+            store
+                .write(&[Write::Append(vec![command(1, index, 5_000)])])
+                .unwrap();
+            if index % 3 == 0 {
+                let snapshot =
+                    crate::conformance::cut_snapshot(&*store.snapshots(), index, 1, b"state").unwrap();
+                let first_retained = LogIndex(index);
+                store
+                    .write(&[Write::Compact {
+                        snapshot,
+                        first_retained,
+                    }])
+                    .unwrap();
+            }
+        }
+        // Eleven entries fill a file. For each file there is the record of the snapshot, and the root.
+        let (files, batches) = (220 / 10, batches.load(Ordering::Relaxed));
+        assert!(batches <= 2 * files, "{batches} batches for {files} files");
+        assert_eq!(store.restore().unwrap().entries.len(), 2);
+    }
+
+    #[test]
+    fn what_the_disk_has_changed_in_the_journal_is_not_carried_into_the_database() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path());
+        let mut store = open_small(dir.path()).unwrap();
+        for index in 1..=5 {
+            store
+                .write(&[Write::Append(vec![command(1, index, 5_000)])])
+                .unwrap();
+        }
+        let path = dir.path().join("journal/0");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20_000] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        let error = store.checkpoint().unwrap_err();
+        assert!(matches!(error, StorageError::Damaged { .. }), "{error:?}");
+        assert!(error.to_string().contains("journal/0"), "{error}");
+        assert_eq!(
+            store.write(&[vote(1)]).unwrap_err().to_string(),
+            error.to_string()
+        );
     }
 
     /// Appends of `length` bytes, until they are in sled, in the full file of the journal, and in the one that is

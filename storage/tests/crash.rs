@@ -257,6 +257,7 @@ fn a_torn_checkpoint_loses_nothing() {
     for Case { name, next } in cases().into_iter().step_by(2) {
         let origin = tempfile::tempdir().unwrap();
         let mut store = prepare(origin.path());
+        store.checkpoint().unwrap();
         let writes = next(&mut store);
         store.write(&writes).unwrap();
         let state = store.restore().unwrap();

@@ -261,10 +261,10 @@ fn a_database_rolled_back_to_an_older_copy_is_brought_up_by_the_journal_or_refus
     });
     let error = refusal(dir.path());
     assert!(
-        matches!(error, StorageError::RolledBack { found: 4, .. }),
+        matches!(error, StorageError::RolledBack { found: 1, .. }),
         "{error:?}"
     );
-    assert_tells(&error, &["batch 4", "batch 6", "must not vote"]);
+    assert_tells(&error, &["batch 1", "batch 6", "must not vote"]);
 }
 
 #[test]
