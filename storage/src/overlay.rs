@@ -173,30 +173,28 @@ impl<'a> View<'a> {
         });
         let merged: BTreeMap<&[u8], Option<(&Values, Location)>> = changes.collect();
         let mut above = merged.into_iter().peekable();
-        let visit_above = |visit: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>, key: &[u8], value| {
-            let Some((values, location)) = value else {
-                return Ok(());
-            };
-            let value = Values::read(values, location).map_err(|error| error.to_string())?;
-            visit(key, &value)
+        let read = |newer: Option<(&Values, Location)>| {
+            let read = newer.map(|(values, location)| values.read(location)).transpose();
+            read.map_err(|error| E::from(error.to_string()))
         };
         self.tree.for_each(|key, value| {
             self.largest_visited
                 .set(self.largest_visited.get().max(value.len()));
             while let Some((above_key, newer)) = above.next_if(|(above_key, _)| *above_key < key) {
-                visit_above(&mut visit, above_key, newer)?;
+                read(newer)?.map_or(Ok(()), |newer| visit(above_key, &newer))?;
             }
             match above.next_if(|(above_key, _)| *above_key == key) {
-                Some((_, newer)) => visit_above(&mut visit, key, newer),
+                Some((_, newer)) => read(newer)?.map_or(Ok(()), |newer| visit(key, &newer)),
                 None => visit(key, value),
             }
         })?;
-        above.try_for_each(|(key, value)| visit_above(&mut visit, key, value))
+        above.try_for_each(|(key, newer)| read(newer)?.map_or(Ok(()), |newer| visit(key, &newer)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
     use std::sync::Arc;
 
     use super::{Journaled, Layer, Location, Overlay, View};
@@ -279,8 +277,11 @@ mod tests {
         assert_eq!(offset_of(&overlay, b"older"), Some(None));
     }
 
-    /// A layer with these changes, whose values are in a file in `dir`.
-    fn layer(path: &std::path::Path, changes: &[(&[u8], Option<&[u8]>, bool)]) -> Arc<Layer> {
+    /// A key, its value, and whether it existed.
+    type Written<'a> = (&'a [u8], Option<&'a [u8]>, bool);
+
+    /// A layer with these changes, whose values go into the file `path`.
+    fn layer(path: &Path, changes: &[Written<'_>]) -> Arc<Layer> {
         let mut written = Vec::new();
         let mut overlay = Overlay::default();
         for (key, value, existed) in changes {
