@@ -151,7 +151,7 @@ pub struct Overrides {
         default_missing_value = "true"
     )]
     pub lease_reads: Option<bool>,
-    /// Take no new data while less is free on the disk; 0 to never mind [default: 128 to 512 MiB]
+    /// Take no new data while less is free on the disk; 0 to never mind [default: 128 to 768 MiB]
     #[arg(long, env = "KV_SERVER_MIN_FREE_BYTES", value_name = "BYTES")]
     pub min_free_bytes: Option<u64>,
     /// Stop when the disk has not finished a write after this long [default: 30000]

@@ -48,8 +48,8 @@ use raft_core::NodeId;
 use rpc::client::BusyReason;
 use rpc::peer::DiskRoom;
 
-/// The default of `min_free_bytes` on a file system of 64 GiB or more, see [`DiskSpace::default_min_free_bytes`].
-pub const DEFAULT_MIN_FREE_BYTES: u64 = 512 << 20;
+/// The default of `min_free_bytes` on a file system of 96 GiB or more, see [`DiskSpace::default_min_free_bytes`].
+pub const DEFAULT_MIN_FREE_BYTES: u64 = 768 << 20;
 
 /// The least that the default is, but for file systems of which that would be more than a quarter.
 const LEAST_DEFAULT_MIN_FREE_BYTES: u64 = 128 << 20;
@@ -110,7 +110,7 @@ impl DiskSpace {
     }
 
     /// The default of `min_free_bytes` for a file system of this size: a 128th of it, at least 128 MiB (a quarter of a file
-    /// system of less than 512 MiB), at most 512 MiB.
+    /// system of less than 512 MiB), at most 768 MiB.
     #[must_use]
     pub fn default_min_free_bytes(total_bytes: u64) -> u64 {
         (total_bytes / 128)
@@ -414,11 +414,11 @@ mod tests {
 
     #[test]
     fn the_reserve_grows_with_the_disk_and_the_journal_with_the_reserve() {
-        let totals: [u64; 5] = [64 << 20, 1 << 30, 32 << 30, 64 << 30, u64::MAX];
+        let totals: [u64; 5] = [64 << 20, 1 << 30, 32 << 30, 96 << 30, u64::MAX];
         let reserves = totals.map(DiskSpace::default_min_free_bytes);
-        assert_eq!(reserves.map(|bytes| bytes >> 20), [16, 128, 256, 512, 512]);
-        let journals = reserves.map(|reserve| DiskSpace::new(reserve).journal_bytes(64 << 20));
-        assert_eq!(journals.map(|bytes| bytes >> 20), [2, 16, 32, 64, 64]);
+        assert_eq!(reserves.map(|bytes| bytes >> 20), [16, 128, 256, 768, 768]);
+        let journals = reserves.map(|reserve| DiskSpace::new(reserve).journal_bytes(96 << 20));
+        assert_eq!(journals.map(|bytes| bytes >> 20), [2, 16, 32, 96, 96]);
         assert_eq!(DiskSpace::new(0).journal_bytes(7), 7);
     }
 

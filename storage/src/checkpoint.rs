@@ -10,10 +10,9 @@
 //!    new records ([`spacers`]), and then the changes, in sled batches of about [`SLED_BATCH_BYTES`], each flushed and
 //!    `fdatasync`ed. *Some of them are in sled, some empty. The root is the old one, so the file is replayed from the
 //!    start.* A sync comes after each batch, and not only after all of them: see below. (Of the tiny batches of places
-//!    it comes after several.) Between the pieces the file may get zeroes behind its end, for its next use.
+//!    it comes after several.)
 //! 2. The root, flushed and `fdatasync`ed. *Before the sync as after 1, or as after 3.*
-//! 3. The file gets the length and the zeroes for its next use that are still missing. *Nothing in it is needed: sled has
-//!    all of it.*
+//! 3. The file gets the length for its next use. *Nothing in it is needed: sled has all of it.*
 //! 4. Spacers go, and sled is [kept within its bounds](crate::upkeep). *Spacers that a crash leaves go after
 //!    the first checkpoint of the next start, as far as they stand before the log.*
 //!
@@ -76,17 +75,15 @@ type Reply<T> = Sender<Result<T, StorageError>>;
 enum Job {
     /// Carry a piece of a journal file into sled; if it is the last one, make the file ready for its next use.
     Carry(Piece, Option<NextUse>, Reply<Carried>),
-    /// Give a full journal file some of the room for its next use.
-    Grow(NextUse, Reply<Carried>),
     Get(Vec<u8>, Reply<Option<Vec<u8>>>),
     ReadLog(ReadBack, LogReadReply<StorageError>),
     Load(Vec<Arc<Layer>>, Owner, Reply<Loaded>),
 }
 
-/// A piece of a journal file is in sled, or the file has grown.
+/// A piece of a journal file is in sled.
 #[derive(Debug)]
 pub(crate) struct Carried {
-    /// How long the file is now, unless it was not touched.
+    /// If it was the last one: how long the file is now.
     pub(crate) file_bytes: Option<u64>,
 }
 
@@ -154,14 +151,6 @@ impl Checkpointer {
     pub(crate) fn begin(&mut self, piece: Piece, last: Option<NextUse>) -> Result<(), StorageError> {
         let (reply, answer) = mpsc::channel();
         self.send(Job::Carry(piece, last, reply))?;
-        self.running = Some(answer);
-        Ok(())
-    }
-
-    /// Begins to make a full journal file longer. As [`begin`](Self::begin).
-    pub(crate) fn grow(&mut self, file: NextUse) -> Result<(), StorageError> {
-        let (reply, answer) = mpsc::channel();
-        self.send(Job::Grow(file, reply))?;
         self.running = Some(answer);
         Ok(())
     }
@@ -303,13 +292,6 @@ impl Worker {
                         self.tidy();
                     }
                     self.keep_up(traffic);
-                }
-                Job::Grow(file, reply) => {
-                    let grown = file.prepare();
-                    self.failure = self.failure.take().or_else(|| grown.as_ref().err().cloned());
-                    let _ = reply.send(grown.map(|bytes| Carried {
-                        file_bytes: Some(bytes),
-                    }));
                 }
                 Job::Get(key, reply) => {
                     let value = self.tree.get(&key).map_err(|cause| self.failed(cause));

@@ -9,12 +9,11 @@
 //! fills (a *checkpoint*, see [`carrying`](crate::carrying) and [`checkpoint`](crate::checkpoint)). Only after that is the
 //! full file used again.
 //!
-//! The space of a file is reserved by writing zeroes, once. So `fdatasync` after a record has no metadata to
-//! write, and a disk that is full says so before anything depends on it: a file that cannot be made larger
-//! stays as large as it is. A new store begins with small files, and each use may be four times as long as the one
-//! before, up to `Options::journal_bytes`: the full file grows, too, as the active one fills, so that no write waits for
-//! much of it. What is in it stays as it is, and nobody looks behind that. Only a batch that is larger than the file
-//! gets a larger one, until the use after.
+//! The space of a file is reserved once, so that a disk that is full says so before anything depends on it: a file that
+//! cannot be made larger stays as large as it is. The first MiB are reserved by writing zeroes. So `fdatasync` after a
+//! record there has no metadata to write; behind them it has some, in the first use. A new store begins with
+//! small files, and the next may be four times as long, until they are as long as `Options::journal_bytes` says. Only a
+//! batch that is larger than the file gets a larger one, until the use after.
 //!
 //! # The order of writes, and what a crash after each step leaves
 //!
@@ -78,11 +77,8 @@ pub(crate) const MIN_JOURNAL_BYTES: u64 = 64 * 1024;
 /// The length of both files of a new store, if they may be so long.
 const FIRST_JOURNAL_BYTES: u64 = 256 * 1024;
 
-/// How much longer the next file may be than the one before.
+/// How much longer the next file may be than the one before, while that has less than [`file::ZEROED_BYTES`].
 const GROWTH: u64 = 4;
-
-/// About how much a file grows at a time.
-const GROWTH_STEP_BYTES: u64 = 2 * 1024 * 1024;
 
 /// The two files, one of which is written.
 #[derive(Debug)]
@@ -96,8 +92,6 @@ pub(crate) struct Journal {
     checksum: u32,
     /// The length of the other file.
     other_bytes: u64,
-    /// The other file could not be made as long as it should be.
-    other_stays_short: bool,
     /// The record that is being written. Kept for its memory.
     record: Vec<u8>,
 }
@@ -112,7 +106,7 @@ pub(crate) struct Opened {
     pub(crate) active: Layer,
 }
 
-/// The file that is not written at present, and a length that it should have for its next use.
+/// The file that is not written at present, and the length that it should have for its next use.
 #[derive(Debug)]
 pub(crate) struct NextUse {
     path: PathBuf,
@@ -120,8 +114,8 @@ pub(crate) struct NextUse {
 }
 
 impl NextUse {
-    /// Gives the file its length, or as much of it as the disk has; yields the one that it has then. To make it shorter is
-    /// only for when nothing in it is needed any more.
+    /// Gives the file its length, or as much of it as the disk has; yields the one that it has then. Only once nothing in
+    /// it is needed any more.
     pub(crate) fn prepare(&self) -> Result<u64, StorageError> {
         match file::fill(&self.path, self.bytes) {
             Ok(()) => Ok(self.bytes),
@@ -210,7 +204,6 @@ impl Journal {
         let values = active.values();
         let journal = Self {
             other_bytes: other.length()?,
-            other_stays_short: false,
             active,
             other,
             position: scanned.position,
@@ -259,8 +252,6 @@ impl Journal {
 
     /// Tells the length that the file has which is not written at present.
     pub(crate) fn set_other_bytes(&mut self, bytes: u64) {
-        // It was to become longer each time.
-        self.other_stays_short = bytes <= self.other_bytes;
         self.other_bytes = bytes;
     }
 
@@ -284,8 +275,6 @@ impl Journal {
         self.other.seek(RECORDS_START)?;
         std::mem::swap(&mut self.active, &mut self.other);
         self.position = RECORDS_START;
-        self.other_bytes = self.other.header.bytes;
-        self.other_stays_short = false;
         Ok(())
     }
 
@@ -296,20 +285,16 @@ impl Journal {
 
     /// The file that is not written at present, with the length for its next use.
     pub(crate) fn next_use(&self, journal_bytes: u64) -> NextUse {
-        let longest = self.active.header.bytes.saturating_mul(GROWTH);
+        let active_bytes = self.active.header.bytes;
+        let longest = if active_bytes < file::ZEROED_BYTES {
+            active_bytes * GROWTH
+        } else {
+            u64::MAX
+        };
         NextUse {
             path: self.other.path().to_path_buf(),
             bytes: longest.min(journal_bytes.max(MIN_JOURNAL_BYTES)),
         }
-    }
-
-    /// The same with the length that it should have by now, if it is time to make it longer: it grows while the active
-    /// file fills. What is in it may still be needed.
-    pub(crate) fn growth_due(&self, journal_bytes: u64) -> Option<NextUse> {
-        let NextUse { path, bytes } = self.next_use(journal_bytes);
-        let due = self.share_due(bytes);
-        let is_due = due >= self.other_bytes + GROWTH_STEP_BYTES && !self.other_stays_short;
-        is_due.then_some(NextUse { path, bytes: due })
     }
 
     /// How much of `whole` should be done by now, if all of it is to be done a little before the active file is full.

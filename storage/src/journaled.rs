@@ -133,9 +133,6 @@ impl JournaledTree {
         if self.checkpointer.is_busy() {
             return Ok(());
         }
-        if let Some(longer) = self.journal.growth_due(self.journal_bytes) {
-            return self.checkpointer.grow(longer);
-        }
         match full.next_in_step(&self.active.changes, self.journal.share_due(full.total_bytes())) {
             Some(piece) => self.checkpointer.begin(piece, None),
             None if full.is_passed() => self.begin_last(),

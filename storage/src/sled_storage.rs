@@ -79,7 +79,7 @@ pub struct Options {
     /// forgotten, by a snapshot, before as much as a file holds was written behind it never reaches sled. So a file
     /// should hold what is written between two snapshots; a longer one only makes the replay longer when the store is
     /// opened. In memory each record takes some 150 bytes while it is in the journal, where it takes 512 or more.
-    /// Default: 64 MiB.
+    /// Default: 96 MiB.
     pub journal_bytes: u64,
     /// How long a write waits for sled to take in the rest of one file of the journal while the other is full. After
     /// that the store fails: the disk does not answer. Default: 30 s.
@@ -94,7 +94,7 @@ impl Default for Options {
         Self {
             cache_bytes: 8 * 1024 * 1024,
             join: false,
-            journal_bytes: 64 * 1024 * 1024,
+            journal_bytes: 96 * 1024 * 1024,
             checkpoint_wait: Duration::from_secs(30),
         }
     }

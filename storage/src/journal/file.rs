@@ -19,6 +19,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::frame::{self, Found, Place, RECORD_VERSION};
@@ -36,9 +38,12 @@ pub(super) type HeaderPages = [[u8; PAGE_BYTES]; HEADER_COPIES.len()];
 /// Where the records begin.
 pub(super) const RECORDS_START: u64 = (HEADER_COPIES.len() * PAGE_BYTES) as u64;
 
-/// How much is written at a time when a file gets its zeroes, and synced before the next. A long file that is synced at
-/// its end would hold up every other sync meanwhile.
-const ZEROES: &[u8] = &[0; 512 * 1024];
+/// So much of a file is reserved by writing zeroes, the rest by asking the file system for it: the former makes each sync
+/// of the first use faster, but costs as much writing as the use itself.
+pub(super) const ZEROED_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How much is written at a time when a file gets its zeroes.
+const ZEROES: &[u8] = &[0; 256 * 1024];
 
 /// One use of a journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,23 +232,38 @@ impl Values {
     }
 }
 
-/// Gives the file at `path` `bytes` of space: what is beyond is cut off, what is missing is written, as zeroes,
-/// so that a later write into it changes nothing but data. Durable when it returns. When it fails, the file
-/// is as long as before or longer, and what it held is untouched.
+/// Gives the file at `path` `bytes` of space: what is beyond is cut off, what is missing is reserved, and reads as
+/// zeroes. Durable when it returns. When it fails, the file is as long as before or longer, and what it held is untouched.
 pub(super) fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let mut length = file.seek(SeekFrom::End(0))?;
     if length > bytes {
         file.set_len(bytes)?;
     }
-    while length < bytes {
-        let missing = usize::try_from(bytes - length).unwrap_or(usize::MAX);
-        let zeroes = &ZEROES[..missing.min(ZEROES.len())];
-        file.write_all(zeroes)?;
-        file.sync_data()?;
-        length += zeroes.len() as u64;
+    let mut write_zeroes_up_to = |end: u64| {
+        while length < end {
+            let missing = usize::try_from(end - length).unwrap_or(usize::MAX);
+            let zeroes = &ZEROES[..missing.min(ZEROES.len())];
+            file.write_all(zeroes)?;
+            length += zeroes.len() as u64;
+        }
+        io::Result::Ok(length)
+    };
+    let length = write_zeroes_up_to(bytes.min(ZEROED_BYTES))?;
+    if length < bytes && !reserve(&file, length, bytes)? {
+        write_zeroes_up_to(bytes)?;
     }
     file.sync_all()
+}
+
+/// Makes `file`, which ends at `length`, `bytes` long. Not so, and nothing happens, where the file system cannot reserve
+/// space.
+fn reserve(file: &File, length: u64, bytes: u64) -> io::Result<bool> {
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), length, bytes - length) {
+        Ok(()) => Ok(true),
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What a file holds, up to the first place where there is no record.

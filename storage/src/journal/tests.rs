@@ -374,41 +374,25 @@ fn a_batch_larger_than_a_file_gets_a_larger_file_until_the_use_after() {
 }
 
 #[test]
-fn the_next_file_grows_while_the_active_one_fills_and_stays_short_on_a_disk_that_is_full() {
-    const MIB: u64 = 1024 * 1024;
-    let closed = Closed::with(3, 600);
-    let mut journal = closed.open(IN_SLED, 3).unwrap().journal;
-    let quarter = usize::try_from(MIB).unwrap();
-    assert!(!journal.encode(&batch(4, 4 * quarter)).unwrap());
-    journal.rotate().unwrap();
-    assert!(
-        journal.growth_due(64 * MIB).is_none(),
-        "nothing is in the active file"
-    );
-    assert!(journal.encode(&batch(4, quarter)).unwrap());
-    journal.append().unwrap();
-    assert!(journal.growth_due(MIB).is_none(), "it is not to become longer");
-    let full = closed.read(0);
-    let grow = |journal: &mut Journal| {
-        let longer = journal.growth_due(64 * MIB)?.prepare().unwrap();
-        journal.set_other_bytes(longer);
-        Some(longer)
-    };
-    // Four times as long as the active file, when four fifths of that are used.
-    let length = grow(&mut journal).unwrap();
-    assert!((5 * MIB..5 * MIB + MIB / 8).contains(&length), "{length}");
-    let grown = closed.read(0);
-    assert_eq!(grown.len() as u64, length);
-    assert!(grown.starts_with(&full), "what is in it may still be needed");
-    assert_eq!(grow(&mut journal), None);
-    append(&mut journal, 5, quarter);
-    assert!(journal.growth_due(64 * MIB).is_some());
-    journal.set_other_bytes(length);
-    assert!(journal.growth_due(64 * MIB).is_none(), "it did not become longer");
-    journal.rotate().unwrap();
-    journal.set_other_bytes(length + 1);
-    append(&mut journal, 6, 3 * quarter);
-    assert!(journal.growth_due(64 * MIB).is_some(), "another use, another try");
+fn a_file_is_four_times_as_long_as_the_one_before_and_from_four_mib_on_as_long_as_it_may_be() {
+    const KIB: u64 = 1024;
+    let dir = tempfile::tempdir().unwrap();
+    let most = 9_000 * KIB;
+    Journal::create(dir.path(), &identity(1), IN_SLED + 1, most).unwrap();
+    let mut journal = Journal::open(dir.path(), &identity(1), IN_SLED, 1)
+        .unwrap()
+        .journal;
+    let mut lengths = Vec::new();
+    for number in 2..9 {
+        append(&mut journal, number, 10);
+        journal.set_other_bytes(journal.next_use(most).prepare().unwrap());
+        journal.rotate().unwrap();
+        lengths.push(length_of(journal.active.path()) / KIB);
+    }
+    assert_eq!(lengths, [1024, 4096, 9000, 9000, 9000, 9000, 9000]);
+    let mut opened = Journal::open(dir.path(), &identity(1), 7, 8).unwrap();
+    assert_eq!(opened.journal.last_batch, 8);
+    append(&mut opened.journal, 9, 8_000_000);
 }
 
 fn length_of(path: &Path) -> u64 {
