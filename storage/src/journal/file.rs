@@ -15,6 +15,7 @@ use std::collections::hash_map::RandomState;
 use std::fs::{File, OpenOptions};
 use std::hash::BuildHasher;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -236,30 +237,34 @@ impl Values {
 /// zeroes. Durable when it returns. When it fails, the file is as long as before or longer, and what it held is untouched.
 pub(super) fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
-    let mut length = file.seek(SeekFrom::End(0))?;
+    let length = file.seek(SeekFrom::End(0))?;
     if length > bytes {
         file.set_len(bytes)?;
     }
-    let mut write_zeroes_up_to = |end: u64| {
-        while length < end {
-            let missing = usize::try_from(end - length).unwrap_or(usize::MAX);
-            let zeroes = &ZEROES[..missing.min(ZEROES.len())];
-            file.write_all(zeroes)?;
-            length += zeroes.len() as u64;
-        }
-        io::Result::Ok(length)
-    };
-    let length = write_zeroes_up_to(bytes.min(ZEROED_BYTES))?;
-    if length < bytes && !reserve(&file, length, bytes)? {
-        write_zeroes_up_to(bytes)?;
+    let zeroed = bytes.min(ZEROED_BYTES).max(length);
+    write_zeroes(&mut file, length..zeroed)?;
+    if zeroed < bytes && !reserve(&file, zeroed..bytes)? {
+        write_zeroes(&mut file, zeroed..bytes)?;
     }
     file.sync_all()
 }
 
-/// Makes `file`, which ends at `length`, `bytes` long. Not so, and nothing happens, where the file system cannot reserve
-/// space.
-fn reserve(file: &File, length: u64, bytes: u64) -> io::Result<bool> {
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), length, bytes - length) {
+/// Writes zeroes to `range` of `file`, which stands at its start.
+fn write_zeroes(file: &mut File, range: Range<u64>) -> io::Result<()> {
+    let mut left = range.end.saturating_sub(range.start);
+    while left > 0 {
+        let some = usize::try_from(left).unwrap_or(usize::MAX).min(ZEROES.len());
+        file.write_all(&ZEROES[..some])?;
+        left -= some as u64;
+    }
+    Ok(())
+}
+
+/// Has the file system keep space for `range` of `file`, behind its end. Not so, and nothing happens, where the file
+/// system cannot do that.
+fn reserve(file: &File, range: Range<u64>) -> io::Result<bool> {
+    let bytes = range.end.saturating_sub(range.start);
+    match rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, bytes) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),
