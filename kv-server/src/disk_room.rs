@@ -119,11 +119,11 @@ impl DiskSpace {
     }
 
     /// How long each of the two files of the journal may become, if `wanted` is what it would be on a large
-    /// disk.
+    /// disk and the file system has `total_bytes`: a 16th of it for both, even where room is not minded.
     #[must_use]
-    pub fn journal_bytes(&self, wanted: u64) -> u64 {
+    pub fn journal_bytes(&self, wanted: u64, total_bytes: u64) -> u64 {
         match self.min_free_bytes {
-            0 => wanted,
+            0 => wanted.min(total_bytes / 32),
             min_free_bytes => wanted.min(min_free_bytes / 8),
         }
     }
@@ -417,9 +417,11 @@ mod tests {
         let totals: [u64; 5] = [64 << 20, 1 << 30, 32 << 30, 96 << 30, u64::MAX];
         let reserves = totals.map(DiskSpace::default_min_free_bytes);
         assert_eq!(reserves.map(|bytes| bytes >> 20), [16, 128, 256, 768, 768]);
-        let journals = reserves.map(|reserve| DiskSpace::new(reserve).journal_bytes(96 << 20));
+        let journals = reserves.map(|reserve| DiskSpace::new(reserve).journal_bytes(96 << 20, u64::MAX));
         assert_eq!(journals.map(|bytes| bytes >> 20), [2, 16, 32, 96, 96]);
-        assert_eq!(DiskSpace::new(0).journal_bytes(7), 7);
+        let unminded = DiskSpace::new(0);
+        assert_eq!(unminded.journal_bytes(96 << 20, u64::MAX), 96 << 20);
+        assert_eq!(unminded.journal_bytes(96 << 20, 256 << 20), 8 << 20);
     }
 
     #[test]

@@ -197,7 +197,7 @@ impl Opened {
         options.join = config.join;
         let total_bytes = space_around(&config.data_dir).map_or(u64::MAX, |space| space.total_bytes);
         let disk = disk_space(config, total_bytes);
-        options.journal_bytes = disk.journal_bytes(options.journal_bytes);
+        options.journal_bytes = disk.journal_bytes(options.journal_bytes, total_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
         let loaded = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot);

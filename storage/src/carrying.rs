@@ -1,12 +1,13 @@
 //! How a full journal file goes into sled: piece by piece, as the other file fills.
 //!
 //! The longer a piece waits, the less of it is left to carry: what a snapshot has replaced meanwhile is not carried at all.
-//! So the pieces keep step with the other file, and each record waits until about as much was written after it as a
-//! file holds. And as no piece is long, nobody who wants something of sled waits for long.
+//! So the pieces keep step with the other file, and each record waits until four fifths of what a file holds were
+//! written after it, or more. And as no piece is long, nobody who wants something of sled waits for long.
 
 use std::sync::Arc;
 
 use crate::hard_state::ROOT_KEY;
+use crate::journal::Values;
 use crate::overlay::{Layer, Location, Overlay};
 use crate::record::LOG_PREFIX;
 
@@ -16,15 +17,20 @@ const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 /// What a change counts for beside its value.
 const CHANGE_BYTES: u64 = 64;
 
+/// A removal makes sled write as much as the record has that is removed.
+const MOST_REMOVALS: u64 = 1_024;
+
+/// A piece is as long as this part of a file at least, where that is less than half of [`PIECE_BYTES`]: each costs two
+/// syncs or more.
+const PIECES_OF_A_SHORT_FILE: u64 = 8;
+
 /// Some of the changes of a journal file.
 #[derive(Debug)]
 pub(crate) struct Piece {
-    /// Where their values are.
-    pub(crate) layer: Arc<Layer>,
+    /// The file that their values are in.
+    pub(crate) values: Values,
     /// Removals in the order of their keys, and then values in the order of theirs.
     pub(crate) changes: Vec<(Vec<u8>, PieceChange)>,
-    /// The records that the file adds come behind all others, see [`Overlay::only_appends`].
-    pub(crate) only_appends: bool,
 }
 
 /// One change in a [`Piece`].
@@ -39,12 +45,11 @@ pub(crate) enum PieceChange {
 
 /// How far a full file is in sled.
 ///
-/// Values come when the other file is as full as this one was when they were written, but for small records, of which
-/// there are few; removals evenly. So each has a cursor of its own.
+/// Values come when the other file is four fifths as full as this one was when they were written, but for small records, of
+/// which there are few; removals evenly. So each has a cursor of its own.
 #[derive(Debug)]
 pub(crate) struct Carrying {
     layer: Arc<Layer>,
-    only_appends: bool,
     /// Where the last value ends in the file.
     total_bytes: u64,
     /// Up to where the last piece went.
@@ -59,11 +64,10 @@ pub(crate) struct Carrying {
 
 impl Carrying {
     /// Nothing of `layer` is known to be in sled.
-    pub(crate) fn new(layer: Layer) -> Self {
+    pub(crate) fn new(layer: Arc<Layer>) -> Self {
         let changes = || layer.changes.iter_behind(None);
         let ends = changes().filter_map(|(_, change)| change.value.map(Location::end));
         Self {
-            only_appends: layer.changes.only_appends(),
             total_bytes: ends.max().unwrap_or_default(),
             due_before: 0,
             last_value: None,
@@ -71,7 +75,7 @@ impl Carrying {
             last_removal: None,
             removals_passed: 0,
             removals: changes().filter(|(_, change)| change.value.is_none()).count() as u64,
-            layer: Arc::new(layer),
+            layer,
         }
     }
 
@@ -92,14 +96,19 @@ impl Carrying {
     /// What to carry next, when what is in the first `due` bytes of the file should be in sled by now and the changes of the
     /// other file are `newer`. `None` when that is nothing for now.
     pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
-        let step = (PIECE_BYTES / 2).min(self.total_bytes / 8);
+        let step = (PIECE_BYTES / 2).min(self.total_bytes / PIECES_OF_A_SHORT_FILE);
         if due < self.total_bytes && due < self.due_before + step {
             return None;
         }
         self.next_until(newer, due)
     }
 
-    /// What to carry next, at once.
+    /// Whether more is left than the `room` in the other file, and two pieces.
+    pub(crate) fn is_far_behind(&self, room: u64) -> bool {
+        self.total_bytes - self.due_before.min(self.total_bytes) > room + 2 * PIECE_BYTES
+    }
+
+    /// What to carry next, at once. `None` also when only some that need not be carried were passed.
     pub(crate) fn next(&mut self, newer: &Overlay) -> Option<Piece> {
         self.next_until(newer, self.total_bytes)
     }
@@ -107,18 +116,15 @@ impl Carrying {
     /// The next piece of what comes before `due`, without what `newer` removes.
     fn next_until(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
         let mut changes = Vec::new();
-        let mut bytes = self.add_removals(&mut changes, due);
-        bytes += self.add_values(&mut changes, newer, due, PIECE_BYTES.saturating_sub(bytes));
-        if bytes < PIECE_BYTES {
-            self.due_before = due;
-        }
+        self.add_removals(&mut changes, due);
+        self.due_before = self.add_values(&mut changes, newer, due);
         (!changes.is_empty()).then(|| self.piece(changes))
     }
 
-    fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64) -> u64 {
+    fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64) {
         let due = self.removals.saturating_mul(due) / self.total_bytes.max(1);
         let left = due.min(self.removals).saturating_sub(self.removals_passed);
-        let left = left.min(PIECE_BYTES / CHANGE_BYTES);
+        let left = left.min(MOST_REMOVALS);
         let removals = self.layer.changes.iter_behind(self.last_removal.as_deref());
         let removals = removals.filter(|(_, change)| change.value.is_none());
         // As an index, it is below what fits into memory.
@@ -128,31 +134,31 @@ impl Carrying {
             self.last_removal = Some(last.clone());
         }
         self.removals_passed += left;
-        left * CHANGE_BYTES
     }
 
-    fn add_values(
-        &mut self,
-        changes: &mut Vec<(Vec<u8>, PieceChange)>,
-        newer: &Overlay,
-        due: u64,
-        most_bytes: u64,
-    ) -> u64 {
+    /// Yields up to where it went.
+    fn add_values(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, newer: &Overlay, due: u64) -> u64 {
         let mut bytes = 0;
+        let mut up_to = due;
         let mut last = None;
         self.values_are_passed = true;
         for (key, change) in self.layer.changes.iter_behind(self.last_value.as_deref()) {
             let Some(value) = change.value else { continue };
             let is_due = value.end() <= due || key.first() != Some(&LOG_PREFIX);
-            if !is_due || bytes >= most_bytes {
+            if !is_due || bytes >= PIECE_BYTES {
                 self.values_are_passed = false;
+                if is_due {
+                    up_to = value.offset.min(due);
+                }
                 break;
             }
             last = Some(key);
+            // What is passed over takes time, too.
+            bytes += CHANGE_BYTES;
             if key == ROOT_KEY || newer.removes(key) {
                 continue;
             }
-            bytes += CHANGE_BYTES + u64::from(value.length);
+            bytes += u64::from(value.length);
             let change = if change.existed {
                 PieceChange::Replace(value)
             } else {
@@ -163,7 +169,7 @@ impl Carrying {
         if let Some(last) = last.map(<[u8]>::to_vec) {
             self.last_value = Some(last);
         }
-        bytes
+        up_to
     }
 
     /// What comes last, once all the rest is durable: it says that sled has all of the file.
@@ -175,16 +181,17 @@ impl Carrying {
 
     fn piece(&self, changes: Vec<(Vec<u8>, PieceChange)>) -> Piece {
         Piece {
-            layer: Arc::clone(&self.layer),
+            values: self.layer.values.clone(),
             changes,
-            only_appends: self.only_appends,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CHANGE_BYTES, Carrying, PIECE_BYTES, PieceChange};
+    use std::sync::Arc;
+
+    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange};
     use crate::hard_state::ROOT_KEY;
     use crate::journal::Values;
     use crate::overlay::{Journaled, Layer, Location, Overlay};
@@ -220,10 +227,10 @@ mod tests {
         let mut overlay = Overlay::default();
         overlay.absorb(changes);
         let file = tempfile::NamedTempFile::new().unwrap();
-        Carrying::new(Layer {
+        Carrying::new(Arc::new(Layer {
             changes: overlay,
             values: Values::open(file.path()).unwrap(),
-        })
+        }))
     }
 
     /// Records 101 to 200 of the log, the root, and the removal of records 1 to 50.
@@ -253,7 +260,7 @@ mod tests {
             (key(3), PieceChange::Add(at(3))),
         ];
         assert_eq!(piece.changes, expected);
-        assert!(piece.only_appends && carrying.is_passed());
+        assert!(carrying.is_passed());
         assert!(carrying.next(&Overlay::default()).is_none());
         let root = [(ROOT_KEY.to_vec(), PieceChange::Replace(at(9)))];
         assert_eq!(carrying.root().changes, root);
@@ -296,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn who_has_more_left_than_there_is_room_is_far_behind() {
+        let values = 5 * PIECE_BYTES / VALUE_BYTES;
+        let mut carrying = carrying((0..values).map(|number| (key(number), put(number, false))));
+        let total = carrying.total_bytes();
+        let room = |left: u64| left - 2 * PIECE_BYTES;
+        assert!(carrying.is_far_behind(room(total) - 1) && !carrying.is_far_behind(room(total)));
+        let piece = carrying.next(&Overlay::default()).unwrap();
+        let left = total - piece.changes.len() as u64 * VALUE_BYTES;
+        assert!(carrying.is_far_behind(room(left) - 1) && !carrying.is_far_behind(room(left)));
+        while carrying.next(&Overlay::default()).is_some() {}
+        assert!(!carrying.is_far_behind(0));
+    }
+
+    #[test]
     fn small_records_are_not_waited_for() {
         let changes = [
             (b"a/small".to_vec(), put(99, true)),
@@ -317,21 +338,17 @@ mod tests {
     #[test]
     fn a_piece_is_not_long_however_much_is_due() {
         let values = 3 * PIECE_BYTES / VALUE_BYTES;
-        let removals = 3 * PIECE_BYTES / CHANGE_BYTES;
+        let removals = 3 * MOST_REMOVALS;
         let removed = (0..removals).map(|number| (key(number), REMOVAL));
         let put = (0..values).map(|number| (key(removals + number), put(number, false)));
         let mut carrying = carrying(removed.chain(put));
         let mut carried = 0;
         while let Some(piece) = carrying.next(&Overlay::default()) {
-            let bytes: u64 = piece
-                .changes
-                .iter()
-                .map(|(_, change)| match change {
-                    PieceChange::Remove => CHANGE_BYTES,
-                    PieceChange::Add(_) | PieceChange::Replace(_) => CHANGE_BYTES + VALUE_BYTES,
-                })
-                .sum();
-            assert!(bytes < PIECE_BYTES + CHANGE_BYTES + VALUE_BYTES, "{bytes}");
+            let is_removal = |(_, change): &&(_, PieceChange)| *change == PieceChange::Remove;
+            let removals = piece.changes.iter().filter(is_removal).count() as u64;
+            let values = piece.changes.len() as u64 - removals;
+            assert!(removals <= MOST_REMOVALS, "{removals}");
+            assert!(values * VALUE_BYTES < PIECE_BYTES + VALUE_BYTES, "{values}");
             carried += piece.changes.len() as u64;
         }
         assert_eq!(carried, values + removals);

@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft_core::{Entry, LogReadReply};
 
@@ -123,7 +123,6 @@ impl Checkpointer {
             tree,
             has_tidied: false,
             largest_record,
-            removed: Vec::new(),
             failure: None,
             _dir: dir,
         };
@@ -174,13 +173,12 @@ impl Checkpointer {
         ended.map(Some)
     }
 
-    /// Waits until what was begun has ended, if anything was. `begun` is when the waiting for this and more began.
-    pub(crate) fn wait(&mut self, begun: Instant) -> Result<Option<Carried>, StorageError> {
+    /// Waits until the piece has been carried, if there is one.
+    pub(crate) fn wait(&mut self) -> Result<Option<Carried>, StorageError> {
         let Some(running) = self.running.take() else {
             return Ok(None);
         };
-        let left = self.wait.saturating_sub(begun.elapsed());
-        self.receive(&running, left).map(Some).inspect_err(|error| {
+        self.receive(&running, self.wait).map(Some).inspect_err(|error| {
             if matches!(error, StorageError::NoAnswer { .. }) {
                 self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
             }
@@ -229,7 +227,7 @@ impl Checkpointer {
             Err(RecvTimeoutError::Disconnected) => Err(self.gone()),
             Err(RecvTimeoutError::Timeout) => Err(StorageError::NoAnswer {
                 path: self.path.clone(),
-                waited: self.wait,
+                waited: wait,
             }),
         }
     }
@@ -269,8 +267,6 @@ struct Worker {
     has_tidied: bool,
     /// No record in sled has more bytes.
     largest_record: usize,
-    /// The records of the journal file that is being carried which were removed from sled, in the order of their keys.
-    removed: Vec<Vec<u8>>,
     /// Nothing more is written to sled after a failure.
     failure: Option<StorageError>,
     /// Dropped last: the directory is locked as long as sled is open.
@@ -288,9 +284,7 @@ impl Worker {
                     let done = self.carry(&piece, last, &mut traffic);
                     self.failure = done.as_ref().err().cloned();
                     let _ = reply.send(done);
-                    if is_last {
-                        self.tidy();
-                    }
+                    self.tidy(&piece, is_last);
                     self.keep_up(traffic);
                 }
                 Job::Get(key, reply) => {
@@ -338,9 +332,7 @@ impl Worker {
         let lengths = changes.iter().filter_map(|change| change.value.as_ref());
         let largest_record = lengths.map(Vec::len).max().unwrap_or_default();
         self.largest_record = self.largest_record.max(largest_record);
-        self.caught(|| self.write(&changes, piece.only_appends, traffic))?;
-        let removed = changes.iter().filter(|change| change.value.is_none());
-        self.removed.extend(removed.map(|change| change.key.to_vec()));
+        self.caught(|| self.write(&changes, traffic))?;
         let file_bytes = last.map(|file| file.prepare()).transpose()?;
         Ok(Carried { file_bytes })
     }
@@ -351,11 +343,11 @@ impl Worker {
         let mut changes = Vec::with_capacity(piece.changes.len());
         for (key, change) in &piece.changes {
             let read = |location| {
-                let value = piece.layer.values.read(location)?;
+                let value = piece.values.read(location)?;
                 match sealed::verify(key, &value) {
                     Ok(_) => Ok(Some(value)),
                     Err(flaw) => Err(StorageError::Damaged {
-                        path: piece.layer.values.path().to_path_buf(),
+                        path: piece.values.path().to_path_buf(),
                         what: format!("the value of {}: {flaw}", restore::name_of(key)),
                         index: None,
                     }),
@@ -367,6 +359,7 @@ impl Worker {
                 PieceChange::Replace(location) => (read(*location)?, in_sled()?),
                 PieceChange::Remove => (None, in_sled()?),
             };
+            // The record never came here, or it went before a restart.
             if value.is_none() && replaced.is_none() {
                 continue;
             }
@@ -378,19 +371,13 @@ impl Worker {
                     .as_ref()
                     .map_or_else(|| replaced.as_ref().map_or(0, |record| record.len()), Vec::len)
                     as u64,
-                was_expected: matches!(change, PieceChange::Add(_)) == replaced.is_none(),
                 value,
             });
         }
         Ok(changes)
     }
 
-    fn write(
-        &self,
-        changes: &[SledChange<'_>],
-        only_appends: bool,
-        traffic: &mut Traffic,
-    ) -> Result<(), StorageError> {
+    fn write(&self, changes: &[SledChange<'_>], traffic: &mut Traffic) -> Result<(), StorageError> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -401,7 +388,8 @@ impl Worker {
             .filter(|change| change.is_new)
             .map(|change| change.key)
             .collect();
-        let at_the_end = only_appends && changes.iter().all(|change| change.was_expected);
+        let first = new.first().copied().unwrap_or_default();
+        let at_the_end = self.tree.ends_before(first).map_err(|cause| self.failed(cause))?;
         spacers::make_places(&self.tree, &new, at_the_end, self.largest_record)?;
         let mut batch = sled::Batch::default();
         let mut batch_bytes = 0;
@@ -420,14 +408,17 @@ impl Worker {
         self.tree.commit(batch)
     }
 
-    /// Does what can wait until the last piece has been answered for.
-    fn tidy(&mut self) {
-        let removed = std::mem::take(&mut self.removed);
+    /// Does what can wait until the piece has been answered for.
+    fn tidy(&mut self, piece: &Piece, is_last: bool) {
         self.unless_failed(|worker| {
-            if !std::mem::replace(&mut worker.has_tidied, true) {
+            if is_last && !std::mem::replace(&mut worker.has_tidied, true) {
                 spacers::remove_forgotten(&worker.tree)?;
             }
-            spacers::remove_behind(&worker.tree, removed.iter().map(Vec::as_slice))
+            let removed = piece
+                .changes
+                .iter()
+                .filter(|(_, change)| *change == PieceChange::Remove);
+            spacers::remove_behind(&worker.tree, removed.map(|(key, _)| key.as_slice()))
         });
     }
 
@@ -457,8 +448,6 @@ struct SledChange<'a> {
     value: Option<Vec<u8>>,
     /// sled has no record under this key.
     is_new: bool,
-    /// Whether that is so was known before sled was asked.
-    was_expected: bool,
     /// How much it makes sled write, about.
     bytes: u64,
 }

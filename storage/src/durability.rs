@@ -149,6 +149,18 @@ impl DurableTree {
         panics::catch(|| self.tree.get(key))?.map_err(|error| text_of(&error))
     }
 
+    /// Whether there is something under `key`.
+    pub(crate) fn has(&self, key: &[u8]) -> Result<bool, StorageError> {
+        let found = self.get(key).map_err(|cause| self.write_failed(cause))?;
+        Ok(found.is_some())
+    }
+
+    /// Whether every key that there is comes before `key`.
+    pub(crate) fn ends_before(&self, key: &[u8]) -> Result<bool, String> {
+        let next = panics::catch(|| self.tree.range(key..).next().transpose())?;
+        next.map(|next| next.is_none()).map_err(|error| text_of(&error))
+    }
+
     /// Hands every record but the [spacers](crate::spacers) to `visit`, in the order of the keys, until one is refused.
     pub(crate) fn for_each<E: From<String>>(
         &self,

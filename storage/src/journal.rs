@@ -12,8 +12,8 @@
 //! The space of a file is reserved once, so that a disk that is full says so before anything depends on it: a file that
 //! cannot be made larger stays as large as it is. The first MiB are reserved by writing zeroes. So `fdatasync` after a
 //! record there has no metadata to write; behind them it has some, in the first use. A new store begins with
-//! small files, and the next may be four times as long, until they are as long as `Options::journal_bytes` says. Only a
-//! batch that is larger than the file gets a larger one, until the use after.
+//! small files, and the next may be four times as long; from 4 MiB on it is as long as `Options::journal_bytes` says. Only
+//! a batch that is larger than the file gets a larger one, until the use after.
 //!
 //! # The order of writes, and what a crash after each step leaves
 //!
@@ -26,8 +26,8 @@
 //!
 //! Rotation, when a batch does not fit:
 //!
-//! 1. The checkpoint of the other file has ended, or commit waits for it, no longer than
-//!    `Options::checkpoint_wait`. *Nothing has changed.*
+//! 1. The checkpoint of the other file has ended, or commit waits for it, no longer than `Options::checkpoint_wait` for
+//!    each of its pieces. *Nothing has changed.*
 //! 2. The other file gets its new header, one generation up, and is synced. *An empty file follows a full one;
 //!    before that the new header is not there, and the full file is still the active one.*
 //! 3. The checkpoint of the full file may begin. *The full file is replayed over whatever part of it is in sled:
@@ -59,6 +59,7 @@ pub(crate) mod fuzzing;
 
 pub(crate) use self::file::Values;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use self::file::{Header, JournalFile, RECORDS_START, damaged};
@@ -114,12 +115,12 @@ pub(crate) struct NextUse {
 }
 
 impl NextUse {
-    /// Gives the file its length, or as much of it as the disk has; yields the one that it has then. Only once nothing in
-    /// it is needed any more.
+    /// Gives the file its length, if the disk has as much; yields the one that it has then. Only once nothing in it is
+    /// needed any more.
     pub(crate) fn prepare(&self) -> Result<u64, StorageError> {
         match file::fill(&self.path, self.bytes) {
             Ok(()) => Ok(self.bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+            Err(error) if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
                 tracing::warn!(%error, path = %self.path.display(), "the journal file stays small");
                 let length = std::fs::metadata(&self.path).map(|metadata| metadata.len());
                 length.map_err(StorageError::while_trying("read the length of", &self.path))
@@ -285,9 +286,9 @@ impl Journal {
 
     /// The file that is not written at present, with the length for its next use.
     pub(crate) fn next_use(&self, journal_bytes: u64) -> NextUse {
-        let active_bytes = self.active.header.bytes;
-        let longest = if active_bytes < file::ZEROED_BYTES {
-            active_bytes * GROWTH
+        let longer = self.active.header.bytes.max(self.other_bytes);
+        let longest = if longer < file::ZEROED_BYTES {
+            longer * GROWTH
         } else {
             u64::MAX
         };
@@ -297,11 +298,18 @@ impl Journal {
         }
     }
 
+    /// How much room the active file has, in bytes.
+    pub(crate) fn room(&self) -> u64 {
+        self.active.header.bytes.saturating_sub(self.position)
+    }
+
     /// How much of `whole` should be done by now, if all of it is to be done a little before the active file is full.
     pub(crate) fn share_due(&self, whole: u64) -> u64 {
         let space = self.active.header.bytes;
-        let end = (space - space / 5).max(1);
-        (whole.saturating_mul(self.position) / end).min(whole)
+        // The last fifth is for the root, and for what is late.
+        let end = u128::from((space - space / 5).max(1));
+        let share = u128::from(whole) * u128::from(self.position) / end;
+        u64::try_from(share).unwrap_or(whole).min(whole)
     }
 
     /// Whether the active file holds no record.

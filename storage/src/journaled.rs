@@ -1,11 +1,11 @@
 //! sled with the journal in front of it: where a batch becomes durable, and where it goes from there.
 //!
 //! Of what the two journal files hold and sled may not hold yet, the keys are kept in memory, with where the values are in
-//! the files: some 150 bytes for each record, which takes 512 bytes of a file or more.
+//! the files: some 150 bytes for each record. A batch takes 512 bytes of a file or more, so that is at most a third of what
+//! the files have where one client writes little ones, and next to nothing where batches are large.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use raft_core::{LogRead, LogReadReply};
 
@@ -50,19 +50,22 @@ impl JournaledTree {
             full,
             active,
         } = opened;
-        let layers: Vec<Arc<Layer>> = full.iter().chain([&active]).cloned().map(Arc::new).collect();
+        let (full, active) = (full.map(Arc::new), Arc::new(active));
+        let layers: Vec<Arc<Layer>> = full.iter().chain([&active]).map(Arc::clone).collect();
         let view = View::new(&tree, &layers);
         let loaded = restore::load(&view, store)?;
         let largest_record = view.largest_visited();
+        drop(layers);
         let checkpointer =
             Checkpointer::start(tree, largest_record, Arc::clone(dir), options.checkpoint_wait)?;
-        let opened = Self {
+        let mut opened = Self {
             journal,
-            active,
+            active: Arc::unwrap_or_clone(active),
             full: full.map(Carrying::new),
             checkpointer,
             journal_bytes: options.journal_bytes,
         };
+        opened.keep_in_step()?;
         Ok((opened, loaded))
     }
 
@@ -121,19 +124,24 @@ impl JournaledTree {
             values: self.journal.active_values(),
         };
         let full = std::mem::replace(&mut self.active, active);
-        self.full = Some(Carrying::new(full));
+        self.full = Some(Carrying::new(Arc::new(full)));
         Ok(())
     }
 
-    /// Gives sled the next piece of the full file, if it is time for one.
+    /// Gives sled the next piece of the full file, if it is time for one. Waits for the piece before if sled is far behind:
+    /// else all that is left would come at once when the active file is full.
     fn keep_in_step(&mut self) -> Result<(), StorageError> {
         let Some(full) = &mut self.full else {
             return Ok(());
         };
+        let due = self.journal.share_due(full.total_bytes());
         if self.checkpointer.is_busy() {
-            return Ok(());
+            if !full.is_far_behind(self.journal.room()) {
+                return Ok(());
+            }
+            self.checkpointer.wait()?;
         }
-        match full.next_in_step(&self.active.changes, self.journal.share_due(full.total_bytes())) {
+        match full.next_in_step(&self.active.changes, due) {
             Some(piece) => self.checkpointer.begin(piece, None),
             None if full.is_passed() => self.begin_last(),
             None => Ok(()),
@@ -142,9 +150,8 @@ impl JournaledTree {
 
     /// Waits until sled has all of the full file.
     fn carry_the_rest(&mut self) -> Result<(), StorageError> {
-        let begun = Instant::now();
         loop {
-            if let Some(carried) = self.checkpointer.wait(begun)? {
+            if let Some(carried) = self.checkpointer.wait()? {
                 self.take_note_of(&carried);
             }
             let Some(full) = &mut self.full else {
@@ -152,7 +159,8 @@ impl JournaledTree {
             };
             match full.next(&self.active.changes) {
                 Some(piece) => self.checkpointer.begin(piece, None)?,
-                None => self.begin_last()?,
+                None if full.is_passed() => self.begin_last()?,
+                None => {}
             }
         }
     }

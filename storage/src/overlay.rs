@@ -91,13 +91,6 @@ impl Overlay {
         self.get(key) == Some(None)
     }
 
-    /// Whether every record that is added comes behind all others that this layer changes, as there are none behind
-    /// those: not so where a leader has replaced the end of the log (§5.3).
-    pub(crate) fn only_appends(&self) -> bool {
-        let mut from_first_added = self.changes.values().skip_while(|change| change.existed);
-        from_first_added.all(|change| !change.existed)
-    }
-
     /// Every change behind the key `passed`, or from the first on, in the order of the keys.
     pub(crate) fn iter_behind(&self, passed: Option<&[u8]>) -> impl Iterator<Item = (&[u8], Journaled)> {
         let start = passed.map_or(Bound::Unbounded, Bound::Excluded);
@@ -243,25 +236,6 @@ mod tests {
         assert_eq!(changes(Some(b"removed")), []);
         let removed = [&b"new"[..], b"none", b"removed"].map(|key| overlay.removes(key));
         assert_eq!(removed, [false, false, true]);
-    }
-
-    #[test]
-    fn a_layer_only_appends_unless_it_changes_what_is_behind_a_new_record() {
-        let appended = || {
-            let mut overlay = Overlay::default();
-            overlay.absorb(batch(b"a", Some(1), true));
-            overlay.absorb(batch(b"l1", None, true));
-            overlay.absorb(batch(b"l4", Some(1), false));
-            overlay.absorb(batch(b"l5", Some(1), false));
-            overlay
-        };
-        assert!(Overlay::default().only_appends());
-        assert!(appended().only_appends());
-        for last in [None, Some(1)] {
-            let mut overlay = appended();
-            overlay.absorb(batch(b"l6", last, true));
-            assert!(!overlay.only_appends(), "{last:?}");
-        }
     }
 
     #[test]

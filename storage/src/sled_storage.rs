@@ -76,13 +76,13 @@ pub struct Options {
     /// was created with it, it changes nothing. Default: false.
     pub join: bool,
     /// The length that each of the two files of the journal may reach, in bytes; at least 64 KiB. A log that is
-    /// forgotten, by a snapshot, before as much as a file holds was written behind it never reaches sled. So a file
-    /// should hold what is written between two snapshots; a longer one only makes the replay longer when the store is
-    /// opened. In memory each record takes some 150 bytes while it is in the journal, where it takes 512 or more.
-    /// Default: 96 MiB.
+    /// forgotten, by a snapshot, before four fifths of what a file holds were written behind it never reaches sled. So
+    /// a file should be a quarter longer than what is written between two snapshots; beyond that it only makes the
+    /// replay longer when the store is opened, which takes as much memory as a file is long. In use, each record takes
+    /// some 150 bytes of memory while it is in the journal. Default: 96 MiB.
     pub journal_bytes: u64,
-    /// How long a write waits for sled to take in the rest of one file of the journal while the other is full. After
-    /// that the store fails: the disk does not answer. Default: 30 s.
+    /// How long a write waits for sled to take in a piece of the journal, when the journal is full or sled far behind: a
+    /// few MiB. After that the store fails: the disk does not answer. Default: 30 s.
     pub checkpoint_wait: Duration,
 }
 

@@ -9,10 +9,10 @@
 //!   which is free. The second is so for a good part of each snapshot, but sled looks at it only from six segments
 //!   on that are needed: [`SLED_SEGMENT_BYTES`](crate::record::SLED_SEGMENT_BYTES) is so large for that reason, too.
 //!
-//! So the records of a checkpoint get their *places* first: empty, because it costs next to nothing to split a leaf of
+//! So the records of a piece of the journal get their *places* first: empty, because it costs next to nothing to split a leaf of
 //! empty records, and in the order of their keys, because then every leaf has eight of them. Behind each comes a *spacer*, a
 //! record that stays empty. Thus a leaf has four records and four spacers. It sees four values, then four removals, is not
-//! written anew for them, and with its four spacers it is not merged either. These go after the checkpoint that removed the
+//! written anew for them, and with its four spacers it is not merged either. These go after the piece that removed the
 //! records, and with them goes what the leaf takes in sled's file.
 //!
 //! # Several batches before a sync
@@ -23,7 +23,7 @@
 //! segment to the system than the one that holds what replaces them. What it writes is more than the places: to split a
 //! leaf it replaces two pages, now and then one above them, and with each page that it replaces it may move one leaf that
 //! it has noted, with all values. So it is the largest record in sled that tells how many may come: six leaves where there
-//! are records of 32 KiB, and many where one client writes little ones, of which a journal file holds tens of thousands.
+//! are records of 32 KiB, and many where one client writes little ones, of which a journal file holds up to two hundred thousand.
 
 use crate::durability::DurableTree;
 use crate::error::StorageError;
@@ -111,7 +111,13 @@ pub(crate) fn remove_behind<'a>(
     tree: &DurableTree,
     keys: impl Iterator<Item = &'a [u8]>,
 ) -> Result<(), StorageError> {
-    remove(tree, &keys.map(behind).collect::<Vec<_>>())
+    let mut spacers = Vec::new();
+    for spacer in keys.map(behind) {
+        if tree.has(&spacer)? {
+            spacers.push(spacer);
+        }
+    }
+    remove(tree, &spacers)
 }
 
 /// Removes the spacers that a crash left before the first record of the log. Durable when it returns.

@@ -27,8 +27,8 @@
 //! What helps is to have sled replace pages for no other reason, again those of the tiny leaves, which it does after every
 //! tenth change to one: a batch of such changes for each segment that was filled, and for each that was emptied. And then
 //! to look for the first record of the log from the left, through all empty leaves. Each batch comes with a sync, so they
-//! are spread: a few after each journal file that is carried over. Most of a file of 100 MiB at once takes so long that
-//! the journal is full before.
+//! are spread: a few after each piece of a journal file that is carried over. Most of a file of 100 MiB at once takes so
+//! long that the journal is full before.
 
 use std::fs::File;
 
@@ -50,7 +50,7 @@ const USES_OF_EACH: usize = 8;
 /// In one batch: sled writes some 50 pages anew for them, and so takes up as many of its notes.
 const CHANGES_IN_A_BATCH: u64 = 512;
 
-/// What is due beyond that waits until the next journal file was carried over.
+/// What is due beyond that waits until the next piece was carried over.
 const MOST_BATCHES_AT_ONCE: u64 = 8;
 
 const SEGMENT_BYTES: u64 = SLED_SEGMENT_BYTES as u64;

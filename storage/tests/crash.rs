@@ -165,7 +165,7 @@ fn subsets(sectors: &[usize], rng: &mut TestRng) -> Vec<Vec<usize>> {
 
 /// The file of the journal that the write between the two copies has changed.
 fn written_file(before: &Path, after: &Path) -> &'static str {
-    // A full file gets more zeroes in the background.
+    // A full file may get more space in the background.
     let read = |path: &Path| {
         let mut bytes = fs::read(path).unwrap();
         bytes.truncate(

@@ -84,6 +84,38 @@ fn a_kill_or_a_restart_between_any_two_writes_loses_nothing() {
     assert!(rotations > 1, "{rotations} rotations");
 }
 
+/// Records are removed while the file that has them is carried into sled, also some whose place another record takes.
+#[test]
+fn a_log_that_is_forgotten_while_it_is_carried_is_whole_after_every_restart_and_every_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    let mut model = Model::new(&initial_configuration());
+    for step in 1..=150 {
+        let last = model.last_index().get();
+        let write = match step % 9 {
+            3 | 8 if last > 8 => compact(&store, last - step % 6),
+            5 if last > 2 => append(last - 1, last + step % 3, 2_000),
+            _ => append(last + 1, last + 1 + step % 3, 3_000),
+        };
+        store.write(std::slice::from_ref(&write)).unwrap();
+        model.apply_all(&[write]);
+        if step % 4 == 0 {
+            drop(store);
+            store = open_small(dir.path()).unwrap();
+        }
+        if step % 7 == 0 {
+            // This waits for the piece that is being carried.
+            assert_eq!(store.restore().unwrap(), model.restored(), "step {step}");
+            let copy = tempfile::tempdir().unwrap();
+            copy_dir(dir.path(), copy.path());
+            let mut store = open_small(copy.path()).unwrap();
+            assert_eq!(store.restore().unwrap(), model.restored(), "step {step}");
+            store.checkpoint().unwrap();
+            assert_eq!(store.restore().unwrap(), model.restored(), "step {step}");
+        }
+    }
+}
+
 #[test]
 fn records_that_were_removed_in_the_same_journal_file_never_reach_sled() {
     let dir = tempfile::tempdir().unwrap();

@@ -184,7 +184,9 @@ impl JournalFile {
     /// Reads all of the file that is in use.
     pub(super) fn read_all(&mut self) -> Result<Vec<u8>, StorageError> {
         self.seek(0)?;
-        let mut bytes = Vec::new();
+        // As long as the file is, if it is shorter than its header says.
+        let length = self.length()?.min(self.header.bytes);
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
         Read::by_ref(&mut &*self.file)
             .take(self.header.bytes)
             .read_to_end(&mut bytes)
@@ -234,19 +236,30 @@ impl Values {
 }
 
 /// Gives the file at `path` `bytes` of space: what is beyond is cut off, what is missing is reserved, and reads as
-/// zeroes. Durable when it returns. When it fails, the file is as long as before or longer, and what it held is untouched.
+/// zeroes. Durable when it returns. When it fails, the file is as long as before, and what it held is untouched.
 pub(super) fn fill(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let length = file.seek(SeekFrom::End(0))?;
     if length > bytes {
         file.set_len(bytes)?;
     }
-    let zeroed = bytes.min(ZEROED_BYTES).max(length);
-    write_zeroes(&mut file, length..zeroed)?;
-    if zeroed < bytes && !reserve(&file, zeroed..bytes)? {
-        write_zeroes(&mut file, zeroed..bytes)?;
+    let filled = append_space(&mut file, length..bytes);
+    if filled.is_err() {
+        // What there was of it may be all that the disk had left.
+        file.set_len(length)?;
     }
-    file.sync_all()
+    file.sync_all()?;
+    filled
+}
+
+/// Adds space for `range`, which begins at the end of `file`, where it stands.
+fn append_space(file: &mut File, range: Range<u64>) -> io::Result<()> {
+    let zeroed = range.end.min(ZEROED_BYTES).max(range.start);
+    write_zeroes(file, range.start..zeroed)?;
+    if zeroed < range.end && !reserve(file, zeroed..range.end)? {
+        write_zeroes(file, zeroed..range.end)?;
+    }
+    Ok(())
 }
 
 /// Writes zeroes to `range` of `file`, which stands at its start.
@@ -264,7 +277,8 @@ fn write_zeroes(file: &mut File, range: Range<u64>) -> io::Result<()> {
 /// system cannot do that.
 fn reserve(file: &File, range: Range<u64>) -> io::Result<bool> {
     let bytes = range.end.saturating_sub(range.start);
-    match rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, bytes) {
+    let reserve = || rustix::fs::fallocate(file, FallocateFlags::empty(), range.start, bytes);
+    match rustix::io::retry_on_intr(reserve) {
         Ok(()) => Ok(true),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
         Err(error) => Err(error.into()),

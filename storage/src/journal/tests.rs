@@ -1,6 +1,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use faulty_disk::{Disk, Failure, Fault, Operation};
 use raft_core::{Incarnation, NodeId};
 
 use super::{Journal, Opened};
@@ -393,6 +394,57 @@ fn a_file_is_four_times_as_long_as_the_one_before_and_from_four_mib_on_as_long_a
     let mut opened = Journal::open(dir.path(), &identity(1), 7, 8).unwrap();
     assert_eq!(opened.journal.last_batch, 8);
     append(&mut opened.journal, 9, 8_000_000);
+}
+
+#[test]
+fn all_of_something_is_due_when_four_fifths_of_the_active_file_are_used() {
+    let closed = Closed::with(3, 600);
+    let mut journal = closed.open(IN_SLED, 3).unwrap().journal;
+    let space = journal.active.header.bytes;
+    let mut last = 3;
+    while journal.position < space / 5 * 4 {
+        let used = journal.position;
+        assert_eq!(journal.room(), space - used);
+        let due = journal.share_due(1_000_000);
+        assert!((due * space / 5 * 4).abs_diff(1_000_000 * used) < space, "{due}");
+        last += 1;
+        append(&mut journal, last, 600);
+    }
+    assert_eq!(journal.share_due(1_000_000), 1_000_000);
+    assert_eq!(journal.share_due(u64::MAX), u64::MAX);
+    assert_eq!(journal.share_due(0), 0);
+}
+
+#[test]
+fn a_file_that_cannot_become_longer_stays_as_long_as_it_is() {
+    let disk = Disk::new();
+    let mount = match disk.mount() {
+        Ok(mount) => mount,
+        Err(unavailable) => return println!("{unavailable}"),
+    };
+    let dir = mount.path().join("journal");
+    Journal::create(&dir, &identity(1), IN_SLED + 1, 64 * 1024).unwrap();
+    let mut journal = Journal::open(&dir, &identity(1), IN_SLED, 1).unwrap().journal;
+    append(&mut journal, 2, 600);
+    disk.arm(Fault {
+        operation: Some(Operation::Write),
+        after: 1,
+        failure: Failure::NoSpace,
+        lasting: true,
+    });
+    let length = journal.next_use(1 << 30).prepare();
+    assert_eq!(length.unwrap(), 64 * 1024, "what it got was given back");
+    disk.disarm();
+    journal.rotate().unwrap();
+    append(&mut journal, 3, 600);
+    assert_eq!(journal.next_use(1 << 30).prepare().unwrap(), 256 * 1024);
+    assert_eq!(
+        Journal::open(&dir, &identity(1), 2, 3)
+            .unwrap()
+            .journal
+            .last_batch,
+        3
+    );
 }
 
 fn length_of(path: &Path) -> u64 {
