@@ -276,6 +276,7 @@ impl Journal {
         self.other.seek(RECORDS_START)?;
         std::mem::swap(&mut self.active, &mut self.other);
         self.position = RECORDS_START;
+        self.other_bytes = self.other.header.bytes;
         Ok(())
     }
 
