@@ -426,3 +426,200 @@ fn missing(index: LogIndex, found: Option<RecordKey>) -> Fault {
         format!("the log record at index {index} is missing, {then}"),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use raft_core::{LogIndex, SnapshotMeta};
+
+    use super::{LogReader, check_root, check_serial, check_snapshot};
+    use crate::codec;
+    use crate::conformance::command;
+    use crate::hard_state::{Root, SnapshotRecord};
+    use crate::record::{Content, LogRecord, MAX_ENTRY_BYTES, RecordKey};
+    use crate::rules::MAX_INDEX;
+
+    /// A record, and the key that it stands under.
+    type Placed = (RecordKey, LogRecord);
+
+    fn root(first: u64, last: u64, last_record_serial: u64) -> Root {
+        Root {
+            first_index: LogIndex(first),
+            last_index: LogIndex(last),
+            last_serial: 9,
+            last_record_serial,
+            ..Root::default()
+        }
+    }
+
+    /// The record of the entries from `first` to `last`, with its serial and that of the one before it.
+    fn whole(first: u64, last: u64, serial: u64, previous_serial: u64) -> Placed {
+        let entries = (first..=last).map(|index| command(1, index, 3)).collect();
+        let content = Content::Entries(entries);
+        placed(first, 0, serial, previous_serial, content)
+    }
+
+    /// One of two fragments of the entry `entry`, under the key of `index`.
+    fn half(index: u64, entry: u64, fragment: u32, serial: u64) -> Placed {
+        let encoded = Bytes::from(codec::encode(&command(1, entry, 3), MAX_ENTRY_BYTES).unwrap());
+        let piece = match fragment {
+            0 => encoded.slice(..2),
+            _ => encoded.slice(2..),
+        };
+        let content = Content::Fragment { count: 2, piece };
+        placed(index, fragment, serial, serial - 1, content)
+    }
+
+    fn placed(index: u64, fragment: u32, serial: u64, previous_serial: u64, content: Content) -> Placed {
+        let record = LogRecord {
+            serial,
+            previous_serial,
+            content,
+        };
+        (RecordKey::new(LogIndex(index), fragment), record)
+    }
+
+    /// The indexes of the entries that were read, or the index that the refusal names, and its text.
+    fn read(mut reader: LogReader, records: &[Placed]) -> Result<Vec<u64>, (u64, String)> {
+        let mut sealed = Vec::new();
+        let visited = records.iter().try_for_each(|(key, record)| {
+            record.seal_into(*key, &mut sealed).unwrap();
+            reader.visit(&key.to_bytes(), &sealed)
+        });
+        let read = visited.and_then(|()| reader.finish());
+        read.map(|(entries, _)| entries.iter().map(|entry| entry.index.get()).collect())
+            .map_err(|fault| (fault.index.unwrap().get(), fault.what))
+    }
+
+    fn assert_refused(reader: LogReader, records: &[Placed], at: u64, because: &str) {
+        let (index, what) = read(reader, records).unwrap_err();
+        assert!(index == at && what.contains(because), "at {index}: {what}");
+    }
+
+    #[test]
+    fn a_root_is_refused_where_its_numbers_cannot_be_counted_with() {
+        let LogIndex(max) = MAX_INDEX;
+        let counted = |batch, last_serial| Root {
+            batch,
+            last_serial,
+            ..root(1, 1, 0)
+        };
+        let largest = u64::MAX / 2 - 1;
+        let fine = [
+            root(1, 0, 0),
+            root(1, 1, 0),
+            root(5, 4, 0),
+            root(1, max, 0),
+            counted(largest, largest),
+        ];
+        for root in fine {
+            assert!(check_root(&root).is_ok(), "{root:?}");
+        }
+        let refused = [
+            root(0, 0, 0),
+            root(5, 3, 0),
+            root(1, max + 1, 0),
+            counted(largest + 1, 0),
+            counted(0, largest + 1),
+        ];
+        for root in refused {
+            assert!(check_root(&root).is_err(), "{root:?}");
+        }
+    }
+
+    #[test]
+    fn the_hard_state_and_the_snapshot_must_be_those_of_the_root() {
+        assert!(check_serial("hard state", 2, 2).is_ok());
+        for found in [1, 3] {
+            assert!(check_serial("hard state", found, 2).is_err());
+        }
+        for (index, joins) in [(3, false), (4, true), (8, true), (9, false)] {
+            let snapshot = SnapshotMeta {
+                last_included_index: LogIndex(index),
+                ..SnapshotMeta::default()
+            };
+            let record = SnapshotRecord { serial: 0, snapshot };
+            assert_eq!(check_snapshot(&root(5, 8, 0), &record).is_ok(), joins, "{index}");
+        }
+    }
+
+    #[test]
+    fn a_log_is_read_where_its_records_follow_each_other() {
+        let records = [whole(1, 3, 2, 1), half(4, 4, 0, 3), half(4, 4, 1, 4)];
+        let read_from = |first| read(LogReader::new(root(first, 4, 4)), &records);
+        assert_eq!(read_from(1), Ok(vec![1, 2, 3, 4]));
+        assert_eq!(read_from(3), Ok(vec![3, 4]), "what is forgotten is left out");
+        assert_eq!(read(LogReader::new(root(5, 4, 0)), &[]), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_log_begins_where_the_root_says() {
+        let new = || LogReader::new(root(2, 4, 2));
+        assert_refused(new(), &[whole(3, 4, 2, 1)], 2, "the next one is at index 3");
+        assert_refused(new(), &[half(2, 2, 1, 2)], 2, "a part of it is there");
+        assert_refused(new(), &[half(1, 1, 1, 2)], 2, "the next one is at index 1");
+        assert_refused(new(), &[], 2, "the log ends before it");
+        assert_refused(LogReader::new(root(5, 4, 2)), &[], 5, "the log ends before it");
+        // Where it may begin anywhere, it does not begin within an entry.
+        let middle = || LogReader::from_the_middle(root(2, 4, 2));
+        assert_eq!(read(middle(), &[whole(3, 4, 2, 1)]), Ok(vec![3, 4]));
+        assert_refused(middle(), &[half(3, 3, 1, 2)], 3, "a record before it");
+    }
+
+    #[test]
+    fn a_log_goes_on_where_the_record_before_ends() {
+        let new = || LogReader::new(root(1, 6, 3));
+        let first = || whole(1, 3, 2, 1);
+        assert_refused(new(), &[first(), whole(3, 6, 3, 2)], 3, "overlaps");
+        assert_refused(
+            new(),
+            &[first(), whole(5, 6, 3, 2)],
+            4,
+            "the next one is at index 5",
+        );
+        let fragment = || half(1, 1, 0, 2);
+        assert_refused(
+            new(),
+            &[fragment(), whole(2, 6, 3, 2)],
+            1,
+            "the next one is at index 2",
+        );
+        let of_the_same = placed(1, 2, 3, 2, half(1, 1, 1, 3).1.content);
+        assert_refused(new(), &[fragment(), of_the_same], 1, "a part of it is there");
+    }
+
+    #[test]
+    fn a_log_ends_where_the_root_says() {
+        let records = [whole(1, 3, 2, 1)];
+        assert_refused(
+            LogReader::new(root(1, 4, 2)),
+            &records,
+            4,
+            "the log ends before it",
+        );
+        assert_refused(LogReader::new(root(1, 3, 1)), &records, 3, "outdated");
+        assert_refused(LogReader::new(root(1, 2, 2)), &records, 1, "other indexes");
+    }
+
+    #[test]
+    fn a_record_of_another_time_does_not_follow() {
+        let new = || LogReader::new(root(1, 6, 3));
+        let follows = "does not follow";
+        let first = || whole(1, 3, 2, 1);
+        assert_refused(new(), &[first(), whole(4, 6, 3, 1)], 4, follows);
+        assert_refused(new(), &[whole(1, 3, 2, 2)], 1, follows);
+        assert_refused(new(), &[whole(1, 3, 10, 1)], 1, follows);
+    }
+
+    #[test]
+    fn fragments_are_those_of_the_entry_at_their_index() {
+        let new = |last| LogReader::new(root(1, last, 3));
+        let records = [half(1, 1, 0, 2), half(1, 1, 1, 3)];
+        assert_eq!(read(new(1), &records), Ok(vec![1]));
+        let behind_the_log = [half(2, 2, 0, 2)];
+        let reader = LogReader::from_the_middle(root(1, 1, 3));
+        assert_refused(reader, &behind_the_log, 2, "a record too many");
+        let of_another = [half(1, 2, 0, 2), half(1, 2, 1, 3)];
+        assert_refused(new(2), &of_another, 1, "not the entry of that index");
+    }
+}
