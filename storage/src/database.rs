@@ -150,7 +150,8 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use super::{is_damaged_save, of_the_system};
+    use super::{is_damaged_save, of_the_system, refusal_of, remove_unfinished};
+    use crate::error::StorageError;
 
     #[test]
     fn what_sled_wrote_is_told_from_what_is_damaged() {
@@ -191,5 +192,49 @@ mod tests {
         assert_eq!(of_the_system(again).to_string(), full().to_string());
         assert_eq!(of_the_system(full()).to_string(), full().to_string());
         assert_eq!(of_the_system(std::io::Error::other("odd")).to_string(), "odd");
+    }
+
+    #[test]
+    fn what_sled_left_unfinished_or_damaged_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let body = b"body";
+        let whole = [body.as_slice(), &[0; 8], &crc32fast::hash(body).to_le_bytes()].concat();
+        let files = [
+            ("snap.01", whole.as_slice(), true),
+            ("snap.02", b"damaged", false),
+            ("snap.03.generating", whole.as_slice(), false),
+            ("db", b"anything", true),
+        ];
+        for (name, bytes, _) in files {
+            fs::write(dir.path().join(name), bytes).unwrap();
+        }
+        remove_unfinished(dir.path()).unwrap();
+        for (name, _, stays) in files {
+            assert_eq!(dir.path().join(name).exists(), stays, "{name}");
+        }
+        remove_unfinished(&dir.path().join("missing")).unwrap();
+        // What cannot be listed is no empty directory.
+        remove_unfinished(&dir.path().join("db")).unwrap_err();
+    }
+
+    #[test]
+    fn a_database_that_cannot_be_read_is_told_from_one_that_is_damaged() {
+        use std::io::ErrorKind::{InvalidData, Other, StorageFull, UnexpectedEof};
+        for (kind, is_damage) in [
+            (InvalidData, true),
+            (UnexpectedEof, true),
+            (Other, false),
+            (StorageFull, false),
+        ] {
+            let refusal = refusal_of("sled".as_ref(), sled::Error::Io(kind.into()));
+            assert_eq!(
+                matches!(refusal, StorageError::Damaged { .. }),
+                is_damage,
+                "{kind}"
+            );
+            assert_eq!(matches!(refusal, StorageError::Io { .. }), !is_damage, "{kind}");
+        }
+        let refusal = refusal_of("sled".as_ref(), sled::Error::ReportableBug("odd".to_owned()));
+        assert!(matches!(refusal, StorageError::Damaged { what, .. } if what.contains("odd")));
     }
 }

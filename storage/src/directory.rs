@@ -410,3 +410,59 @@ fn lock(dir: &Path) -> Result<File, StorageError> {
         Err(TryLockError::Error(error)) => Err(StorageError::io("lock", &path, error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use raft_core::NodeId;
+
+    use super::{
+        Contents, DataDir, JOURNAL_DIR, MARKER_FILE, SLED_DIR, SNAPSHOTS_DIR, StoreId, is_there, keep_closed,
+        read_marker,
+    };
+    use crate::hard_state::Identity;
+
+    #[test]
+    fn behind_a_file_there_is_nothing_and_a_marker_that_cannot_be_read_is_no_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(is_there(&file).unwrap());
+        assert!(!is_there(&file.join("part")).unwrap());
+        assert!(!is_there(&dir.path().join("part")).unwrap());
+        assert!(read_marker(dir.path()).unwrap().is_none());
+        fs::create_dir(dir.path().join(MARKER_FILE)).unwrap();
+        read_marker(dir.path()).unwrap_err();
+    }
+
+    #[test]
+    fn a_copy_without_its_lock_file_has_nothing_to_be_kept_from() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(MARKER_FILE), "").unwrap();
+        assert!(keep_closed(dir.path()).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_creation_begins_only_when_what_the_last_one_left_is_gone() {
+        let identity = Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let claimed = DataDir::claim(dir.path()).unwrap();
+        let store = StoreId::draw(true);
+        claimed.begin_creation(&identity, store).unwrap();
+        for part in [SLED_DIR, SNAPSHOTS_DIR, JOURNAL_DIR] {
+            let leftover = dir.path().join(part).join("leftover");
+            fs::create_dir_all(&leftover).unwrap();
+            claimed.begin_creation(&identity, store).unwrap();
+            assert!(!leftover.exists(), "{part}");
+        }
+        let unfinished = Contents::Unfinished { joins: true };
+        assert_eq!(claimed.contents(&identity).unwrap(), unfinished);
+        // No directory, so it is nothing that a creation has left.
+        fs::write(dir.path().join(SLED_DIR), "").unwrap();
+        claimed.begin_creation(&identity, store).unwrap_err();
+    }
+}

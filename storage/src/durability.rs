@@ -289,3 +289,26 @@ pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), StorageError> {
         Err(error) => Err(StorageError::io("create the directory", dir, error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::create_dir_durably;
+    use crate::error::StorageError;
+
+    #[test]
+    fn a_directory_that_cannot_be_created_is_told_from_a_file_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a").join("b");
+        create_dir_durably(&deep).unwrap();
+        create_dir_durably(&deep).unwrap();
+        assert!(deep.is_dir());
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        let told = create_dir_durably(&file).unwrap_err();
+        assert!(matches!(told, StorageError::NotADirectory { .. }), "{told:?}");
+        let told = create_dir_durably(&dir.path().join("n".repeat(1_000))).unwrap_err();
+        assert!(matches!(told, StorageError::Io { .. }), "{told:?}");
+    }
+}

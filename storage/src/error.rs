@@ -321,3 +321,70 @@ impl StorageError {
         Self::InvalidWrite { what: what.into() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind::{
+        self, FileTooLarge, IsADirectory, NotADirectory, NotFound, Other, PermissionDenied, QuotaExceeded,
+        ReadOnlyFilesystem, StorageFull,
+    };
+    use std::path::Path;
+    use std::time::Duration;
+
+    use super::StorageError;
+
+    fn io(kind: ErrorKind) -> StorageError {
+        StorageError::io("write", Path::new("file"), kind.into())
+    }
+
+    #[test]
+    fn what_the_system_says_is_told_apart() {
+        assert!(matches!(
+            io(PermissionDenied),
+            StorageError::PermissionDenied { .. }
+        ));
+        assert!(matches!(io(NotADirectory), StorageError::NotADirectory { .. }));
+        for (kind, wants_room, wants_file, is_of_the_disk) in [
+            (StorageFull, true, false, true),
+            (QuotaExceeded, true, false, true),
+            (NotFound, false, true, true),
+            (IsADirectory, false, false, false),
+            (Other, false, false, true),
+        ] {
+            let error = io(kind);
+            assert_eq!(error.is_for_want_of_room(), wants_room, "{kind}");
+            assert_eq!(error.is_for_want_of_the_file(), wants_file, "{kind}");
+            assert_eq!(error.is_of_the_disk(), is_of_the_disk, "{kind}");
+            assert_eq!(error.refused_path(), Some(Path::new("file")), "{kind}");
+        }
+        for (kind, remedy) in [
+            (StorageFull, "make room"),
+            (FileTooLarge, "raise the limit"),
+            (ReadOnlyFilesystem, "read-only"),
+            (IsADirectory, "move it away"),
+            (NotFound, "put it back"),
+            (Other, "failing?"),
+        ] {
+            assert!(io(kind).to_string().contains(remedy), "{}", io(kind));
+        }
+    }
+
+    #[test]
+    fn a_database_that_fails_or_does_not_answer_is_of_the_disk() {
+        let path = || "file".into();
+        let failed = StorageError::WriteFailed {
+            path: path(),
+            cause: String::new(),
+        };
+        let silent = StorageError::NoAnswer {
+            path: path(),
+            waited: Duration::ZERO,
+        };
+        for error in [failed, silent] {
+            assert!(error.is_of_the_disk());
+            assert!(!error.is_for_want_of_room());
+            assert!(!error.is_for_want_of_the_file());
+        }
+        assert!(!StorageError::invalid_write("odd").is_of_the_disk());
+    }
+}
