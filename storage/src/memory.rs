@@ -387,3 +387,128 @@ impl Contents {
         usize::try_from(distance).map_or(self.entries.len(), |position| position.min(self.entries.len()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_core::{Configuration, Incarnation, LogIndex, NodeId, Standing, Storage as _, Write};
+
+    use super::{MemoryDisk, MemoryStorage, WriteFault};
+    use crate::conformance::{command, cut_snapshot};
+    use crate::error::StorageError;
+    use crate::hard_state::Identity;
+
+    fn open(disk: &MemoryDisk) -> Result<MemoryStorage, StorageError> {
+        let identity = Identity {
+            cluster_id: "test".to_owned(),
+            node_id: NodeId(1),
+        };
+        MemoryStorage::open(disk, &identity, &Configuration::of_voters([NodeId(1)]))
+    }
+
+    fn append(index: u64) -> [Write; 1] {
+        [Write::Append(vec![command(1, index, 3)])]
+    }
+
+    #[test]
+    fn a_crashed_disk_is_gone_for_the_store_that_was_open_and_keeps_what_it_has() {
+        let disk = MemoryDisk::new();
+        let mut store = open(&disk).unwrap();
+        store.write(&append(1)).unwrap();
+        assert!(matches!(open(&disk), Err(StorageError::InUse { .. })));
+        disk.crash();
+        assert!(matches!(store.write(&append(2)), Err(StorageError::Crashed)));
+        let mut next = open(&disk).unwrap();
+        assert_eq!(next.restore().unwrap().entries, [command(1, 1, 3)]);
+        drop(store);
+        assert!(
+            matches!(open(&disk), Err(StorageError::InUse { .. })),
+            "the next is open"
+        );
+        next.write(&append(2)).unwrap();
+    }
+
+    #[test]
+    fn a_write_that_was_made_to_fail_finishes_the_store_with_the_batch_or_without_it() {
+        for (fault, kept) in [(WriteFault::LostBatch, 0), (WriteFault::KeptBatch, 1)] {
+            let disk = MemoryDisk::new();
+            let mut store = open(&disk).unwrap();
+            disk.fail_next_write(fault);
+            for _ in 0..2 {
+                assert!(matches!(
+                    store.write(&append(1)),
+                    Err(StorageError::WriteFailed { .. })
+                ));
+            }
+            drop(store);
+            let mut store = open(&disk).unwrap();
+            assert_eq!(store.restore().unwrap().entries.len(), kept);
+            store.write(&append(1)).unwrap();
+        }
+    }
+
+    #[test]
+    fn the_snapshots_of_a_disk_are_those_of_its_store() {
+        let disk = MemoryDisk::new();
+        let store = open(&disk).unwrap();
+        let snapshot = cut_snapshot(store.snapshots().as_ref(), 1, 1, b"state").unwrap();
+        assert!(disk.snapshots().flip_bit(&snapshot, 0));
+    }
+
+    #[test]
+    fn a_disk_of_another_cluster_or_node_is_refused() {
+        let disk = MemoryDisk::new();
+        drop(open(&disk).unwrap());
+        let open_as = |cluster_id: &str, node_id| {
+            let identity = Identity {
+                cluster_id: cluster_id.to_owned(),
+                node_id: NodeId(node_id),
+            };
+            MemoryStorage::open(&disk, &identity, &Configuration::default())
+        };
+        let refused = open_as("other", 1);
+        assert!(
+            matches!(refused, Err(StorageError::OtherCluster { .. })),
+            "{refused:?}"
+        );
+        let refused = open_as("test", 2);
+        assert!(
+            matches!(refused, Err(StorageError::OtherNode { .. })),
+            "{refused:?}"
+        );
+        open_as("test", 1).unwrap();
+    }
+
+    #[test]
+    fn a_store_begins_with_the_standing_that_it_was_made_with() {
+        let disk = MemoryDisk::of_store(Incarnation(7), Standing::Joining);
+        assert_eq!(disk.incarnation(), Incarnation(7));
+        let restored = open(&disk).unwrap().restore().unwrap();
+        assert_eq!(restored.hard_state.standing, Standing::Joining);
+    }
+
+    #[test]
+    fn a_copy_of_a_damaged_disk_is_damaged() {
+        let disk = MemoryDisk::new();
+        drop(open(&disk).unwrap());
+        let before = disk.copy();
+        disk.flip_record_bit(0).unwrap();
+        open(&disk.copy()).unwrap_err();
+        open(&before).unwrap();
+    }
+
+    #[test]
+    fn a_store_is_not_restored_from_a_snapshot_whose_file_is_damaged() {
+        let disk = MemoryDisk::new();
+        let mut store = open(&disk).unwrap();
+        store.write(&append(1)).unwrap();
+        let snapshot = cut_snapshot(store.snapshots().as_ref(), 1, 1, b"state").unwrap();
+        let compact = Write::Compact {
+            snapshot: snapshot.clone(),
+            first_retained: LogIndex(2),
+        };
+        store.write(&[compact]).unwrap();
+        assert_eq!(store.restore().unwrap().snapshot, snapshot);
+        assert!(disk.snapshots().flip_bit(&snapshot, 0));
+        store.restore().unwrap_err();
+    }
+}

@@ -326,3 +326,67 @@ fn two_snapshots_can_be_cut_at_once() {
     assert_eq!(read_in_every_way(&store, &one)[0], Ok(b"one".to_vec()));
     assert_eq!(read_in_every_way(&store, &two)[0], Ok(b"two".to_vec()));
 }
+
+#[test]
+fn a_leftover_that_cannot_be_removed_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("0.tmp")).unwrap();
+    FileSnapshots::at(dir.path()).unwrap_err();
+}
+
+#[test]
+fn the_empty_snapshot_has_no_file_to_lose() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    store.keep_only(&SnapshotMeta::default()).unwrap();
+    assert_eq!(store.lost(), None);
+    let memory = MemorySnapshots::new();
+    cut(&memory, b"state");
+    assert_eq!(memory.lost(), None);
+}
+
+#[test]
+fn a_bit_of_a_file_in_memory_is_flipped_where_it_was_asked_for() {
+    let store = MemorySnapshots::new();
+    let snapshot = cut(&store, b"state");
+    let read = || read_in_every_way(&store, &snapshot);
+    let whole = read();
+    assert!(whole.iter().all(Result::is_ok));
+    for bit in [0, 11, 8 * snapshot.size_bytes - 1] {
+        assert!(store.flip_bit(&snapshot, bit));
+        assert!(read().iter().all(Result::is_err), "bit {bit}");
+        assert!(store.flip_bit(&snapshot, bit));
+        assert!(read() == whole, "bit {bit}");
+    }
+    assert!(!store.flip_bit(&snapshot, 8 * snapshot.size_bytes));
+    assert!(!store.flip_bit(&SnapshotMeta::default(), 0));
+}
+
+#[test]
+fn it_does_not_matter_in_which_pieces_a_payload_is_written() {
+    let store = MemorySnapshots::new();
+    let payload = vec![5; 2 * CHUNK_BYTES + 10];
+    let at_once = cut(&store, &payload);
+    let mut writer = store
+        .create(LogIndex(7), Term(2), &at_once.configuration)
+        .unwrap();
+    let (some, rest) = payload.split_at(10);
+    writer.write_all(some).unwrap();
+    writer.write_all(rest).unwrap();
+    assert_eq!(writer.finish().unwrap(), at_once);
+}
+
+#[test]
+fn a_file_that_was_damaged_on_the_way_is_not_put_in_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    let snapshot = cut(&store, b"state");
+    let mut bytes = fs::read(file_in(dir.path())).unwrap();
+    fs::remove_file(file_in(dir.path())).unwrap();
+    let payload = bytes.windows(5).position(|bytes| bytes == b"state").unwrap();
+    bytes[payload] ^= 1;
+    assert_eq!(receive(&store, &snapshot, &bytes), StagedVerdict::Damaged);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    bytes[payload] ^= 1;
+    assert_eq!(receive(&store, &snapshot, &bytes), StagedVerdict::Good);
+}
