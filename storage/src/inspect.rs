@@ -341,3 +341,52 @@ fn verify_snapshot(dir: &Path, meta: &SnapshotMeta, is_cut_short: bool) -> Resul
     let read = io::copy(&mut reader.content(), &mut io::sink());
     read.map(drop).map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use raft_core::SnapshotMeta;
+
+    use super::{Inspection, JournalReport, RecordReport, SnapshotReport};
+
+    #[test]
+    fn whatever_is_wrong_is_enough_for_not_being_whole() {
+        assert!(Inspection::default().is_whole());
+        let what = || Some("wrong".to_owned());
+        let refused = Inspection {
+            refusal: what(),
+            ..Inspection::default()
+        };
+        let with_a_problem = Inspection {
+            problems: vec!["wrong".to_owned()],
+            ..Inspection::default()
+        };
+        let journal = Inspection {
+            journal: vec![JournalReport {
+                name: "a".to_owned(),
+                content: None,
+                problem: what(),
+            }],
+            ..Inspection::default()
+        };
+        let record = Inspection {
+            records: vec![RecordReport {
+                key: "log 1".to_owned(),
+                indexes: None,
+                serial: None,
+                bytes: 0,
+                problem: what(),
+            }],
+            ..Inspection::default()
+        };
+        let snapshot = Inspection {
+            snapshot: Some(SnapshotReport {
+                meta: SnapshotMeta::default(),
+                problem: what(),
+            }),
+            ..Inspection::default()
+        };
+        for inspection in [refused, with_a_problem, journal, record, snapshot] {
+            assert!(!inspection.is_whole(), "{inspection:?}");
+        }
+    }
+}

@@ -151,6 +151,7 @@ mod tests {
             let (path, aside) = (dir.path().join(&part), dir.path().join("aside"));
             fs::rename(&path, &aside).unwrap();
             let missing = presence.missing();
+            assert!(!presence.is_whole(), "{part:?} is missing");
             assert_eq!((&missing.parts, missing.all), (&vec![part.clone()], false));
             assert_eq!(missing.is_only_the_lock(), part.as_os_str() == LOCK_FILE);
             if aside.is_file() {

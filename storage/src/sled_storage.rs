@@ -453,10 +453,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::{Duration, Instant};
 
-    use raft_core::{Configuration, HardState, LogIndex, NodeId, Standing, Storage as _, Term, Write};
+    use raft_core::{
+        Configuration, HardState, LogIndex, NodeId, SnapshotMeta, Standing, Storage as _, Term, Write,
+    };
 
-    use super::{Options, SledStorage, open_within_bounds};
-    use crate::conformance::{command, read_back};
+    use super::{FileSnapshots, Options, SledStorage, open_within_bounds};
+    use crate::conformance::{command, cut_snapshot, read_back};
     use crate::directory::{DataDir, StoreId};
     use crate::durability::Hook;
     use crate::error::StorageError;
@@ -819,5 +821,68 @@ mod tests {
         let mut store = open(dir.path());
         store.write(&[Write::Append(vec![command(1, 1, 5000)])]).unwrap();
         assert!(format!("{store:?}").len() < 1000);
+    }
+
+    #[test]
+    fn what_is_carried_into_the_database_counts_as_progress() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open_small(dir.path()).unwrap();
+        let progress = store.progress();
+        let before = progress.steps();
+        store.write(&[Write::Append(vec![command(1, 1, 10)])]).unwrap();
+        store.checkpoint().unwrap();
+        assert!(progress.steps() > before);
+    }
+
+    #[test]
+    fn what_is_remembered_of_the_records_is_what_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut store = open_small(dir.path()).unwrap();
+        let append = |term, first, last| {
+            let entries = (first..=last).map(|index| command(term, index, 10));
+            Write::Append(entries.collect())
+        };
+        let cut = |store: &SledStorage, index| cut_snapshot(store.snapshots.as_ref(), index, 2, b"").unwrap();
+        let write = |mut store: SledStorage, write| {
+            store.write(&[write]).unwrap();
+            let remembered = store.state.clone();
+            drop(store);
+            let store = open_small(dir.path()).unwrap();
+            assert_eq!(store.state, remembered);
+            store
+        };
+        for before in [append(1, 1, 5), append(2, 4, 4)] {
+            store = write(store, before);
+        }
+        let older = cut(&store, 2);
+        let compact = Write::Compact {
+            snapshot: older.clone(),
+            first_retained: LogIndex(2),
+        };
+        store = write(store, compact);
+        store = write(store, append(3, 3, 6));
+        let newer = cut(&store, 9);
+        let install = Write::InstallSnapshot {
+            snapshot: newer.clone(),
+            keep_suffix: false,
+        };
+        store.write(&[install]).unwrap();
+        assert!(
+            !dir.path()
+                .join("snapshots")
+                .join(FileSnapshots::name_of(&older))
+                .exists()
+        );
+        store = write(store, append(3, 10, 11));
+        // Without its file no snapshot comes on record.
+        let missing = SnapshotMeta {
+            checksum: !newer.checksum,
+            ..newer
+        };
+        let compact = Write::Compact {
+            snapshot: missing,
+            first_retained: LogIndex(10),
+        };
+        store.write(&[compact]).unwrap_err();
     }
 }

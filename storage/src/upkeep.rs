@@ -196,7 +196,10 @@ fn record_key(record: u64) -> [u8; 2] {
 mod tests {
     use std::fs::File;
 
-    use super::{MOST_BATCHES_AT_ONCE, SEGMENT_BYTES, SWEEP_BYTES, Traffic, Upkeep, record_key};
+    use super::{
+        CHANGES_IN_A_BATCH, MOST_BATCHES_AT_ONCE, RECORDS, SEGMENT_BYTES, SWEEP_BYTES, Traffic, Upkeep,
+        next_batch, record_key,
+    };
     use crate::progress::Progress;
 
     fn changed(changed_bytes: u64) -> Traffic {
@@ -281,5 +284,19 @@ mod tests {
             batches_after(found, traffics),
             [0, most, SWEEP_BYTES / SEGMENT_BYTES + 1, 0]
         );
+    }
+
+    #[test]
+    fn the_batches_of_a_tree_that_is_opened_anew_are_those_of_the_next_round() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path().join("sled")).unwrap();
+        let tree = db.open_tree("tree").unwrap();
+        assert_eq!(next_batch(&tree).unwrap(), 0);
+        let round = RECORDS / CHANGES_IN_A_BATCH;
+        for rounds in [0, 1, 5] {
+            tree.insert(record_key(0), &(rounds * RECORDS).to_be_bytes())
+                .unwrap();
+            assert_eq!(next_batch(&tree).unwrap(), (rounds + 1) * round);
+        }
     }
 }
