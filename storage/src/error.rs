@@ -360,7 +360,7 @@ mod tests {
         for (kind, remedy) in [
             (StorageFull, "make room"),
             (FileTooLarge, "raise the limit"),
-            (ReadOnlyFilesystem, "read-only"),
+            (ReadOnlyFilesystem, "it was mounted so"),
             (IsADirectory, "move it away"),
             (NotFound, "put it back"),
             (Other, "failing?"),
@@ -386,5 +386,16 @@ mod tests {
             assert!(!error.is_for_want_of_the_file());
         }
         assert!(!StorageError::invalid_write("odd").is_of_the_disk());
+    }
+
+    #[test]
+    fn joining_is_left_where_the_contents_of_a_directory_are_of_no_use() {
+        let damaged = StorageError::Damaged {
+            path: "file".into(),
+            what: "odd".to_owned(),
+            index: None,
+        };
+        assert!(damaged.leaves_joining());
+        assert!(!io(StorageFull).leaves_joining());
     }
 }
