@@ -381,8 +381,6 @@ impl Worker {
         if changes.is_empty() {
             return Ok(());
         }
-        // Reads since the last sync may have made sled split, merge or move pages.
-        self.tree.make_durable()?;
         let new: Vec<&[u8]> = changes
             .iter()
             .filter(|change| change.is_new)
@@ -390,6 +388,8 @@ impl Worker {
             .collect();
         let first = new.first().copied().unwrap_or_default();
         let at_the_end = self.tree.ends_before(first).map_err(|cause| self.failed(cause))?;
+        // Reads since the last sync may have made sled split, merge or move pages.
+        self.tree.make_durable()?;
         spacers::make_places(&self.tree, &new, at_the_end, self.largest_record)?;
         let mut batch = sled::Batch::default();
         let mut batch_bytes = 0;

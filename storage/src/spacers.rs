@@ -117,6 +117,11 @@ pub(crate) fn remove_behind<'a>(
             spacers.push(spacer);
         }
     }
+    if spacers.is_empty() {
+        return Ok(());
+    }
+    // To look for them may have made sled split, merge or move pages.
+    tree.make_durable()?;
     remove(tree, &spacers)
 }
 
