@@ -14,7 +14,7 @@ Examples:
   deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
   deploy bench --against etcd --workloads get,lease --clients 1
   deploy bench --failover 10 --against etcd
-  deploy bench --pause
+  deploy bench --pause --rounds 3
   deploy bench --endure --plots plots
   deploy bench --growth --plots plots
   deploy --output json bench --quick | jq 'select(.event == \"result\")'
@@ -28,14 +28,13 @@ const SELECTION: &str = "Which workloads";
 const INSTEAD: &str = "Instead of the workloads";
 
 /// What selects workloads, which no other measurement heeds: each refuses it.
-const OF_WORKLOADS: [&str; 7] = [
+const OF_WORKLOADS: [&str; 6] = [
     "quick",
     "full",
     "workloads",
     "clients",
     "value_sizes",
     "distributions",
-    "rounds",
 ];
 
 /// Options of `deploy bench`.
@@ -65,7 +64,8 @@ pub(crate) struct BenchArguments {
     /// How many keys there are [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = SELECTION)]
     pub(crate) keys: Option<u64>,
-    /// How often each workload is measured, on a fresh cluster each time; medians count [default: 3, alone 1]
+    /// How often each workload, or --pause, is measured, on a fresh cluster each time; medians count [default: 3,
+    /// alone 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
     /// How long each measurement takes, after a warm-up, such as 500ms, 5s or 1m [default: 2s]
@@ -79,21 +79,21 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
     /// Kill the leader under 16 writers so many times, and stop it in order as often: how long does nobody write?
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots"], help_heading = INSTEAD)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots", "rounds"], help_heading = INSTEAD)]
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
     /// follower is brought up from nothing
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots", "rounds"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
     /// Overwrite 1,000 keys (or --keys) from 256 clients for ten minutes (or --duration): rate, disk and memory as
     /// it goes
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "against"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "against", "rounds"], help_heading = INSTEAD)]
     pub(crate) endure: bool,
     /// Puts and gets by the number of nodes, of keys (up to 1,000,000, or --keys), of bytes in a value, and of clients
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "endure", "against"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "endure", "against", "rounds"], help_heading = INSTEAD)]
     pub(crate) growth: bool,
 }
 
@@ -249,7 +249,7 @@ mod tests {
             ("--clients 1", ""),
             ("--value-sizes 1", ""),
             ("--skew zipf", ""),
-            ("--rounds 1", ""),
+            ("--rounds 1", "--pause"),
         ];
         for measurement in ["--failover 1", "--pause", "--memory", "--endure", "--growth"] {
             assert!(takes(measurement));

@@ -2,7 +2,8 @@
 //!
 //! All on one cluster of three nodes of which two run at first, under an open-loop load at half of what two nodes
 //! can take: measured with nothing else going on; then with a snapshot that falls due about every quarter of the
-//! time; then without snapshots while the third node, which has never run, is started and catches up.
+//! time; then without snapshots while the third node, which has never run, is started and catches up. Each further round
+//! does all that anew, and the medians count.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::arguments::BenchArguments;
 use super::measure::{refuse_silence, write_all_keys};
 use super::ours::OurCluster;
+use super::statistics::median;
 use super::system::{AnyTarget, CallError, our_targets};
 use super::table::render;
 use crate::error::Error;
@@ -47,6 +49,10 @@ enum Beside {
     Newcomer,
 }
 
+impl Beside {
+    const ALL: [Self; 3] = [Self::Nothing, Self::Snapshots, Self::Newcomer];
+}
+
 /// One measurement is done.
 #[derive(Clone, Debug, Serialize)]
 struct Paused {
@@ -64,10 +70,44 @@ struct Paused {
     caught_up_ms: Option<f64>,
 }
 
+impl Paused {
+    /// Medians over the rounds, each number by itself, and all that was not done; `None` of no round.
+    fn medians(rounds: &[&Self]) -> Option<Self> {
+        let first = rounds.first()?;
+        let of =
+            |number: fn(&Self) -> f64| median(rounds.iter().map(|round| number(round))).unwrap_or_default();
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "microseconds of a few seconds, small counts"
+        )]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a median is between such numbers"
+        )]
+        let of_whole = |number: fn(&Self) -> u64| {
+            median(rounds.iter().map(|round| number(round) as f64)).unwrap_or_default() as u64
+        };
+        Some(Self {
+            beside: first.beside,
+            rate: of_whole(|round| round.rate),
+            longest_gap_ms: of(|round| round.longest_gap_ms),
+            p50_us: of_whole(|round| round.p50_us),
+            p99_us: of_whole(|round| round.p99_us),
+            max_us: of_whole(|round| round.max_us),
+            errors: rounds.iter().map(|round| round.errors).sum(),
+            not_begun: rounds.iter().map(|round| round.not_begun).sum(),
+            snapshots: of_whole(|round| round.snapshots),
+            caught_up_ms: median(rounds.iter().filter_map(|round| round.caught_up_ms)),
+        })
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "result")]
 struct Finished {
     keys: u64,
+    rounds: u32,
     pauses: Vec<Paused>,
 }
 
@@ -101,8 +141,12 @@ impl fmt::Display for Finished {
                 (one.errors + one.not_begun).to_string(),
             ]
         });
+        let medians = match self.rounds {
+            1 => String::new(),
+            rounds => format!("; medians of {rounds} rounds, but for what was not done: all of it"),
+        };
         let legend = format!(
-            "{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients",
+            "{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients{medians}",
             self.keys
         );
         f.write_str(&render(&headings, rows, &legend))
@@ -122,27 +166,59 @@ impl fmt::Display for Step {
     }
 }
 
-/// Measures all three and prints the table.
+/// Measures all three in each round and prints the table.
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
     // The default number of keys of the workloads would make a snapshot too small to be felt.
     let keys = arguments.keys_or(DEFAULT_KEYS);
-    let tell = |what: String| reporter.tell(&Step { what });
+    let rounds = arguments.rounds(1);
+    let mut paused = Vec::new();
+    for round in 1..=rounds {
+        paused.extend(one_round(arguments, keys, (round, rounds), reporter).await?);
+    }
+    let of_all_rounds = |beside: &Beside| {
+        let each: Vec<&Paused> = paused.iter().filter(|one| one.beside == *beside).collect();
+        Paused::medians(&each)
+    };
+    let pauses = Beside::ALL.iter().filter_map(of_all_rounds).collect();
+    reporter.tell(&Finished { keys, rounds, pauses });
+    Ok(())
+}
+
+async fn one_round(
+    arguments: &BenchArguments,
+    keys: u64,
+    (round, rounds): (u32, u32),
+    reporter: Reporter,
+) -> Result<Vec<Paused>, Error> {
+    let tell = |what: String| {
+        let of_rounds = match rounds {
+            1 => String::new(),
+            _ => format!(", round {round} of {rounds}"),
+        };
+        reporter.tell(&Step {
+            what: what + &of_rounds,
+        });
+    };
     tell(format!("writing {keys} keys to two nodes of three"));
     let dir = arguments.dir.as_deref();
     let cluster = OurCluster::start_some(dir, &RUNNING_FIRST, Some(NO_SNAPSHOT)).await?;
     let duration = arguments.duration.unwrap_or(MEASURE);
     let mut bench = Pauses::prepare(cluster, keys, duration).await?;
-    let mut pauses = Vec::new();
-    for beside in [Beside::Nothing, Beside::Snapshots, Beside::Newcomer] {
+    let mut measured = Vec::new();
+    for beside in Beside::ALL {
         tell(format!(
             "{} writes/s for {} s, beside {beside:?}",
             bench.load.rate.unwrap_or(0),
             duration.as_secs()
         ));
-        pauses.push(bench.measure(beside).await?);
+        let paused = bench.measure(beside).await?;
+        tell(format!(
+            "no write for {:.1} ms at the most",
+            paused.longest_gap_ms
+        ));
+        measured.push(paused);
     }
-    reporter.tell(&Finished { keys, pauses });
-    Ok(())
+    Ok(measured)
 }
 
 struct Pauses {
@@ -328,6 +404,33 @@ impl Snapshots {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_several_rounds_the_medians_count_and_all_that_was_not_done() {
+        let round = |longest_gap_ms, snapshots, not_begun, caught_up_ms| Paused {
+            beside: Beside::Snapshots,
+            rate: 1_000,
+            longest_gap_ms,
+            p50_us: 500,
+            p99_us: 5_000,
+            max_us: 50_000,
+            errors: 1,
+            not_begun,
+            snapshots,
+            caught_up_ms,
+        };
+        let rounds = [
+            round(90.0, 3, 0, None),
+            round(10.0, 8, 5, Some(7.0)),
+            round(30.0, 4, 2, None),
+        ];
+        let medians = Paused::medians(&rounds.each_ref()).unwrap();
+        assert!((medians.longest_gap_ms - 30.0).abs() < 1e-9, "{medians:?}");
+        assert_eq!((medians.snapshots, medians.rate), (4, 1_000));
+        assert_eq!((medians.errors, medians.not_begun), (3, 7));
+        assert_eq!(medians.caught_up_ms, Some(7.0));
+        assert!(Paused::medians(&[]).is_none());
+    }
 
     #[test]
     fn a_snapshot_is_counted_when_a_nodes_index_moves_and_a_newcomers_first_is_not() {
