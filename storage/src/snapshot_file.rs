@@ -42,6 +42,7 @@ pub(crate) mod fuzzing;
 mod memory;
 mod pace;
 mod reader;
+mod remover;
 mod writer;
 
 use std::io;

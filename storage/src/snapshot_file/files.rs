@@ -5,13 +5,13 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
 
 use raft_core::{Configuration, LogIndex, SnapshotMeta, Term};
 
 use super::format::HeaderMeta;
 use super::pace::Pace;
 use super::reader::Reader;
+use super::remover::{self, Remover};
 use super::writer::Encoder;
 use super::{SnapshotReader, SnapshotStore, SnapshotWriter, StagedVerdict};
 use crate::durability;
@@ -196,7 +196,7 @@ impl SnapshotStore for FileSnapshots {
     }
 
     /// The files lose their names at once, and their space a little later, on another thread: to free the space of
-    /// a large file takes long. After a crash in between the next open removes them.
+    /// a large file takes long, see [`remover`]. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
         // First: who does not find a file any more knows why.
         self.set_on_record(keep);
@@ -229,13 +229,18 @@ impl SnapshotStore for FileSnapshots {
     }
 }
 
-/// A directory can be opened like a file.
+/// Opens a file that stays whole while it is read.
 fn open_file(path: &Path) -> io::Result<File> {
     let file = File::open(path)?;
+    // A directory can be opened like a file.
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    Ok(file)
+    if remover::hold(&file)? {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::NotFound.into())
+    }
 }
 
 fn name_of(snapshot: &SnapshotMeta) -> String {
@@ -282,48 +287,6 @@ fn remove_files(dir: &Path, unwanted: impl Fn(&str) -> bool) -> Result<(), Stora
         Ok(())
     } else {
         durability::sync_dir(dir)
-    }
-}
-
-/// Removes files on a thread of its own. Dropping it waits for that.
-#[derive(Debug, Default)]
-struct Remover(Option<JoinHandle<()>>);
-
-impl Remover {
-    /// Waits for what it was given before, which as a rule was done long ago.
-    fn remove(&mut self, paths: Vec<PathBuf>) {
-        self.finish();
-        if paths.is_empty() {
-            return;
-        }
-        let remove = move || {
-            for path in paths {
-                match fs::remove_file(&path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        tracing::warn!(%error, path = %path.display(), "could not remove an older snapshot");
-                    }
-                    _ => {}
-                }
-            }
-        };
-        // Without a thread they stay until the next open.
-        self.0 = thread::Builder::new()
-            .name("snapshot-remover".to_owned())
-            .spawn(remove)
-            .ok();
-    }
-
-    fn finish(&mut self) {
-        if let Some(thread) = self.0.take() {
-            // Nothing in it panics.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Remover {
-    fn drop(&mut self) {
-        self.finish();
     }
 }
 

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// So much is written before it is synced.
-const PIECE_BYTES: usize = 1024 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// How long the rest after a piece is, as a multiple of what the piece took.
 const REST: u32 = 3;
