@@ -294,8 +294,28 @@ pub(crate) fn create_dir_durably(dir: &Path) -> Result<(), StorageError> {
 mod tests {
     use std::fs;
 
-    use super::create_dir_durably;
+    use super::{DurableTree, create_dir_durably};
     use crate::error::StorageError;
+    use crate::upkeep::Traffic;
+
+    #[test]
+    fn much_traffic_is_followed_by_upkeep_and_little_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path()).unwrap();
+        let mut tree = DurableTree::new(&db, dir.path()).unwrap();
+        let mut steps_after = |changed_bytes| {
+            let before = tree.progress().steps();
+            let read_bytes = 0;
+            tree.keep_up(Traffic {
+                changed_bytes,
+                read_bytes,
+            })
+            .unwrap();
+            tree.progress().steps() - before
+        };
+        assert_eq!(steps_after(1), 0);
+        assert!(steps_after(64 << 20) > 0);
+    }
 
     #[test]
     fn a_directory_that_cannot_be_created_is_told_from_a_file_in_its_place() {

@@ -261,6 +261,43 @@ mod tests {
     }
 
     #[test]
+    fn whatever_it_writes_is_followed_by_a_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path().join("sled")).unwrap();
+        let file = File::create(dir.path().join("file")).unwrap();
+        let progress = Progress::default();
+        let mut upkeep = Upkeep::new(db.clone(), progress.clone());
+        let mut syncs_after = |traffic| {
+            let before = progress.steps();
+            upkeep.after(traffic, &file).unwrap();
+            progress.steps() - before
+        };
+        let batches = SWEEP_BYTES / SEGMENT_BYTES;
+        assert_eq!(syncs_after(read(SWEEP_BYTES - 1)), 0);
+        assert_eq!(syncs_after(read(1)), 2 + 1, "the tree, and all of it used");
+        assert_eq!(
+            syncs_after(changed(SWEEP_BYTES)),
+            1 + batches + 1,
+            "and the way to the log"
+        );
+        let mut opened_anew = Upkeep::new(db, progress.clone());
+        let before = progress.steps();
+        opened_anew.after(read(SWEEP_BYTES), &file).unwrap();
+        assert_eq!(progress.steps() - before, 1, "the tree is there");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_sync_that_fails_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = sled::open(dir.path().join("sled")).unwrap();
+        // What has no disk behind it cannot be synced, and says so.
+        let no_disk = File::options().write(true).open("/dev/null").unwrap();
+        let mut upkeep = Upkeep::new(db, Progress::default());
+        upkeep.after(changed(SWEEP_BYTES), &no_disk).unwrap_err();
+    }
+
+    #[test]
     fn what_is_due_at_once_is_spread() {
         let most = MOST_BATCHES_AT_ONCE;
         let much = changed((2 * most + 3) * SEGMENT_BYTES);

@@ -82,6 +82,28 @@ fn a_batch_whose_sync_failed_is_not_counted_as_acknowledged() {
     assert_eq!(recorded, acknowledged);
 }
 
+#[test]
+fn that_a_vote_was_acknowledged_survives_a_power_loss_and_an_append_waits_for_its_sync() {
+    let disk = faulty_disk::Disk::new();
+    let mount = match disk.mount() {
+        Ok(mount) => mount,
+        Err(unavailable) => return println!("{unavailable}"),
+    };
+    let mut store = open(&mount.path().join("node"));
+    let mut recorded_after = |write: Write| {
+        store.write(&[write]).unwrap();
+        let after = tempfile::tempdir().unwrap();
+        let left = disk.after_power_loss(faulty_disk::Survival::Nothing);
+        left.write_to(after.path()).unwrap();
+        let (_, recorded) = crate::high_water::HighWater::open(&after.path().join("node")).unwrap();
+        (recorded, store.state.root.batch)
+    };
+    let (recorded, voted) = recorded_after(vote(1));
+    assert_eq!(recorded, voted);
+    let (recorded, appended) = recorded_after(Write::Append(vec![command(1, 1, 9)]));
+    assert_eq!((recorded, appended), (voted, voted + 1));
+}
+
 /// Options with which the journal is soon full.
 fn small_journal() -> Options {
     Options {

@@ -1,6 +1,8 @@
 use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use raft_core::{Configuration, LogIndex, NodeId, SnapshotMeta, Term};
 
@@ -93,6 +95,29 @@ fn the_space_of_an_older_snapshot_is_freed_before_the_store_is_closed() {
     ));
     drop(store);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn who_reads_an_older_snapshot_reads_on_while_and_after_it_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = FileSnapshots::at(dir.path()).unwrap();
+    // Removed step by step, were nobody reading it.
+    let payload: Vec<u8> = (0..=250).cycle().take(5 << 20).collect();
+    let older = cut(&store, &payload);
+    let reader = store.open(&older).unwrap();
+    let newer = SnapshotMeta {
+        last_included_index: older.last_included_index.next(),
+        ..older.clone()
+    };
+    store.remove_except(&newer).unwrap();
+    let begun = Instant::now();
+    while fs::read_dir(dir.path()).unwrap().count() > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it is not removed");
+        thread::yield_now();
+    }
+    let mut read = Vec::new();
+    reader.content().read_to_end(&mut read).unwrap();
+    assert!(read == payload);
 }
 
 #[test]
