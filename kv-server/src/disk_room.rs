@@ -11,7 +11,8 @@
 //!
 //! *The next snapshot* takes what the state as it is takes, which the state machine keeps along
 //! ([`StateMachine::snapshot_bytes`](crate::state_machine::StateMachine::snapshot_bytes)): the file is written
-//! while the old one still exists. *The log that it replaces* counts because the database takes room before it gives
+//! while the old one still exists. (One more may be on its way out, for a few seconds: so long a snapshot is put off where
+//! there is no room for three.) *The log that it replaces* counts because the database takes room before it gives
 //! some back: removing records means to write what stands beside them anew.
 //!
 //! A snapshot is cut early when room is low and it makes some: because it makes the log shorter, or because much

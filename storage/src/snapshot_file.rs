@@ -24,8 +24,8 @@
 //!
 //! `<index>-<term>-<checksum>.snapshot`, made here from numbers. Nothing that the network says becomes a
 //! path. The checksum keeps apart two snapshots of the same index, cut by different nodes, so a received file
-//! never replaces the one that the store has on record. Files that end in `.tmp` are unfinished; opening the
-//! directory removes them.
+//! never replaces the one that the store has on record. Files that end in `.tmp` are unfinished, or on
+//! their way out; opening the directory removes them.
 //!
 //! # Order of writing, and what a crash after each step leaves
 //!
@@ -34,7 +34,8 @@
 //! 2. It is synced. *As after 1.*
 //! 3. It is renamed. *As after 1, or a file that no record names, removed at the next open.*
 //! 4. The directory is synced. *A file that no record names, removed at the next open.*
-//! 5. The caller has it recorded by `Storage::write`, which then removes the older files.
+//! 5. The caller has it recorded by `Storage::write`, which then renames the older files and has them shortened and
+//!    removed. *A leftover, whole or in part, removed at the next open.*
 
 mod files;
 mod format;

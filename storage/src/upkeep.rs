@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_it_writes_is_followed_by_a_sync() {
+    fn there_is_a_sync_for_each_batch_and_for_each_look_that_may_write() {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path().join("sled")).unwrap();
         let file = File::create(dir.path().join("file")).unwrap();
@@ -291,10 +291,17 @@ mod tests {
     fn a_sync_that_fails_is_told() {
         let dir = tempfile::tempdir().unwrap();
         let db = sled::open(dir.path().join("sled")).unwrap();
+        let file = File::create(dir.path().join("file")).unwrap();
         // What has no disk behind it cannot be synced, and says so.
         let no_disk = File::options().write(true).open("/dev/null").unwrap();
-        let mut upkeep = Upkeep::new(db, Progress::default());
-        upkeep.after(changed(SWEEP_BYTES), &no_disk).unwrap_err();
+        let upkeep = || Upkeep::new(db.clone(), Progress::default());
+        upkeep().after(read(SWEEP_BYTES), &no_disk).unwrap_err();
+        let mut opened = upkeep();
+        opened.after(read(SWEEP_BYTES), &file).unwrap();
+        opened.after(read(SWEEP_BYTES), &no_disk).unwrap_err();
+        let mut swept = upkeep();
+        swept.after(read(SWEEP_BYTES), &file).unwrap();
+        swept.after(changed(SEGMENT_BYTES), &no_disk).unwrap_err();
     }
 
     #[test]

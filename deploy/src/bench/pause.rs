@@ -98,7 +98,12 @@ impl Paused {
             errors: rounds.iter().map(|round| round.errors).sum(),
             not_begun: rounds.iter().map(|round| round.not_begun).sum(),
             snapshots: of_whole(|round| round.snapshots),
-            caught_up_ms: median(rounds.iter().filter_map(|round| round.caught_up_ms)),
+            // Unless it was there in each round, it was not there.
+            caught_up_ms: rounds
+                .iter()
+                .map(|round| round.caught_up_ms)
+                .collect::<Option<Vec<f64>>>()
+                .and_then(median),
         })
     }
 }
@@ -173,7 +178,11 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
     let rounds = arguments.rounds(1);
     let mut paused = Vec::new();
     for round in 1..=rounds {
-        paused.extend(one_round(arguments, keys, (round, rounds), reporter).await?);
+        let of_rounds = match rounds {
+            1 => String::new(),
+            _ => format!(", round {round} of {rounds}"),
+        };
+        paused.extend(one_round(arguments, keys, &of_rounds, reporter).await?);
     }
     let of_all_rounds = |beside: &Beside| {
         let each: Vec<&Paused> = paused.iter().filter(|one| one.beside == *beside).collect();
@@ -187,16 +196,12 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
 async fn one_round(
     arguments: &BenchArguments,
     keys: u64,
-    (round, rounds): (u32, u32),
+    of_rounds: &str,
     reporter: Reporter,
 ) -> Result<Vec<Paused>, Error> {
     let tell = |what: String| {
-        let of_rounds = match rounds {
-            1 => String::new(),
-            _ => format!(", round {round} of {rounds}"),
-        };
         reporter.tell(&Step {
-            what: what + &of_rounds,
+            what: what + of_rounds,
         });
     };
     tell(format!("writing {keys} keys to two nodes of three"));
@@ -407,28 +412,32 @@ mod tests {
 
     #[test]
     fn of_several_rounds_the_medians_count_and_all_that_was_not_done() {
-        let round = |longest_gap_ms, snapshots, not_begun, caught_up_ms| Paused {
+        let round = |longest_gap_ms, snapshots, not_begun, p50_us| Paused {
             beside: Beside::Snapshots,
             rate: 1_000,
             longest_gap_ms,
-            p50_us: 500,
+            p50_us,
             p99_us: 5_000,
             max_us: 50_000,
             errors: 1,
             not_begun,
             snapshots,
-            caught_up_ms,
+            caught_up_ms: Some(longest_gap_ms),
         };
-        let rounds = [
-            round(90.0, 3, 0, None),
-            round(10.0, 8, 5, Some(7.0)),
-            round(30.0, 4, 2, None),
+        let mut rounds = [
+            round(90.0, 3, 0, 700),
+            round(10.0, 8, 5, 100),
+            round(30.0, 4, 2, 600),
         ];
         let medians = Paused::medians(&rounds.each_ref()).unwrap();
         assert!((medians.longest_gap_ms - 30.0).abs() < 1e-9, "{medians:?}");
         assert_eq!((medians.snapshots, medians.rate), (4, 1_000));
+        assert_eq!((medians.p50_us, medians.p99_us), (600, 5_000));
         assert_eq!((medians.errors, medians.not_begun), (3, 7));
-        assert_eq!(medians.caught_up_ms, Some(7.0));
+        assert_eq!(medians.caught_up_ms, Some(30.0));
+        rounds[1].caught_up_ms = None;
+        let medians = Paused::medians(&rounds.each_ref()).unwrap();
+        assert_eq!(medians.caught_up_ms, None);
         assert!(Paused::medians(&[]).is_none());
     }
 

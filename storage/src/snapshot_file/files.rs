@@ -134,14 +134,13 @@ impl SnapshotStore for FileSnapshots {
         let index = snapshot.last_included_index;
         match open_file(&path) {
             Ok(file) => Ok(Box::new(Reader::open(file, &path, snapshot)?)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.has_newer_on_record(index) {
+            Err(error) => match error.kind() {
+                io::ErrorKind::NotFound | io::ErrorKind::WouldBlock if self.has_newer_on_record(index) => {
                     Err(StorageError::SnapshotMissing { index })
-                } else {
-                    Err(StorageError::SnapshotLost { path })
                 }
-            }
-            Err(error) => Err(StorageError::io("open", &path, error)),
+                io::ErrorKind::NotFound => Err(StorageError::SnapshotLost { path }),
+                _ => Err(StorageError::io("open", &path, error)),
+            },
         }
     }
 
@@ -195,21 +194,19 @@ impl SnapshotStore for FileSnapshots {
         Ok(StagedVerdict::Good)
     }
 
-    /// The files lose their names at once, and their space a little later, on another thread: to free the space of
-    /// a large file takes long, see [`remover`]. After a crash in between the next open removes them.
+    /// The files lose their names at once, and their space within a few seconds, on another thread and step by step: see
+    /// [`remover`]. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
         // First: who does not find a file any more knows why.
         self.set_on_record(keep);
         let is_older = |name: &str| index_in(name).is_some_and(|index| index < keep.last_included_index);
-        let mut renamed = Vec::new();
+        let mut remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
         for path in find_files(&self.dir, is_older)? {
             // No file that is being written ever has such a name.
             let temporary = self.temporary_path(".removed");
             fs::rename(&path, &temporary).map_err(StorageError::while_trying("rename", &path))?;
-            renamed.push(temporary);
+            remover.remove(temporary);
         }
-        let mut remover = self.remover.lock().unwrap_or_else(PoisonError::into_inner);
-        remover.remove(renamed);
         Ok(())
     }
 
@@ -236,11 +233,8 @@ fn open_file(path: &Path) -> io::Result<File> {
     if file.metadata()?.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
-    if remover::hold(&file)? {
-        Ok(file)
-    } else {
-        Err(io::ErrorKind::NotFound.into())
-    }
+    remover::hold(&file)?;
+    Ok(file)
 }
 
 fn name_of(snapshot: &SnapshotMeta) -> String {
