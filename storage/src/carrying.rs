@@ -354,4 +354,19 @@ mod tests {
         assert_eq!(carried, values + removals);
         assert!(carrying.is_passed());
     }
+
+    #[test]
+    fn a_piece_of_a_long_file_waits_for_half_of_what_one_may_have_and_the_last_one_for_nothing() {
+        let last = 64 * PIECE_BYTES / VALUE_BYTES;
+        let mut carrying = carrying([0, last].map(|number| (key(number), put(number, false))));
+        let (none, total) = (Overlay::default(), carrying.total_bytes());
+        assert!(carrying.next_in_step(&none, PIECE_BYTES / 2 - 1).is_none());
+        let mut keys_of_next = |due| {
+            let piece = carrying.next_in_step(&none, due);
+            piece.map(|piece| piece.changes.into_iter().map(|(key, _)| key).collect())
+        };
+        assert_eq!(keys_of_next(PIECE_BYTES / 2), Some(vec![key(0)]));
+        assert_eq!(keys_of_next(total - 1), None);
+        assert_eq!(keys_of_next(total), Some(vec![key(last)]));
+    }
 }

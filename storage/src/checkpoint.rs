@@ -451,3 +451,174 @@ struct SledChange<'a> {
     /// How much it makes sled write, about.
     bytes: u64,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use raft_core::{LogIndex, LogRead, NodeId};
+
+    use super::{SledChange, Worker};
+    use crate::carrying::Piece;
+    use crate::changes::{Span, State};
+    use crate::conformance::command;
+    use crate::directory::DataDir;
+    use crate::durability::DurableTree;
+    use crate::hard_state::Root;
+    use crate::journal::Values;
+    use crate::read_back::ReadBack;
+    use crate::record::{Content, LogRecord, RecordKey};
+    use crate::upkeep::Traffic;
+
+    /// A worker with an empty database in a directory of its own.
+    struct AtWork {
+        worker: Worker,
+        database: sled::Db,
+        /// How many batches went into the database.
+        batches: Arc<AtomicUsize>,
+        dir: tempfile::TempDir,
+    }
+
+    impl AtWork {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let claimed = Arc::new(DataDir::claim(dir.path()).unwrap());
+            let sled_dir = dir.path().join("sled");
+            let database = sled::Config::new().path(&sled_dir).flush_every_ms(None).open();
+            let database = database.unwrap();
+            let mut tree = DurableTree::new(&database, &sled_dir).unwrap();
+            assert!(tree.is_empty());
+            let batches = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&batches);
+            tree.set_hook(Arc::new(move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }));
+            let worker = Worker {
+                tree,
+                has_tidied: false,
+                largest_record: 0,
+                failure: None,
+                _dir: claimed,
+            };
+            Self {
+                worker,
+                database,
+                batches,
+                dir,
+            }
+        }
+
+        /// A piece without changes.
+        fn no_changes(&self) -> Piece {
+            let file = self.dir.path().join("values");
+            std::fs::write(&file, b"").unwrap();
+            Piece {
+                values: Values::open(&file).unwrap(),
+                changes: Vec::new(),
+            }
+        }
+    }
+
+    fn key(index: u64) -> [u8; 13] {
+        RecordKey::new(LogIndex(index), 0).to_bytes()
+    }
+
+    #[test]
+    fn changes_go_into_the_database_about_a_mebibyte_at_a_time_and_every_byte_is_counted() {
+        let at_work = AtWork::new();
+        let keys: Vec<_> = (1..=100).map(key).collect();
+        let changes = keys.iter().map(|key| SledChange {
+            key,
+            value: Some(vec![7; 30_000]),
+            is_new: false,
+            bytes: 30_000,
+        });
+        let mut traffic = Traffic::default();
+        let changes: Vec<_> = changes.collect();
+        at_work.worker.write(&changes, &mut traffic).unwrap();
+        // 35 records are the first that have as much.
+        assert_eq!(at_work.batches.load(Ordering::Relaxed), 3);
+        assert_eq!(traffic.changed_bytes, 100 * (13 + 30_000));
+        assert_eq!(at_work.database.len(), 100);
+    }
+
+    #[test]
+    fn what_is_read_back_from_the_database_is_counted() {
+        let at_work = AtWork::new();
+        let state = State {
+            root: Root {
+                first_index: LogIndex(1),
+                last_index: LogIndex(2),
+                last_serial: 2,
+                ..Root::default()
+            },
+            spans: (1..=2)
+                .map(|index| Span {
+                    first_index: LogIndex(index),
+                    last_index: LogIndex(index),
+                    records: 1,
+                    serial: index,
+                })
+                .collect(),
+            ..State::default()
+        };
+        let mut bytes = 0;
+        for serial in 1..=2 {
+            let record = LogRecord {
+                serial,
+                previous_serial: serial - 1,
+                content: Content::Entries(vec![command(1, serial, 500)]),
+            };
+            let mut sealed = Vec::new();
+            let key = RecordKey::new(LogIndex(serial), 0);
+            record.seal_into(key, &mut sealed).unwrap();
+            bytes += sealed.len() as u64;
+            at_work.database.insert(key.to_bytes(), sealed).unwrap();
+        }
+        let read = LogRead {
+            peer: NodeId(1),
+            from: LogIndex(1),
+            to: LogIndex(2),
+            max_bytes: usize::MAX,
+        };
+        let prepared = ReadBack::prepare(&read, &state, |_| Ok(None)).unwrap();
+        let mut traffic = Traffic::default();
+        let entries = at_work.worker.read_log(prepared, &mut traffic).unwrap();
+        assert_eq!(entries, [command(1, 1, 500), command(1, 2, 500)]);
+        assert_eq!(traffic.read_bytes, bytes);
+    }
+
+    #[test]
+    fn spacers_that_a_crash_left_go_after_the_first_whole_file_and_are_not_looked_for_again() {
+        let mut at_work = AtWork::new();
+        let piece = at_work.no_changes();
+        let spacer = [&key(1)[..], &[0]].concat();
+        let is_left = |at_work: &AtWork| at_work.database.contains_key(&spacer).unwrap();
+        at_work.database.insert(&spacer, b"").unwrap();
+        at_work.worker.tidy(&piece, false);
+        assert!(is_left(&at_work), "the file is not carried over yet");
+        at_work.worker.tidy(&piece, true);
+        assert!(!is_left(&at_work));
+        at_work.database.insert(&spacer, b"").unwrap();
+        at_work.worker.tidy(&piece, true);
+        assert!(is_left(&at_work), "only a crash leaves any");
+        assert!(at_work.worker.failure.is_none());
+    }
+
+    #[test]
+    fn the_database_is_kept_within_its_bounds_when_much_went_through_it() {
+        let mut at_work = AtWork::new();
+        let has_bounded = |at_work: &AtWork| at_work.database.tree_names().contains(&"cache-bound".into());
+        let changed = |changed_bytes| Traffic {
+            changed_bytes,
+            read_bytes: 0,
+        };
+        at_work.worker.keep_up(changed(1));
+        assert!(!has_bounded(&at_work));
+        at_work.worker.keep_up(changed(16 * 1024 * 1024));
+        assert!(has_bounded(&at_work));
+        assert!(at_work.worker.failure.is_none());
+    }
+}

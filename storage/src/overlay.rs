@@ -333,4 +333,26 @@ mod tests {
         assert_eq!(view.get(b"e"), Ok(None));
         assert_eq!(view.get(b"h"), Ok(None));
     }
+
+    #[test]
+    fn a_view_tells_the_longest_value_of_the_database_also_of_one_that_the_layers_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let sled_dir = dir.path().join("sled");
+        let database = sled::Config::new().path(&sled_dir).flush_every_ms(None).open();
+        let tree = DurableTree::new(&database.unwrap(), &sled_dir).unwrap();
+        let mut below = sled::Batch::default();
+        below.insert(b"a", b"long");
+        below.insert(b"b", b"the longest");
+        below.insert(b"c", b"short");
+        tree.commit(below).unwrap();
+        let above: [Written<'_>; 2] = [
+            (b"b", None, true),
+            (b"d", Some(b"longer than the longest"), false),
+        ];
+        let layers = [layer(&dir.path().join("0"), &above)];
+        let view = View::new(&tree, &layers);
+        assert_eq!(view.largest_visited(), 0);
+        view.for_each(|_, _| Ok::<_, String>(())).unwrap();
+        assert_eq!(view.largest_visited(), b"the longest".len());
+    }
 }

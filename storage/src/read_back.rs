@@ -120,3 +120,103 @@ pub(crate) fn within(read: &LogRead, entries: impl IntoIterator<Item = Entry>) -
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use bytes::Bytes;
+    use raft_core::{LogIndex, LogRead, NodeId};
+
+    use super::{MAX_RECORDS, ReadBack};
+    use crate::changes::{Span, State};
+    use crate::codec;
+    use crate::conformance::command;
+    use crate::hard_state::Root;
+    use crate::record::{Content, LogRecord, MAX_ENTRY_BYTES, RecordKey};
+
+    /// What a store remembers of a log with a record for each entry, but for the second, which has two.
+    fn state(last: u64) -> State {
+        let span = |index| Span {
+            first_index: LogIndex(index),
+            last_index: LogIndex(index),
+            records: if index == 2 { 2 } else { 1 },
+            serial: if index < 2 { index } else { index + 1 },
+        };
+        State {
+            root: Root {
+                first_index: LogIndex(1),
+                last_index: LogIndex(last),
+                last_serial: last + 1,
+                ..Root::default()
+            },
+            spans: (1..=last).map(span).collect(),
+            ..State::default()
+        }
+    }
+
+    /// The record under `key` in that log.
+    fn sealed(key: &[u8]) -> Vec<u8> {
+        let key = RecordKey::from_bytes(key).unwrap();
+        let index = key.first_index.get();
+        let entry = command(1, index, 9);
+        let (serial, content) = if index == 2 {
+            let encoded = Bytes::from(codec::encode(&entry, MAX_ENTRY_BYTES).unwrap());
+            let piece = match key.fragment {
+                0 => encoded.slice(..2),
+                _ => encoded.slice(2..),
+            };
+            (2 + u64::from(key.fragment), Content::Fragment { count: 2, piece })
+        } else {
+            (index + u64::from(index > 2), Content::Entries(vec![entry]))
+        };
+        let record = LogRecord {
+            serial,
+            previous_serial: serial - 1,
+            content,
+        };
+        let mut sealed = Vec::new();
+        record.seal_into(key, &mut sealed).unwrap();
+        sealed
+    }
+
+    fn read(from: u64, max_bytes: usize) -> LogRead {
+        LogRead {
+            peer: NodeId(1),
+            from: LogIndex(from),
+            to: LogIndex(u64::MAX),
+            max_bytes,
+        }
+    }
+
+    #[test]
+    fn no_more_is_copied_from_the_journal_than_was_asked_for() {
+        let prepared = ReadBack::prepare(&read(1, 100), &state(9), |_| Ok(Some(vec![0; 60]))).unwrap();
+        let found: Vec<_> = prepared.records.iter().map(|(key, _)| key.first_index).collect();
+        assert_eq!(found, [1, 2, 2].map(LogIndex));
+        assert!(!prepared.needs_sled());
+    }
+
+    #[test]
+    fn a_read_is_of_so_many_records_at_most_however_short_they_are() {
+        let state = state(2 * MAX_RECORDS as u64);
+        let prepared = ReadBack::prepare(&read(3, usize::MAX), &state, |_| Ok(None)).unwrap();
+        assert_eq!(prepared.records.len(), MAX_RECORDS);
+        assert!(prepared.needs_sled());
+    }
+
+    #[test]
+    fn the_database_is_asked_for_no_record_too_many_and_for_all_fragments_of_an_entry() {
+        for (from, records) in [(1, 1), (2, 2)] {
+            let prepared = ReadBack::prepare(&read(from, 1), &state(2), |_| Ok(None)).unwrap();
+            let asked = Cell::new(0);
+            let entries = prepared.entries(Path::new("sled/db"), |key| {
+                asked.set(asked.get() + 1);
+                Ok(Some(sealed(key)))
+            });
+            assert_eq!(entries.unwrap(), [command(1, from, 9)]);
+            assert_eq!(asked.get(), records, "from {from}");
+        }
+    }
+}

@@ -166,3 +166,36 @@ impl Copying {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{LOCK_FILE, PREFIX, Workspace};
+
+    #[test]
+    fn a_workspace_without_its_lock_file_is_abandoned_and_one_whose_lock_cannot_be_looked_at_is_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let [without, unclear] = ["1-1", "1-2"].map(|name| parent.path().join(format!("{PREFIX}{name}")));
+        fs::create_dir(&without).unwrap();
+        fs::create_dir_all(unclear.join(LOCK_FILE)).unwrap();
+        drop(Workspace::create(parent.path()).unwrap());
+        assert!(!without.exists() && unclear.exists());
+    }
+
+    #[test]
+    fn what_lies_deeper_than_anything_of_a_store_is_not_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let below = dir.path().join("sled/below");
+        fs::create_dir_all(below.join("deeper/deepest")).unwrap();
+        for place in ["db", "below/blob", "below/deeper/file"] {
+            fs::write(dir.path().join("sled").join(place), b"content").unwrap();
+        }
+        let parent = tempfile::tempdir().unwrap();
+        let workspace = Workspace::create(parent.path()).unwrap();
+        let copy = workspace.copy(dir.path()).unwrap();
+        assert_eq!(fs::read(copy.join("sled/db")).unwrap(), b"content");
+        assert_eq!(fs::read(copy.join("sled/below/blob")).unwrap(), b"content");
+        assert!(!copy.join("sled/below/deeper").exists());
+    }
+}

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use faulty_disk::{Disk, Failure, Fault, Operation};
 use raft_core::{Incarnation, NodeId};
 
-use super::{Journal, Opened};
+use super::{Header, Journal, Opened, file};
 use crate::error::StorageError;
 use crate::hard_state::{Identity, Owner};
 use crate::overlay::{Batch, Change};
@@ -361,6 +361,8 @@ fn a_batch_larger_than_a_file_gets_a_larger_file_until_the_use_after() {
     let mut journal = closed.open(IN_SLED, 3).unwrap().journal;
     assert!(!journal.encode(&batch(4, 300_000)).unwrap());
     journal.rotate().unwrap();
+    // Whatever happens before the record is there: the file has its space.
+    assert_eq!(closed.read_all(IN_SLED, 3).unwrap().journal.last_batch, 3);
     journal.append().unwrap();
     assert_eq!(contents(&closed.open(IN_SLED, 4).unwrap()).len(), 3);
     assert!(length_of(&closed.path(1)) > 300_000);
@@ -378,7 +380,8 @@ fn a_batch_larger_than_a_file_gets_a_larger_file_until_the_use_after() {
 fn a_file_is_four_times_as_long_as_the_one_before_and_from_four_mib_on_as_long_as_it_may_be() {
     const KIB: u64 = 1024;
     let dir = tempfile::tempdir().unwrap();
-    let most = 9_000 * KIB;
+    // More than four times as much.
+    let most = 17_000 * KIB;
     Journal::create(dir.path(), &identity(1), IN_SLED + 1, most).unwrap();
     let mut journal = Journal::open(dir.path(), &identity(1), IN_SLED, 1)
         .unwrap()
@@ -390,7 +393,7 @@ fn a_file_is_four_times_as_long_as_the_one_before_and_from_four_mib_on_as_long_a
         journal.rotate().unwrap();
         lengths.push(length_of(journal.active.path()) / KIB);
     }
-    assert_eq!(lengths, [1024, 4096, 9000, 9000, 9000, 9000, 9000]);
+    assert_eq!(lengths, [1024, 4096, 17_000, 17_000, 17_000, 17_000, 17_000]);
     let mut opened = Journal::open(dir.path(), &identity(1), 7, 8).unwrap();
     assert_eq!(opened.journal.last_batch, 8);
     append(&mut opened.journal, 9, 8_000_000);
@@ -439,6 +442,15 @@ fn a_file_that_cannot_become_longer_stays_as_long_as_it_is() {
     });
     let length = journal.next_use(1 << 30).prepare();
     assert_eq!(length.unwrap(), 64 * 1024, "what it got was given back");
+    // Any other failure is one of the disk.
+    disk.arm(Fault {
+        operation: Some(Operation::Write),
+        after: 1,
+        failure: Failure::Io,
+        lasting: true,
+    });
+    let error = journal.next_use(1 << 30).prepare().unwrap_err();
+    assert!(error.to_string().contains("reserve space in"), "{error}");
     disk.disarm();
     journal.set_other_bytes(64 * 1024);
     journal.rotate().unwrap();
@@ -446,6 +458,125 @@ fn a_file_that_cannot_become_longer_stays_as_long_as_it_is() {
     assert_eq!(journal.next_use(1 << 30).prepare().unwrap(), 1024 * 1024);
     let opened = Journal::open(&dir, &identity(1), 3, 4).unwrap();
     assert_eq!(opened.journal.last_batch, 4);
+}
+
+#[test]
+fn no_file_is_shorter_than_the_least_however_little_is_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    Journal::create(dir.path(), &identity(1), IN_SLED + 1, 0).unwrap();
+    for name in super::JOURNAL_FILES {
+        assert_eq!(length_of(&dir.path().join(name)), 64 * 1024);
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_not_called_gone() {
+    let closed = Closed::fresh();
+    fs::remove_file(closed.path(1)).unwrap();
+    let error = closed.open(IN_SLED, 1).unwrap_err();
+    assert!(matches!(error, StorageError::ContentsLost { .. }), "{error:?}");
+    // A link to itself leads nowhere, but it is there.
+    std::os::unix::fs::symlink("1", closed.path(1)).unwrap();
+    let error = closed.open(IN_SLED, 1).unwrap_err();
+    assert!(
+        matches!(error, StorageError::Io { action: "open", .. }),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn a_header_counts_from_one_and_no_number_in_it_is_so_large_that_it_could_overflow() {
+    let header = |generation, first_batch| Header {
+        owner: 0,
+        generation,
+        first_batch,
+        previous: 0,
+        bytes: 64 * 1024,
+        salt: 0,
+    };
+    let is_possible = |header: Header| {
+        let pages = file::header_pages(&header);
+        let read = file::newest_copy(Path::new("journal/0"), pages.as_flattened());
+        read.is_ok_and(|read| read == header)
+    };
+    let too_large = u64::MAX / 2;
+    for possible in [header(0, 1), header(too_large - 1, too_large - 1)] {
+        assert!(is_possible(possible), "{possible:?}");
+    }
+    for impossible in [
+        header(0, 0),
+        header(1, 0),
+        header(too_large, 1),
+        header(1, too_large),
+    ] {
+        assert!(!is_possible(impossible), "{impossible:?}");
+    }
+}
+
+#[test]
+fn a_record_is_refused_that_follows_another_batch_than_the_one_before_it() {
+    let closed = Closed::with(4, 600);
+    let before = closed.read(0);
+    let mut journal = closed.open(IN_SLED, 4).unwrap().journal;
+    append(&mut journal, 5, 600);
+    append(&mut journal, 6, 600);
+    let one = closed.read(0);
+    closed.write(0, &before);
+    let mut other = batch(5, 600);
+    for change in other.changes.values_mut() {
+        change.value = Some(vec![0xff; 600].into());
+    }
+    let mut journal = closed.open(IN_SLED, 4).unwrap().journal;
+    assert!(journal.encode(&other).unwrap());
+    journal.append().unwrap();
+    let another = closed.read(0);
+    let start = used(&another).next_multiple_of(512);
+    closed.write(0, &[&another[..start], &one[start..]].concat());
+    let error = closed.open(IN_SLED, 5).unwrap_err().to_string();
+    assert!(
+        error.contains("batch 6") && error.contains("does not follow batch 5"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_full_file_is_spent_once_the_database_has_its_last_batch_and_the_other_one_never() {
+    let closed = Closed::rotated();
+    let spent = |in_sled| super::JOURNAL_FILES.map(|name| super::is_spent(closed.dir.path(), name, in_sled));
+    assert_eq!(spent(4), [false, false]);
+    assert_eq!(spent(5), [true, false]);
+    assert_eq!(spent(8), [true, false]);
+}
+
+#[test]
+fn only_the_older_file_and_only_if_it_was_made_shorter_may_be_spent_for_all_that_it_says() {
+    let closed = Closed::rotated();
+    let (older, newer) = (closed.read(0), closed.read(1));
+    let may_be_spent = || super::JOURNAL_FILES.map(|name| super::may_be_spent(closed.dir.path(), name));
+    assert_eq!(may_be_spent(), [false, false]);
+    closed.write(0, &older[..20_000]);
+    assert_eq!(may_be_spent(), [true, false]);
+    closed.write(1, &older);
+    assert_eq!(may_be_spent(), [false, false], "it is there twice");
+    closed.write(0, &older);
+    closed.write(1, &newer[..20_000]);
+    assert_eq!(may_be_spent(), [false, false]);
+}
+
+#[test]
+fn a_look_at_a_file_names_the_record_that_is_damaged_and_the_next_one_that_is_not() {
+    let closed = Closed::with(9, 600);
+    let look = || super::look(closed.dir.path(), super::JOURNAL_FILES[0], Some(IN_SLED));
+    let found = look().unwrap();
+    assert_eq!((found.first_batch, found.last_batch), (2, 9));
+    // The third of eight records, of two sectors each.
+    let position = records_start() + 2 * 1024 + 100;
+    closed.write_byte(0, position, !closed.read(0)[position]);
+    let error = look().unwrap_err().to_string();
+    assert!(
+        error.contains("the record of batch 4 at byte") && error.contains("that of batch 5 is there"),
+        "{error}"
+    );
 }
 
 fn length_of(path: &Path) -> u64 {

@@ -1,19 +1,24 @@
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use raft_core::{
-    Configuration, HardState, LogIndex, NodeId, SnapshotMeta, Standing, Storage as _, Term, Write,
+    Configuration, HardState, LogIndex, LogRead, NodeId, SnapshotMeta, Standing, Storage as _, Term, Write,
 };
 
 use super::{FileSnapshots, Options, SledStorage, open_within_bounds};
+use crate::changes::Records as _;
 use crate::conformance::{command, cut_snapshot, read_back};
 use crate::directory::{DataDir, StoreId};
 use crate::durability::Hook;
 use crate::error::StorageError;
-use crate::hard_state::Identity;
+use crate::hard_state::{Identity, ROOT_KEY, SMALL_RECORD_LIMIT_BYTES};
+use crate::overlay::{Batch, Change, View};
+use crate::record::RecordKey;
+use crate::{restore, sealed};
 
 fn identity() -> Identity {
     Identity {
@@ -457,4 +462,184 @@ fn what_is_remembered_of_the_records_is_what_is_read_back() {
         first_retained: LogIndex(10),
     };
     store.write(&[compact]).unwrap_err();
+}
+
+#[test]
+fn a_record_that_the_database_alone_has_loses_its_end_when_that_is_overwritten() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    let entries = |term, first, last| (first..=last).map(move |index| command(term, index, 10));
+    store.write(&[Write::Append(entries(1, 1, 5).collect())]).unwrap();
+    store.checkpoint().unwrap();
+    store.write(&[Write::Append(entries(2, 4, 6).collect())]).unwrap();
+    let expected: Vec<_> = entries(1, 1, 3).chain(entries(2, 4, 6)).collect();
+    assert_eq!(store.restore().unwrap().entries, expected);
+    drop(store);
+    assert_eq!(
+        open_small(dir.path()).unwrap().restore().unwrap().entries,
+        expected
+    );
+}
+
+/// Opens the store in `dir`, with `hook` called before each batch that goes into sled.
+fn open_with_hook(dir: &Path, hook: Hook) -> SledStorage {
+    let owner = open_small(dir).unwrap().owner;
+    let claimed = Arc::new(DataDir::claim(dir).unwrap());
+    let mut tree = open_within_bounds(&claimed, &small_journal()).unwrap();
+    tree.set_hook(hook);
+    SledStorage::open_over(tree, claimed, owner, &small_journal()).unwrap()
+}
+
+/// Entries of which eleven fill a file of the journal.
+fn append(store: &mut SledStorage, index: u64) {
+    store
+        .write(&[Write::Append(vec![command(1, index, 5_000)])])
+        .unwrap();
+}
+
+#[test]
+fn the_database_has_all_of_a_full_journal_file_before_the_other_one_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    let mut last_of_the_full_file = 0;
+    for index in 1..=22 {
+        append(&mut store, index);
+        // This waits for the piece that is being carried.
+        store.restore().unwrap();
+        if index == 11 {
+            last_of_the_full_file = store.state.root.batch;
+        }
+    }
+    drop(store);
+    let claimed = Arc::new(DataDir::claim(dir.path()).unwrap());
+    let tree = open_within_bounds(&claimed, &small_journal()).unwrap();
+    let in_sled = restore::last_batch(&View::new(&tree, &[])).unwrap();
+    assert_eq!(in_sled, last_of_the_full_file);
+}
+
+/// A store that has begun to carry its first journal file into sled, where nothing goes on until the sender
+/// is dropped, and how many batches were to go into sled. Eleven entries are in the full file, three in the
+/// other.
+fn carrying_into_a_database_that_hangs(dir: &Path) -> (SledStorage, Arc<AtomicUsize>, mpsc::Sender<()>) {
+    let (release, gate) = mpsc::channel();
+    let gate = Mutex::new(gate);
+    let batches = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&batches);
+    let hook = move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let _ = gate.lock().unwrap().recv();
+        Ok(())
+    };
+    let mut store = open_with_hook(dir, Arc::new(hook));
+    for index in 1..=14 {
+        append(&mut store, index);
+    }
+    (store, batches, release)
+}
+
+#[test]
+fn what_the_journal_has_is_read_back_at_once_though_the_database_hangs() {
+    let dir = tempfile::tempdir().unwrap();
+    // The sender is dropped first.
+    let (mut store, _, _release) = carrying_into_a_database_that_hangs(dir.path());
+    let read = LogRead {
+        peer: NodeId(2),
+        from: LogIndex(10),
+        to: LogIndex(13),
+        max_bytes: usize::MAX,
+    };
+    let (reply, answer) = mpsc::channel();
+    store.read(&read, Box::new(move |entries| drop(reply.send(entries))));
+    let entries = answer.try_recv().expect("nobody waits for the database");
+    let expected: Vec<_> = (10..=13).map(|index| command(1, index, 5_000)).collect();
+    assert!(entries.unwrap() == expected);
+}
+
+#[test]
+fn what_is_forgotten_while_the_database_hangs_is_not_given_to_it_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, batches, release) = carrying_into_a_database_that_hangs(dir.path());
+    for index in 15..=20 {
+        append(&mut store, index);
+    }
+    let snapshot = cut_snapshot(&*store.snapshots(), 20, 1, b"state").unwrap();
+    let compact = Write::Compact {
+        snapshot,
+        first_retained: LogIndex(20),
+    };
+    store.write(&[compact]).unwrap();
+    drop(release);
+    store.checkpoint().unwrap();
+    let batches = batches.load(Ordering::Relaxed);
+    // Of the full file the piece that hung, with its places, and the root; as much of the other one, and a
+    // spacer.
+    assert!(batches <= 8, "{batches} batches");
+}
+
+#[test]
+fn after_its_use_a_journal_file_that_a_large_batch_made_longer_is_as_short_as_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    let large = (1..=10).map(|index| command(1, index, 30_000));
+    store.write(&[Write::Append(large.collect())]).unwrap();
+    let lengths = || ["journal/0", "journal/1"].map(|file| dir.path().join(file).metadata().unwrap().len());
+    assert!(lengths()[1] > 300_000);
+    for term in 1..=4 {
+        store.checkpoint().unwrap();
+        assert_eq!(lengths(), [64 * 1024; 2]);
+        store.write(&[vote(term)]).unwrap();
+    }
+    drop(store);
+    let restored = open_small(dir.path()).unwrap().restore().unwrap();
+    assert_eq!(restored.hard_state.current_term, Term(4));
+}
+
+#[test]
+fn a_checkpoint_of_an_empty_journal_leaves_it_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    store.write(&[vote(1)]).unwrap();
+    store.checkpoint().unwrap();
+    let files = || ["journal/0", "journal/1"].map(|file| std::fs::read(dir.path().join(file)).unwrap());
+    let before = files();
+    store.checkpoint().unwrap();
+    assert!(files() == before);
+}
+
+#[test]
+fn a_full_journal_file_is_carried_to_its_end_however_many_of_its_records_are_gone_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open_small(dir.path()).unwrap();
+    let number = store.state.root.batch + 1;
+    // More than two pieces can pass over, of which one is begun by the second write.
+    let keys = (1..=70_000).map(|index| RecordKey::new(LogIndex(index), 0).to_bytes().to_vec());
+    let keys: Vec<Vec<u8>> = keys.collect();
+    let put = |key: &Vec<u8>| Change {
+        value: Some(sealed::seal(key, &(), 0).unwrap().into()),
+        existed: false,
+    };
+    let removal = Change {
+        value: None,
+        existed: true,
+    };
+    // Every batch has it.
+    let root = Change {
+        value: Some(
+            sealed::seal(ROOT_KEY, &store.state.root, SMALL_RECORD_LIMIT_BYTES)
+                .unwrap()
+                .into(),
+        ),
+        existed: true,
+    };
+    let (last, gone) = keys.split_last().unwrap();
+    let put = keys.iter().map(|key| (key.clone(), put(key)));
+    let removed = gone.iter().map(|key| (key.clone(), removal.clone()));
+    let batches: [BTreeMap<_, _>; 2] = [put.collect(), removed.collect()];
+    for (number, mut changes) in (number..).zip(batches) {
+        changes.insert(ROOT_KEY.to_vec(), root.clone());
+        store.tree.commit(Batch { number, changes }).unwrap();
+    }
+    store.tree.checkpoint().unwrap();
+    assert!(store.tree.get(last).unwrap().is_some());
+    assert_eq!(store.tree.get(&keys[0]).unwrap(), None);
 }
