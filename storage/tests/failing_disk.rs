@@ -138,6 +138,7 @@ fn assert_told(message: &str, failure: Failure, top: &Path, what: &str) {
     let cause = match failure {
         Failure::Io => "Input/output error",
         Failure::NoSpace | Failure::ShortWrite => "No space left on device",
+        Failure::Unsupported => "Operation not supported",
     };
     assert!(
         message.contains(cause) || tells_of_a_hang(message),

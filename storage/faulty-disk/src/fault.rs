@@ -48,6 +48,8 @@ pub enum Failure {
     NoSpace,
     /// A write takes the first half of the bytes and says so. Other operations are not affected.
     ShortWrite,
+    /// With EOPNOTSUPP, as a file system that has no such operation. Nothing of it is done.
+    Unsupported,
 }
 
 /// Which operations fail.
@@ -91,7 +93,7 @@ impl Faults {
             (_, Failure::ShortWrite) => operation == Operation::Write,
             (Some(wanted), _) => operation == wanted,
             (None, Failure::NoSpace) => operation.takes_space(),
-            (None, Failure::Io) => true,
+            (None, Failure::Io | Failure::Unsupported) => true,
         };
         if !concerned {
             return None;

@@ -176,6 +176,7 @@ fn errno_of(failure: Failure) -> Result<(), Errno> {
         Failure::Io => Err(Errno::EIO),
         Failure::NoSpace => Err(Errno::ENOSPC),
         Failure::ShortWrite => Ok(()),
+        Failure::Unsupported => Err(Errno::EOPNOTSUPP),
     }
 }
 

@@ -579,6 +579,28 @@ fn a_look_at_a_file_names_the_record_that_is_damaged_and_the_next_one_that_is_no
     );
 }
 
+#[test]
+fn where_the_file_system_can_reserve_no_space_a_file_gets_it_as_zeroes() {
+    let disk = Disk::new();
+    let mount = match disk.mount() {
+        Ok(mount) => mount,
+        Err(unavailable) => return println!("{unavailable}"),
+    };
+    let path = mount.path().join("file");
+    fs::write(&path, b"content").unwrap();
+    disk.arm(Fault {
+        operation: Some(Operation::Resize),
+        after: 0,
+        failure: Failure::Unsupported,
+        lasting: true,
+    });
+    let length = file::ZEROED_BYTES + 100_000;
+    file::fill(&path, length).unwrap();
+    let filled = fs::read(&path).unwrap();
+    assert_eq!(filled.len() as u64, length);
+    assert!(filled.starts_with(b"content\0") && used(&filled) == b"content".len());
+}
+
 fn length_of(path: &Path) -> u64 {
     fs::metadata(path).unwrap().len()
 }
