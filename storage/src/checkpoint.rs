@@ -57,7 +57,6 @@ use crate::overlay::{Layer, View};
 use crate::panics;
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
-use crate::sealed;
 use crate::spacers;
 use crate::upkeep::Traffic;
 
@@ -337,22 +336,11 @@ impl Worker {
         Ok(Carried { file_bytes })
     }
 
-    /// What there is to do for `piece`, with values that are verified: sled keeps them for long, and the disk may have
-    /// given others than it was given.
+    /// What there is to do for `piece`, with values that are verified: sled keeps them for long.
     fn prepare<'a>(&self, piece: &'a Piece) -> Result<Vec<SledChange<'a>>, StorageError> {
         let mut changes = Vec::with_capacity(piece.changes.len());
         for (key, change) in &piece.changes {
-            let read = |location| {
-                let value = piece.values.read(location)?;
-                match sealed::verify(key, &value) {
-                    Ok(_) => Ok(Some(value)),
-                    Err(flaw) => Err(StorageError::Damaged {
-                        path: piece.values.path().to_path_buf(),
-                        what: format!("the value of {}: {flaw}", restore::name_of(key)),
-                        index: None,
-                    }),
-                }
-            };
+            let read = |location| piece.values.read_verified(key, location).map(Some);
             let in_sled = || self.tree.get(key).map_err(|cause| self.failed(cause));
             let (value, replaced) = match change {
                 PieceChange::Add(location) => (read(*location)?, None),

@@ -101,10 +101,10 @@ impl JournaledTree {
         }
     }
 
-    /// What the journal says of `key`, see [`Layer::get`].
+    /// What the journal says of `key`, see [`Layer::get_verified`].
     fn journaled(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StorageError> {
-        match (self.active.get(key)?, &self.full) {
-            (None, Some(full)) => full.layer().get(key),
+        match (self.active.get_verified(key)?, &self.full) {
+            (None, Some(full)) => full.layer().get_verified(key),
             (found, _) => Ok(found),
         }
     }

@@ -114,6 +114,16 @@ impl Layer {
         let read = value.map(|value| value.map(|location| self.values.read(location)).transpose());
         read.transpose()
     }
+
+    /// The same, with the value verified: the disk may give others than it was given.
+    pub(crate) fn get_verified(&self, key: &[u8]) -> Result<Option<Option<Vec<u8>>>, StorageError> {
+        let value = self.changes.get(key);
+        let read = value.map(|value| {
+            let read = value.map(|location| self.values.read_verified(key, location));
+            read.transpose()
+        });
+        read.transpose()
+    }
 }
 
 /// sled as it will be when all layers are carried into it.

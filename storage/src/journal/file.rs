@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 use super::frame::{self, Found, Place, RECORD_VERSION};
 use crate::error::StorageError;
 use crate::overlay::{Batch, Location};
+use crate::record::RecordKey;
+use crate::restore;
 use crate::sealed::{self, FORMAT_VERSION, Flaw};
 
 const PAGE_BYTES: usize = 4096;
@@ -220,9 +222,24 @@ impl Values {
         Ok(value)
     }
 
-    /// The file they are in.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
+    /// Reads the value of the record `key`, and verifies it: the disk may give others than it was given.
+    pub(crate) fn read_verified(&self, key: &[u8], location: Location) -> Result<Vec<u8>, StorageError> {
+        let value = self.read(location)?;
+        match sealed::verify(key, &value) {
+            Ok(_) => Ok(value),
+            Err(flaw) => {
+                let index = RecordKey::from_bytes(key).map(|key| key.first_index);
+                let name = match index {
+                    Some(index) => format!("the log record at index {index}"),
+                    None => restore::name_of(key),
+                };
+                Err(StorageError::Damaged {
+                    path: self.path.clone(),
+                    what: format!("{name}: {flaw}"),
+                    index,
+                })
+            }
+        }
     }
 
     /// Those of any file, to be read at any place.

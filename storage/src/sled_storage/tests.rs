@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use raft_core::{
-    Configuration, HardState, LogIndex, LogRead, NodeId, SnapshotMeta, Standing, Storage as _, Term, Write,
+    Configuration, HardState, LogIndex, LogRead, NodeId, Payload, SnapshotMeta, Standing, Storage as _, Term,
+    Write,
 };
 
 use super::{FileSnapshots, Options, SledStorage, open_within_bounds};
@@ -380,6 +381,34 @@ fn an_entry_that_sled_has_lost_is_told_and_not_left_out() {
     assert!(matches!(error, StorageError::Damaged { .. }), "{error:?}");
     let error = error.to_string();
     assert!(error.contains("sled/db") && error.contains("index 5"), "{error}");
+}
+
+#[test]
+fn an_entry_that_the_journal_gives_otherwise_than_it_was_written_is_told_with_the_name_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut store = open(dir.path());
+    let entry = command(1, 1, 5_000);
+    store.write(&[Write::Append(vec![entry.clone()])]).unwrap();
+    let Payload::Command(written) = &entry.payload else {
+        panic!("{entry:?} is no command");
+    };
+    let is_in = |path: &std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes
+            .windows(written.len())
+            .position(|window| window == &written[..])
+    };
+    let files = crate::journal::JOURNAL_FILES.map(|name| dir.path().join("journal").join(name));
+    let (path, at) = files
+        .iter()
+        .find_map(|path| is_in(path).map(|at| (path, at)))
+        .unwrap();
+    let mut bytes = std::fs::read(path).unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(path, bytes).unwrap();
+    let error = read_back(&mut store, 1, 1, usize::MAX).unwrap_err().to_string();
+    let name = path.display().to_string();
+    assert!(error.contains(&name) && error.contains("index 1"), "{error}");
 }
 
 #[test]
