@@ -122,8 +122,13 @@ impl Carrying {
     }
 
     fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64) {
-        let due = self.removals.saturating_mul(due) / self.total_bytes.max(1);
-        let left = due.min(self.removals).saturating_sub(self.removals_passed);
+        // All of them at the end, also of a file without a value.
+        let due = if due < self.total_bytes {
+            self.removals.saturating_mul(due) / self.total_bytes
+        } else {
+            self.removals
+        };
+        let left = due.saturating_sub(self.removals_passed);
         let left = left.min(MOST_REMOVALS);
         let removals = self.layer.changes.iter_behind(self.last_removal.as_deref());
         let removals = removals.filter(|(_, change)| change.value.is_none());
@@ -242,6 +247,15 @@ mod tests {
                 .chain(removals)
                 .chain([(ROOT_KEY.to_vec(), put(99, true))]),
         )
+    }
+
+    #[test]
+    fn a_file_of_removals_alone_is_carried_to_its_end() {
+        let mut carrying = carrying((1..=50).map(|number| (key(number), REMOVAL)));
+        let piece = carrying.next(&Overlay::default()).unwrap();
+        assert_eq!(piece.changes.len(), 50);
+        assert!(carrying.next(&Overlay::default()).is_none());
+        assert!(carrying.is_passed());
     }
 
     #[test]
