@@ -71,6 +71,7 @@
 #![forbid(unsafe_code)]
 
 mod actors;
+pub mod apply_loop;
 pub mod cli;
 mod client_service;
 mod codec;

@@ -21,10 +21,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::actors::{
-    self, Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
+    Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
     MakeRoom, PeerAddress, Persister, PutNothingOff, RaftNode, ReplaceSnapshot, Replicator, ShutDown,
     StepAside, StopPersister, StopRaftNode, WatchedDisk,
 };
+use crate::apply_loop;
 use crate::client_service::{About, ClientService};
 use crate::config::Config;
 use crate::data_files::DataFiles;
@@ -200,7 +201,11 @@ impl Opened {
         options.journal_bytes = disk.journal_bytes(options.journal_bytes, total_bytes);
         let mut storage = SledStorage::open(&config.data_dir, &identity, &initial, &options)?;
         let restored = storage.restore()?;
-        let loaded = actors::load_state(storage.snapshots().as_ref(), &restored.snapshot);
+        let loaded = apply_loop::load(
+            storage.snapshots().as_ref(),
+            &restored.snapshot,
+            StateMachine::new,
+        );
         let state = loaded.map_err(|source| ServerError::Snapshot {
             path: storage::snapshot_path(&config.data_dir, &restored.snapshot),
             source,

@@ -8,7 +8,7 @@ use raft_core::{ConfigError, NodeId};
 use storage::StorageError;
 use thiserror::Error;
 
-use crate::actors::SnapshotError;
+use crate::apply_loop::SnapshotError;
 use crate::exit;
 use crate::shutdown::Fatal;
 

@@ -8,7 +8,7 @@ use storage::StorageError;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
-use crate::actors::SnapshotError;
+use crate::apply_loop::SnapshotError;
 use crate::data_files::FilesLost;
 use crate::not_taken::NotTaken;
 use crate::state_machine::StateError;

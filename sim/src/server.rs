@@ -153,7 +153,8 @@ impl Server {
             MemoryStorage::open(disk, &identity, &initial).map_err(|error| error.to_string())?;
         let restored: Restored = storage.restore().map_err(|error| error.to_string())?;
         let snapshots = storage.snapshots();
-        let state = applier::load(snapshots.as_ref(), &restored.snapshot, scenario.session_cap)?;
+        let state = applier::load(snapshots.as_ref(), &restored.snapshot, scenario.session_cap)
+            .map_err(|error| error.to_string())?;
         let config = scenario.core_config(id, disk.incarnation(), seed);
         let node = Node::new(config, restored.clone()).map_err(|error| error.to_string())?;
         let node_commit = node.commit_index();
@@ -213,7 +214,7 @@ impl Server {
     }
 
     pub(crate) fn state(&self) -> &StateMachine {
-        &self.applier.state
+        self.applier.apply_loop.state()
     }
 
     /// What is on stable storage.

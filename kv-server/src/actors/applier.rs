@@ -1,25 +1,20 @@
-//! Owns the state machine: applies committed entries, and cuts snapshots while it goes on.
+//! Runs the [apply loop](crate::apply_loop): what takes long on threads of its own, what is put off by a clock.
 
-use std::collections::VecDeque;
-use std::io::{self, BufReader};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context, Handler, Message, Recipient};
-use raft_core::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
-use storage::{SnapshotStore, StorageError};
+use raft_core::{Entry, SnapshotMeta};
+use storage::SnapshotStore;
 
 use super::FatalOnPanic;
 use super::kv_server::EntriesApplied;
 use super::raft_node::{AppliedTo, SnapshotCut};
+use crate::apply_loop::{self, ApplyLoop, CutEnd, Progress, SnapshotError};
 use crate::disk_room::DiskSpace;
 use crate::shutdown::StopSender;
-use crate::state_machine::{StateError, StateMachine};
-use crate::state_snapshot::StateSnapshot;
-
-/// Less room than this is not worth a snapshot that is cut to make it.
-const WORTHWHILE_BYTES: u64 = 1 << 20;
+use crate::state_machine::StateMachine;
 
 /// How long a snapshot is put off that could not be written.
 const PUT_OFF_FOR: Duration = Duration::from_secs(5);
@@ -64,22 +59,12 @@ pub(crate) struct Listeners {
 
 /// The actor around the state machine (the notes' `applierTicker`, woken by work instead of a clock).
 pub(crate) struct Applier {
-    state: StateMachine,
+    apply_loop: ApplyLoop,
     snapshots: Arc<dyn SnapshotStore>,
-    settings: ApplierSettings,
-    /// The members as of the last applied entry; goes into the next snapshot.
-    configuration: Configuration,
-    /// Bytes of the log applied since the last snapshot.
-    log_bytes: u64,
-    /// While a snapshot is written: the bytes of the log that it covers.
-    cutting: Option<u64>,
-    /// One could not be written just now.
-    put_off: bool,
-    /// It was told that it is put off, and none was written since.
+    put_off_for: Duration,
+    /// It was told that one is put off, and none was written since.
     told_put_off: bool,
     disk: Arc<DiskSpace>,
-    /// While a snapshot is being loaded, what comes behind it.
-    restoring: Option<VecDeque<Vec<Entry>>>,
     listeners: Listeners,
     stop: StopSender,
     _fatal: FatalOnPanic,
@@ -120,79 +105,6 @@ struct Restored(SnapshotMeta, Result<StateMachine, SnapshotError>);
 #[rtype(result = "()")]
 struct CutFinished(Result<SnapshotMeta, SnapshotError>);
 
-/// Why a snapshot could not be loaded, or cut.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SnapshotError {
-    /// The file cannot be opened or is damaged.
-    #[error(transparent)]
-    Storage(#[from] StorageError),
-    /// The file does not hold a state.
-    #[error(transparent)]
-    State(#[from] StateError),
-    /// The file cannot be written.
-    #[error("the snapshot at {index} could not be written: {source}. {}", advice(source))]
-    Write {
-        /// The last entry that it was to cover.
-        index: LogIndex,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
-
-fn advice(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "The disk is full: make room on it",
-        io::ErrorKind::FileTooLarge => {
-            "A limit on the size of files stops it: raise it (ulimit -f in a shell, LimitFSIZE= in a unit file)"
-        }
-        _ => "Check the disk: is it full, or failing?",
-    }
-}
-
-impl SnapshotError {
-    /// Whether the next one may well be written: only room was lacking, on the disk or in a quota, or somebody removed
-    /// the file that was being written.
-    fn may_pass(&self) -> bool {
-        use io::ErrorKind::{NotFound, QuotaExceeded, StorageFull};
-        let kind = match self {
-            Self::Write { source, .. } => source.kind(),
-            Self::Storage(StorageError::Io { source, .. }) => source.kind(),
-            Self::Storage(_) | Self::State(_) => return false,
-        };
-        matches!(kind, StorageFull | QuotaExceeded | NotFound)
-    }
-}
-
-/// Loads the state that `snapshot` holds.
-///
-/// # Errors
-///
-/// When the file is missing, damaged, or of another format.
-pub(crate) fn load(
-    snapshots: &dyn SnapshotStore,
-    snapshot: &SnapshotMeta,
-) -> Result<StateMachine, SnapshotError> {
-    if snapshot.last_included_index == LogIndex::ZERO {
-        return Ok(StateMachine::new());
-    }
-    let content = snapshots.open(snapshot)?.content();
-    Ok(StateMachine::read_from(&mut BufReader::new(content))?)
-}
-
-fn write(
-    snapshots: &dyn SnapshotStore,
-    state: &StateSnapshot,
-    configuration: &Configuration,
-) -> Result<SnapshotMeta, SnapshotError> {
-    let index = state.last_applied();
-    let mut file = snapshots.create(index, state.last_applied_term(), configuration)?;
-    let mut out = io::BufWriter::with_capacity(64 * 1024, &mut file);
-    let written = state.write_to(&mut out).and_then(|()| io::Write::flush(&mut out));
-    drop(out);
-    written.map_err(|source| SnapshotError::Write { index, source })?;
-    Ok(file.finish()?)
-}
-
 impl Applier {
     /// Applies to `state`; reports to `listeners`.
     #[must_use]
@@ -204,16 +116,11 @@ impl Applier {
         stop: StopSender,
     ) -> Self {
         let applier = Self {
-            configuration: settings.snapshot.configuration.clone(),
-            state,
+            apply_loop: ApplyLoop::new(state, settings.snapshot, settings.snapshot_log_bytes),
             snapshots,
-            disk: Arc::clone(&settings.disk),
-            settings,
-            log_bytes: 0,
-            cutting: None,
-            put_off: false,
+            put_off_for: settings.put_off_for,
             told_put_off: false,
-            restoring: None,
+            disk: settings.disk,
             listeners,
             stop,
             _fatal: FatalOnPanic::of("the applier"),
@@ -222,86 +129,74 @@ impl Applier {
         applier
     }
 
-    fn apply(&mut self, entries: &[Entry], ctx: &mut Context<Self>) {
-        let applied = match self.state.apply_batch(entries) {
-            Ok(applied) => applied,
-            Err(error) => return self.stop.state_failed(error),
-        };
-        for entry in entries {
-            self.log_bytes += entry.size_bytes() as u64;
-            if let Payload::Configuration(configuration) = &entry.payload {
-                self.configuration = configuration.clone();
+    fn apply(&mut self, entries: Vec<Entry>, ctx: &mut Context<Self>) {
+        match self.apply_loop.apply(entries) {
+            Ok(Some(progress)) => {
+                self.report(progress);
+                self.cut_snapshot_if_due(ctx);
             }
+            Ok(None) => {}
+            Err(error) => self.stop.state_failed(error),
         }
-        let up_to = self.state.last_applied();
+    }
+
+    fn report(&self, Progress { applied, up_to, .. }: Progress) {
         self.listeners.outcomes.do_send(EntriesApplied {
             entries: applied,
             up_to,
         });
         self.listeners.applied.do_send(AppliedTo(up_to));
         self.tell_needs();
-        self.cut_snapshot_if_due(ctx);
+    }
+
+    fn tell_needs(&self) {
+        let snapshot_bytes = storage::snapshot_file_bytes(self.apply_loop.state().snapshot_bytes());
+        self.disk.set_needs(snapshot_bytes, self.apply_loop.log_bytes());
     }
 
     fn cut_snapshot_if_due(&mut self, ctx: &mut Context<Self>) {
-        if self.log_bytes >= self.settings.snapshot_log_bytes && self.restoring.is_none() {
+        if self.apply_loop.is_cut_due() {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
 
-    fn tell_needs(&self) {
-        let snapshot_bytes = storage::snapshot_file_bytes(self.state.snapshot_bytes());
-        self.disk.set_needs(snapshot_bytes, self.log_bytes);
-    }
-
-    /// Whether a snapshot gives back enough room for what it costs: by the log that it replaces, or because much
-    /// that is in the last one was deleted since. At least half of what it takes for a moment, so that the disk is
-    /// not kept busy by a state that fills it.
-    fn makes_room(&self) -> bool {
-        let next = self.disk.next_snapshot_bytes();
-        let smaller = self.settings.snapshot.size_bytes.saturating_sub(next);
-        self.log_bytes.saturating_add(smaller) >= WORTHWHILE_BYTES.max(next / 2)
-    }
-
     /// A snapshot that might fill the disk is put off: writes are refused by then, and the log stays.
     fn cut_snapshot_if_it_fits(&mut self, ctx: &mut Context<Self>) {
-        let may_begin = self.cutting.is_none() && !self.put_off;
-        if may_begin && self.disk.fits(self.disk.next_snapshot_bytes()) {
+        if self.apply_loop.may_cut() && self.disk.fits(self.disk.next_snapshot_bytes()) {
             self.cut_snapshot(ctx);
         }
     }
 
-    /// Nothing depends on a snapshot that was not written: the log is still there, and another is written later.
-    fn put_snapshot_off(&mut self, error: &SnapshotError, ctx: &mut Context<Self>) {
+    /// Writes a snapshot out on another thread.
+    fn cut_snapshot(&mut self, ctx: &mut Context<Self>) {
+        let Some(cut) = self.apply_loop.begin_cut() else {
+            return;
+        };
+        tracing::info!("cuts a snapshot at {}", cut.index());
+        let snapshots = Arc::clone(&self.snapshots);
+        let applier = ctx.address();
+        self.run_aside("snapshot-writer", move || {
+            applier.do_send(CutFinished(cut.write(snapshots.as_ref())));
+        });
+    }
+
+    fn tell_put_off(&mut self, error: &SnapshotError) {
         if !self.told_put_off {
             tracing::warn!(
                 "a snapshot is put off, and the log grows meanwhile: {error}. It is tried again every {:?}",
-                self.settings.put_off_for
+                self.put_off_for
             );
             self.told_put_off = true;
         }
-        self.rest(ctx);
     }
 
-    fn rest(&mut self, ctx: &mut Context<Self>) {
-        self.put_off = true;
-        ctx.run_later(self.settings.put_off_for, |applier, ctx| {
-            applier.put_off = false;
-            applier.cut_snapshot_if_due(ctx);
-        });
-    }
-
-    /// Freezes the state, which is cheap, and writes it out on another thread.
-    fn cut_snapshot(&mut self, ctx: &mut Context<Self>) {
-        self.cutting = Some(std::mem::take(&mut self.log_bytes));
-        let state = self.state.snapshot();
-        let configuration = self.configuration.clone();
-        let snapshots = Arc::clone(&self.snapshots);
-        let applier = ctx.address();
-        tracing::info!("cuts a snapshot at {}", state.last_applied());
-        self.run_aside("snapshot-writer", move || {
-            applier.do_send(CutFinished(write(snapshots.as_ref(), &state, &configuration)));
-        });
+    fn rest_if_put_off(&self, ctx: &mut Context<Self>) {
+        if self.apply_loop.is_put_off() {
+            ctx.run_later(self.put_off_for, |applier, ctx| {
+                applier.apply_loop.resume_cuts();
+                applier.cut_snapshot_if_due(ctx);
+            });
+        }
     }
 
     /// Runs long work away from this thread. Its panic ends the process like one here.
@@ -324,10 +219,7 @@ impl Handler<Apply> for Applier {
     type Result = ();
 
     fn handle(&mut self, Apply(entries): Apply, ctx: &mut Self::Context) {
-        match &mut self.restoring {
-            Some(waiting) => waiting.push_back(entries),
-            None => self.apply(&entries, ctx),
-        }
+        self.apply(entries, ctx);
     }
 }
 
@@ -335,13 +227,11 @@ impl Handler<Restore> for Applier {
     type Result = ();
 
     fn handle(&mut self, Restore(snapshot): Restore, ctx: &mut Self::Context) {
-        // A newer snapshot replaces one that is still being loaded, and what was to come behind it.
-        self.restoring = Some(VecDeque::new());
-        self.settings.snapshot = snapshot.clone();
+        self.apply_loop.begin_restore(snapshot.clone());
         let snapshots = Arc::clone(&self.snapshots);
         let applier = ctx.address();
         self.run_aside("snapshot-loader", move || {
-            let state = load(snapshots.as_ref(), &snapshot);
+            let state = apply_loop::load(snapshots.as_ref(), &snapshot, StateMachine::new);
             applier.do_send(Restored(snapshot, state));
         });
     }
@@ -350,26 +240,16 @@ impl Handler<Restore> for Applier {
 impl Handler<Restored> for Applier {
     type Result = ();
 
-    fn handle(&mut self, Restored(snapshot, state): Restored, ctx: &mut Self::Context) {
-        if snapshot != self.settings.snapshot {
-            return;
-        }
-        match state {
-            Ok(state) => self.state.install(state),
+    fn handle(&mut self, Restored(snapshot, loaded): Restored, ctx: &mut Self::Context) {
+        let restored = match self.apply_loop.restored(&snapshot, loaded) {
+            Ok(Some(restored)) => restored,
+            Ok(None) => return,
             Err(error) => return self.stop.snapshot_failed(error),
-        }
+        };
         tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
-        self.configuration = snapshot.configuration;
-        self.log_bytes = 0;
-        self.tell_needs();
-        let up_to = self.state.last_applied();
-        self.listeners.outcomes.do_send(EntriesApplied {
-            entries: Vec::new(),
-            up_to,
-        });
-        self.listeners.applied.do_send(AppliedTo(up_to));
-        for entries in self.restoring.take().into_iter().flatten() {
-            self.apply(&entries, ctx);
+        self.report(restored.progress);
+        for entries in restored.waiting {
+            self.apply(entries, ctx);
         }
     }
 }
@@ -377,28 +257,17 @@ impl Handler<Restored> for Applier {
 impl Handler<CutFinished> for Applier {
     type Result = ();
 
-    fn handle(&mut self, CutFinished(result): CutFinished, ctx: &mut Self::Context) {
-        let covered = self.cutting.take().unwrap_or_default();
-        match result {
-            Ok(snapshot) => {
+    fn handle(&mut self, CutFinished(outcome): CutFinished, ctx: &mut Self::Context) {
+        match self.apply_loop.cut_finished(outcome) {
+            Ok(CutEnd::Written(snapshot)) => {
                 self.told_put_off = false;
-                // One that was restored meanwhile is newer and stays.
-                if snapshot.last_included_index > self.settings.snapshot.last_included_index {
-                    self.settings.snapshot = snapshot.clone();
-                    self.tell_needs();
-                } else if !snapshot.is_of_same_file(&self.settings.snapshot) {
-                    // Another version wrote the one on record: this one takes its place when there is a newer state.
-                    self.rest(ctx);
-                }
                 self.listeners.cut.do_send(SnapshotCut(snapshot));
             }
-            Err(error) if error.may_pass() => {
-                self.log_bytes += covered;
-                self.tell_needs();
-                self.put_snapshot_off(&error, ctx);
-            }
-            Err(error) => self.stop.snapshot_failed(error),
+            Ok(CutEnd::PutOff(error)) => self.tell_put_off(&error),
+            Err(error) => return self.stop.snapshot_failed(error),
         }
+        self.tell_needs();
+        self.rest_if_put_off(ctx);
     }
 }
 
@@ -406,8 +275,7 @@ impl Handler<ReplaceSnapshot> for Applier {
     type Result = ();
 
     fn handle(&mut self, ReplaceSnapshot(damaged): ReplaceSnapshot, ctx: &mut Self::Context) {
-        let is_replaced = damaged.last_included_index > self.settings.snapshot.last_included_index;
-        if !is_replaced && self.restoring.is_none() {
+        if self.apply_loop.is_to_replace(&damaged) {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
@@ -417,7 +285,7 @@ impl Handler<MakeRoom> for Applier {
     type Result = ();
 
     fn handle(&mut self, _: MakeRoom, ctx: &mut Self::Context) {
-        if self.restoring.is_none() && self.makes_room() {
+        if self.apply_loop.makes_room(self.disk.next_snapshot_bytes()) {
             self.cut_snapshot_if_it_fits(ctx);
         }
     }
@@ -427,8 +295,8 @@ impl Handler<PutNothingOff> for Applier {
     type Result = ();
 
     fn handle(&mut self, _: PutNothingOff, _: &mut Self::Context) {
-        self.put_off = false;
-        self.settings.put_off_for = PUT_OFF_FOR_WHILE_IT_STOPS;
+        self.apply_loop.resume_cuts();
+        self.put_off_for = PUT_OFF_FOR_WHILE_IT_STOPS;
     }
 }
 

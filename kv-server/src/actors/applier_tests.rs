@@ -1,26 +1,13 @@
 //! Snapshots that are put off.
 
+use std::io;
+
 use actix::Addr;
-use raft_core::Term;
+use raft_core::{Configuration, LogIndex, Payload, Term};
 
 use super::*;
 use crate::full_disk::FullDisk;
 use crate::shutdown::{Fatal, stop_channel};
-
-#[test]
-fn a_full_disk_is_not_asked_whether_it_is_full() {
-    let told = |kind: io::ErrorKind| {
-        let source = kind.into();
-        SnapshotError::Write {
-            index: LogIndex(7),
-            source,
-        }
-        .to_string()
-    };
-    assert!(told(io::ErrorKind::StorageFull).ends_with("The disk is full: make room on it"));
-    assert!(told(io::ErrorKind::FileTooLarge).contains("ulimit -f"));
-    assert!(told(io::ErrorKind::Other).ends_with("is it full, or failing?"));
-}
 
 struct Node(tokio::sync::mpsc::UnboundedSender<SnapshotMeta>);
 

@@ -22,10 +22,7 @@ mod raft_node;
 mod replicator;
 mod tickers;
 
-pub(crate) use applier::{
-    Applier, ApplierSettings, Listeners, MakeRoom, PutNothingOff, ReplaceSnapshot, SnapshotError,
-    load as load_state,
-};
+pub(crate) use applier::{Applier, ApplierSettings, Listeners, MakeRoom, PutNothingOff, ReplaceSnapshot};
 pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown};
 pub(crate) use persister::{Persister, Stop as StopPersister, WatchedDisk};
 pub(crate) use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};

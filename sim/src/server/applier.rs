@@ -1,11 +1,10 @@
-//! The applier: applies committed entries in order, cuts snapshots and installs them.
+//! Runs the apply loop, in virtual time: when a piece of its work is done is for the simulation to say.
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader};
 
+use kv_server::apply_loop::{self, ApplyLoop, Cut, CutEnd, Progress, SnapshotError};
 use kv_server::state_machine::{Applied, StateMachine};
-use kv_server::state_snapshot::StateSnapshot;
-use raft_core::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
+use raft_core::{Entry, LogIndex, SnapshotMeta};
 use storage::SnapshotStore;
 
 use super::{Output, Server};
@@ -15,36 +14,30 @@ use crate::scenario::Scenario;
 
 /// What the applier owns.
 pub(super) struct Applier {
-    pub(super) state: StateMachine,
-    configuration: Configuration,
-    snapshot_log_bytes: u64,
+    pub(super) apply_loop: ApplyLoop,
     session_cap: u32,
     /// See [`Scenario::states_compared_every`].
     hashed_every: u64,
-    /// Bytes of the log applied since the last snapshot.
-    log_bytes: u64,
     /// The snapshot that is being written.
-    cutting: Option<(StateSnapshot, Configuration)>,
+    cut: Option<Cut>,
     queue: VecDeque<Work>,
     is_busy: bool,
 }
 
+/// The messages of the actor.
 enum Work {
-    /// The state is loaded when the order comes: the file may be gone later.
-    Restore(Box<SnapshotMeta>, Result<StateMachine, String>),
     Apply(Vec<Entry>),
+    Restore(Box<SnapshotMeta>),
+    Restored(Box<SnapshotMeta>, Result<StateMachine, SnapshotError>),
 }
 
 impl Applier {
     pub(super) fn new(state: StateMachine, snapshot: &SnapshotMeta, scenario: &Scenario) -> Self {
         Self {
-            state,
-            configuration: snapshot.configuration.clone(),
-            snapshot_log_bytes: scenario.snapshot_log_bytes,
+            apply_loop: ApplyLoop::new(state, snapshot.clone(), scenario.snapshot_log_bytes),
             session_cap: scenario.session_cap,
             hashed_every: scenario.states_compared_every,
-            log_bytes: 0,
-            cutting: None,
+            cut: None,
             queue: VecDeque::new(),
             is_busy: false,
         }
@@ -56,44 +49,24 @@ pub(super) fn load(
     snapshots: &dyn SnapshotStore,
     snapshot: &SnapshotMeta,
     session_cap: u32,
-) -> Result<StateMachine, String> {
-    if snapshot.last_included_index == LogIndex::ZERO {
-        return Ok(StateMachine::with_session_cap(session_cap));
-    }
-    let file = snapshots.open(snapshot).map_err(|error| error.to_string())?;
-    StateMachine::read_from(&mut BufReader::new(file.content())).map_err(|error| error.to_string())
-}
-
-fn write(
-    snapshots: &dyn SnapshotStore,
-    state: &StateSnapshot,
-    configuration: &Configuration,
-) -> Result<SnapshotMeta, String> {
-    let mut file = snapshots
-        .create(state.last_applied(), state.last_applied_term(), configuration)
-        .map_err(|error| error.to_string())?;
-    state
-        .write_to(&mut file)
-        .and_then(|()| io::Write::flush(&mut file))
-        .map_err(|error| error.to_string())?;
-    file.finish().map_err(|error| error.to_string())
+) -> Result<StateMachine, SnapshotError> {
+    let empty = || StateMachine::with_session_cap(session_cap);
+    apply_loop::load(snapshots, snapshot, empty)
 }
 
 impl Server {
     pub(super) fn queue_entries(&mut self, entries: Vec<Entry>) {
         if !entries.is_empty() {
-            self.applier.queue.push_back(Work::Apply(entries));
-            self.start_applier();
+            self.queue_work(Work::Apply(entries));
         }
     }
 
-    /// A newer snapshot replaces what is still to be loaded or applied.
     pub(super) fn restore(&mut self, snapshot: SnapshotMeta) {
-        let state = load(self.disk.snapshots.as_ref(), &snapshot, self.applier.session_cap);
-        self.applier.queue.clear();
-        self.applier
-            .queue
-            .push_back(Work::Restore(Box::new(snapshot), state));
+        self.queue_work(Work::Restore(Box::new(snapshot)));
+    }
+
+    fn queue_work(&mut self, work: Work) {
+        self.applier.queue.push_back(work);
         self.start_applier();
     }
 
@@ -112,17 +85,28 @@ impl Server {
     pub(crate) fn apply_next(&mut self) -> Result<(), Violation> {
         self.applier.is_busy = false;
         match self.applier.queue.pop_front() {
-            // No state is passed over, if all are compared.
-            Some(Work::Apply(entries)) if self.applier.hashed_every == 1 => {
-                entries
-                    .into_iter()
-                    .try_for_each(|entry| self.apply(vec![entry]))?;
-            }
             Some(Work::Apply(entries)) => self.apply(entries)?,
-            Some(Work::Restore(snapshot, Ok(state))) => self.install(*snapshot, state),
-            Some(Work::Restore(_, Err(reason))) => {
-                self.outputs.push(Output::CannotRestore(reason));
-                return Ok(());
+            Some(Work::Restore(snapshot)) => {
+                self.applier.apply_loop.begin_restore((*snapshot).clone());
+                let snapshots = self.disk.snapshots.as_ref();
+                let loaded = load(snapshots, &snapshot, self.applier.session_cap);
+                self.applier.queue.push_back(Work::Restored(snapshot, loaded));
+            }
+            Some(Work::Restored(snapshot, loaded)) => {
+                match self.applier.apply_loop.restored(&snapshot, loaded) {
+                    Ok(Some(restored)) => {
+                        self.report(restored.progress, true);
+                        restored
+                            .waiting
+                            .into_iter()
+                            .try_for_each(|entries| self.apply(entries))?;
+                    }
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.outputs.push(Output::CannotRestore(error.to_string()));
+                        return Ok(());
+                    }
+                }
             }
             None => {}
         }
@@ -132,20 +116,23 @@ impl Server {
     }
 
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Violation> {
-        let applied = self
-            .applier
-            .state
-            .apply_batch(&entries)
-            .map_err(|error| self.must_stop(&error.to_string()))?;
-        for entry in &entries {
-            self.applier.log_bytes += entry.size_bytes() as u64;
-            if let Payload::Configuration(configuration) = &entry.payload {
-                self.applier.configuration = configuration.clone();
-            }
+        // No state is passed over, if all are compared.
+        if self.applier.hashed_every == 1 {
+            let mut each = entries.into_iter();
+            each.try_for_each(|entry| self.apply_batch(vec![entry]))
+        } else {
+            self.apply_batch(entries)
         }
-        let cuts_snapshot =
-            self.applier.log_bytes >= self.applier.snapshot_log_bytes && self.applier.cutting.is_none();
-        self.report_applied(entries, applied, cuts_snapshot);
+    }
+
+    fn apply_batch(&mut self, entries: Vec<Entry>) -> Result<(), Violation> {
+        let applied = self.applier.apply_loop.apply(entries);
+        let Some(progress) = applied.map_err(|error| self.must_stop(&error.to_string()))? else {
+            return Ok(());
+        };
+        let apply_loop = &self.applier.apply_loop;
+        let cuts_snapshot = apply_loop.is_cut_due() && apply_loop.may_cut();
+        self.report(progress, cuts_snapshot);
         if cuts_snapshot {
             self.cut_snapshot();
         }
@@ -153,34 +140,31 @@ impl Server {
     }
 
     fn cut_snapshot(&mut self) {
-        self.applier.log_bytes = 0;
-        self.applier.cutting = Some((self.applier.state.snapshot(), self.applier.configuration.clone()));
-        self.outputs.push(Output::SnapshotBegun);
+        if let Some(cut) = self.applier.apply_loop.begin_cut() {
+            self.applier.cut = Some(cut);
+            self.outputs.push(Output::SnapshotBegun);
+        }
     }
 
     /// The file of `damaged` cannot be sent: another one is cut, unless that is under way.
     pub(super) fn replace_snapshot(&mut self, damaged: &SnapshotMeta) {
-        let is_restoring = |work: &Work| matches!(work, Work::Restore(..));
         let is_current = damaged == self.driver.node().snapshot();
-        if is_current && self.applier.cutting.is_none() && !self.applier.queue.iter().any(is_restoring) {
+        if is_current && self.applier.apply_loop.is_to_replace(damaged) {
             self.cut_snapshot();
         }
     }
 
-    fn install(&mut self, snapshot: SnapshotMeta, state: StateMachine) {
-        self.applier.state.install(state);
-        self.applier.configuration = snapshot.configuration;
-        self.applier.log_bytes = 0;
-        self.report_applied(Vec::new(), Vec::new(), true);
-    }
-
-    fn report_applied(&mut self, entries: Vec<Entry>, applied: Vec<Applied>, with_hash: bool) {
-        let up_to = self.applier.state.last_applied();
+    fn report(&mut self, progress: Progress, with_hash: bool) {
+        let Progress {
+            entries,
+            applied,
+            up_to,
+        } = progress;
         let with_hash = with_hash || up_to.get().is_multiple_of(self.applier.hashed_every);
         self.outputs.push(Output::Applied(AppliedBatch {
             entries,
             up_to,
-            state_hash: with_hash.then(|| self.applier.state.state_hash()),
+            state_hash: with_hash.then(|| self.applier.apply_loop.state().state_hash()),
         }));
         for Applied { index, term, reply } in applied {
             self.pending.applied(index, term, reply);
@@ -195,15 +179,19 @@ impl Server {
     ///
     /// When the node would have to stop.
     pub(crate) fn snapshot_written(&mut self) -> Result<LogIndex, Violation> {
-        let Some((state, configuration)) = self.applier.cutting.take() else {
+        let Some(cut) = self.applier.cut.take() else {
             return Ok(LogIndex::ZERO);
         };
-        let snapshot = write(self.disk.snapshots.as_ref(), &state, &configuration)
-            .map_err(|reason| self.must_stop(&reason))?;
-        let index = snapshot.last_included_index;
-        self.driver.node_mut().snapshot_cut(snapshot);
+        let outcome = cut.write(self.disk.snapshots.as_ref());
+        match self.applier.apply_loop.cut_finished(outcome) {
+            Ok(CutEnd::Written(snapshot)) => self.driver.node_mut().snapshot_cut(snapshot),
+            // No disk lacks room here.
+            Ok(CutEnd::PutOff(error)) | Err(error) => return Err(self.must_stop(&error.to_string())),
+        }
+        // Where it is put off, nobody rests.
+        self.applier.apply_loop.resume_cuts();
         self.flush();
-        Ok(index)
+        Ok(cut.index())
     }
 
     pub(super) fn must_stop(&self, reason: &str) -> Violation {

@@ -109,7 +109,7 @@ impl Server {
         match question {
             Question::Command(command) => self.submit(command, WriteWaiter { id, answers }),
             Question::Get { key, way } => {
-                let reader = self.applier.state.reader();
+                let reader = self.applier.apply_loop.state().reader();
                 let read = Box::new(move || {
                     let found = reader.get(&key, Term::ZERO).found;
                     Answer::Value(found.map(|found| found.value))
@@ -117,7 +117,7 @@ impl Server {
                 self.read(ReadWaiter::Client { id, read, answers }, way);
             }
             Question::Scan { from, to } => {
-                let reader = self.applier.state.reader();
+                let reader = self.applier.apply_loop.state().reader();
                 let read = Box::new(move || scan(&reader, from, to));
                 self.read(ReadWaiter::Client { id, read, answers }, ReadWay::Round);
             }

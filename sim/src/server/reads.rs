@@ -79,7 +79,7 @@ impl Server {
 
     pub(super) fn read(&mut self, waiter: ReadWaiter, way: ReadWay) {
         if self.bug == Some(PlantedBug::ReadWithoutReadIndex) {
-            return waiter.complete(Ok(self.applier.state.last_applied()));
+            return waiter.complete(Ok(self.applier.apply_loop.state().last_applied()));
         }
         let leader = self.soft_state.leader_id.filter(|_| way == ReadWay::Anywhere);
         if let Err(error) = self.admit(leader.is_some()) {
