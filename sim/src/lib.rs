@@ -1,8 +1,8 @@
 //! A deterministic simulator of whole clusters.
 //!
 //! It runs the structs that `kv-server` runs, a cluster of them in one thread: the driver around the consensus
-//! core, group commit, the state machine with its sessions, waiting requests, snapshot transfers. Storage is
-//! the in-memory twin. Network, disks and clocks are simulated: time is a queue of events. One 64-bit seed
+//! core, group commit, the apply loop with its snapshots, the state machine with its sessions, waiting requests, snapshot
+//! transfers. Storage is the in-memory twin. Network, disks and clocks are simulated: time is a queue of events. One 64-bit seed
 //! decides everything, so a run that fails is replayed by its number.
 //!
 //! A run has two phases. In the first, things go wrong; which of them, and how often, the seed decides, so that
@@ -56,10 +56,10 @@
 //!
 //! # How fast it is
 //!
-//! Some thousand simulated seconds a second on two cores: `docs/results.md` tells what was measured. A simulated second of
-//! most runs is not an empty one: it holds 600 messages, 72 operations of clients and 11 snapshots, and all of the above
-//! is checked after each of them. The processor's time is spread thin: consensus core, state machine, storage and oracles
-//! have a few per cent each. Quiet runs are cheaper, by the second.
+//! `docs/results.md` tells what was measured: of quiet runs, several thousand simulated seconds a second on two cores; of
+//! the others 500 to 1,000, for a second of theirs holds 600 messages, 72 operations of clients and 11 snapshots, and all
+//! of the above is checked after each of them. The processor's time is spread thin: consensus core, state machine, storage
+//! and oracles have a few per cent each.
 //!
 //! # What it does not do
 //!
