@@ -296,7 +296,7 @@ fn sum_up(played: &Played, judgement: &Judgement, seed: u64) -> Summary {
     let (from_us, to_us) = judgement.longest_gap_us;
     Summary {
         verdict: match judgement.verdict {
-            Verdict::Linearizable => "linearizable",
+            Verdict::Linearizable => events::LINEARIZABLE,
             Verdict::Violation(_) => "not linearizable",
             Verdict::Undecided { .. } => "undecided",
         },
@@ -331,9 +331,10 @@ fn write_report(
         nodes: &played.nodes,
         flaws: &played.flaws,
     };
+    let flaws: String = played.flaws.iter().map(|flaw| format!("{flaw}\n")).collect();
     let contents = files::Contents {
         page: page::render(&run),
-        text: format!("{summary}\n\n{time_line}\n"),
+        text: format!("{summary}\n{flaws}\n{time_line}\n"),
         history: &played.history,
         window: judgement.window.as_ref(),
     };

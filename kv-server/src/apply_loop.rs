@@ -75,11 +75,6 @@ impl SnapshotError {
         };
         matches!(kind, StorageFull | QuotaExceeded | NotFound)
     }
-
-    /// Whether the snapshot is gone because a newer one is on record.
-    fn is_superseded(&self) -> bool {
-        matches!(self, Self::Storage(StorageError::SnapshotMissing { .. }))
-    }
 }
 
 /// Loads the state that `snapshot` holds; that of no entry at all is `empty`.
@@ -291,7 +286,8 @@ impl ApplyLoop {
                 if snapshot.last_included_index > self.snapshot.last_included_index {
                     self.snapshot = snapshot.clone();
                 } else if !snapshot.is_of_same_file(&self.snapshot) {
-                    // Another version wrote the one on record: this one takes its place when there is a newer state.
+                    // A newer one is being restored; or another version wrote the one on record, and this one takes its
+                    // place when there is a newer state.
                     self.is_put_off = true;
                 }
                 Ok(CutEnd::Written(snapshot))
@@ -323,11 +319,12 @@ impl ApplyLoop {
         self.snapshot = snapshot;
     }
 
-    /// `snapshot` was loaded, or not. `None` if a newer one is to be restored, or will be.
+    /// `snapshot` was loaded, or not. `None` if a newer one is to be restored.
     ///
     /// # Errors
     ///
-    /// The same error where there is no newer one: the node must stop.
+    /// The same error where there is no newer one: the node must stop. Nobody has replaced the file meanwhile, for the core
+    /// installs no second snapshot before the state was restored from the first.
     pub fn restored(
         &mut self,
         snapshot: &SnapshotMeta,
@@ -336,12 +333,7 @@ impl ApplyLoop {
         if *snapshot != self.snapshot {
             return Ok(None);
         }
-        let state = match loaded {
-            Ok(state) => state,
-            // The order to restore that one is on its way.
-            Err(error) if error.is_superseded() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let state = loaded?;
         let waiting = self.restoring.take().unwrap_or_default();
         self.state.install(state);
         self.configuration = snapshot.configuration.clone();

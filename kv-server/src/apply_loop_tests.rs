@@ -67,6 +67,7 @@ fn what_is_committed_behind_a_snapshot_is_applied_behind_it() {
     let state = state_of(&snapshot, &snapshots);
     let restored = apply_loop.restored(&snapshot, state).unwrap().unwrap();
     assert_eq!(restored.progress.up_to, LogIndex(5));
+    assert_eq!(apply_loop.log_bytes(), 0, "the snapshot covers the log");
     let behind: Vec<_> = restored
         .waiting
         .into_iter()
@@ -93,18 +94,19 @@ fn a_newer_snapshot_replaces_one_that_is_being_loaded_and_what_was_to_come_behin
 }
 
 #[test]
-fn a_snapshot_that_a_newer_one_on_record_replaced_is_no_reason_to_stop_and_a_damaged_one_is() {
+fn a_snapshot_that_cannot_be_loaded_is_a_reason_to_stop() {
     let snapshots = MemorySnapshots::new();
-    let (older, newer) = (snapshot_at(5, &snapshots), snapshot_at(8, &snapshots));
-    let mut apply_loop = apply_loop();
-    apply_loop.begin_restore(older.clone());
-    let index = older.last_included_index;
-    let gone = || Err(StorageError::SnapshotMissing { index }.into());
-    assert!(apply_loop.restored(&older, gone()).unwrap().is_none());
-    assert_eq!(apply(&mut apply_loop, 9), None, "it waits for the newer one");
-    apply_loop.begin_restore(newer.clone());
-    let lost = StorageError::SnapshotLost { path: "file".into() };
-    assert!(apply_loop.restored(&newer, Err(lost.into())).is_err());
+    let snapshot = snapshot_at(5, &snapshots);
+    let index = snapshot.last_included_index;
+    let path = "file".into();
+    for error in [
+        StorageError::SnapshotMissing { index },
+        StorageError::SnapshotLost { path },
+    ] {
+        let mut apply_loop = apply_loop();
+        apply_loop.begin_restore(snapshot.clone());
+        assert!(apply_loop.restored(&snapshot, Err(error.into())).is_err());
+    }
 }
 
 #[test]
@@ -150,6 +152,11 @@ fn snapshots_are_cut_one_at_a_time_and_none_while_one_is_loaded() {
     let cut = apply_loop.begin_cut().unwrap();
     assert!(apply_loop.begin_cut().is_none());
     apply_loop.cut_finished(cut.write(&snapshots)).unwrap();
+    assert!(apply_loop.may_cut());
+    // Once more the very file that is on record.
+    let again = apply_loop.begin_cut().unwrap();
+    apply_loop.cut_finished(again.write(&snapshots)).unwrap();
+    assert!(apply_loop.may_cut());
     let snapshot = snapshot_at(5, &snapshots);
     apply_loop.begin_restore(snapshot);
     assert!(apply_loop.begin_cut().is_none());
@@ -198,7 +205,7 @@ fn one_that_found_no_room_is_put_off_and_its_part_of_the_log_counts_again() {
 }
 
 #[test]
-fn one_that_is_older_than_what_was_restored_meanwhile_changes_nothing() {
+fn one_that_is_older_than_what_was_restored_meanwhile_is_not_the_latest_and_the_next_one_is_put_off() {
     let snapshots = MemorySnapshots::new();
     let newer = snapshot_at(5, &snapshots);
     let mut apply_loop = apply_loop();
@@ -208,6 +215,7 @@ fn one_that_is_older_than_what_was_restored_meanwhile_changes_nothing() {
     let state = state_of(&newer, &snapshots);
     apply_loop.restored(&newer, state).unwrap().unwrap();
     apply_loop.cut_finished(cut.write(&snapshots)).unwrap();
+    assert!(apply_loop.is_put_off());
     assert!(apply_loop.is_to_replace(&newer), "it is the latest still");
     let unheard = SnapshotMeta {
         last_included_index: LogIndex(6),

@@ -20,6 +20,7 @@
 //! | [`driver`] | feeds the consensus core, takes its outputs apart, holds promises back until they are durable |
 //! | [`group_commit`] | makes everything that queued while the disk was busy durable with one sync |
 //! | [`replication`] | when to dial a peer again; how far a snapshot transfer is |
+//! | [`apply_loop`] | applies what is committed; when snapshots are cut, restored and put off |
 //! | [`command`] | what a log entry says |
 //! | [`state_machine`], [`state_reader`], [`state_snapshot`] | the keys and values: applied to, read from, frozen and written out |
 //! | [`sessions`] | exactly once: which write of which client was applied, and with what answer |

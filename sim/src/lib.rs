@@ -1,9 +1,9 @@
 //! A deterministic simulator of whole clusters.
 //!
 //! It runs the structs that `kv-server` runs, a cluster of them in one thread: the driver around the consensus
-//! core, group commit, the apply loop with its snapshots, the state machine with its sessions, waiting requests, snapshot
-//! transfers. Storage is the in-memory twin. Network, disks and clocks are simulated: time is a queue of events. One 64-bit seed
-//! decides everything, so a run that fails is replayed by its number.
+//! core, group commit, the apply loop with its snapshots, the state machine with its sessions, waiting requests,
+//! snapshot transfers. Storage is the in-memory twin. Network, disks and clocks are simulated: time is a queue of
+//! events. One 64-bit seed decides everything, so a run that fails is replayed by its number.
 //!
 //! A run has two phases. In the first, things go wrong; which of them, and how often, the seed decides, so that
 //! runs differ in kind. Messages are lost, repeated and overtaken. Links are cut in one direction or both, for a
@@ -56,9 +56,9 @@
 //!
 //! # How fast it is
 //!
-//! `docs/results.md` tells what was measured: of quiet runs, several thousand simulated seconds a second on two cores; of
-//! the others 500 to 1,000, for a second of theirs holds 600 messages, 72 operations of clients and 11 snapshots, and all
-//! of the above is checked after each of them. The processor's time is spread thin: consensus core, state machine, storage
+//! Of quiet runs, some thousand simulated seconds a second on two cores; of the others several hundred, for in a second of
+//! theirs there are hundreds of messages and dozens of operations, and all of the above is checked after each of them:
+//! `docs/results.md` tells what was measured. The processor's time is spread thin: consensus core, state machine, storage
 //! and oracles have a few per cent each.
 //!
 //! # What it does not do

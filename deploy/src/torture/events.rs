@@ -88,6 +88,9 @@ fn seconds(milliseconds: u64) -> f64 {
     milliseconds as f64 / 1e3
 }
 
+/// The verdict on a history without a flaw.
+pub(crate) const LINEARIZABLE: &str = "linearizable";
+
 /// The end of a run.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Summary {
@@ -125,12 +128,20 @@ pub(crate) struct Summary {
 impl Summary {
     /// Whether every check held.
     pub(crate) fn holds(&self) -> bool {
-        self.verdict == "linearizable"
+        self.verdict == LINEARIZABLE
             && self.lost == 0
             && self.duplicated == 0
             && self.nodes_agree
             && self.served_after_ms.is_some()
             && self.other_flaws == 0
+    }
+
+    /// The verdict, in words that nobody takes for a good one if anything is wrong.
+    pub(crate) fn headline(&self) -> String {
+        if !self.holds() && self.verdict == LINEARIZABLE {
+            return format!("FAILED, though {LINEARIZABLE}");
+        }
+        self.verdict.to_owned()
     }
 }
 
@@ -151,7 +162,7 @@ impl fmt::Display for Summary {
              {}; seed {}\n\
              longest gap {} ms; {served}\n\
              {} lost, {} duplicated, {} other flaws; the nodes {agree}",
-            self.verdict,
+            self.headline(),
             self.operations,
             self.seconds,
             self.acknowledged,
@@ -164,5 +175,50 @@ impl fmt::Display for Summary {
             self.duplicated,
             self.other_flaws,
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FaultCounts, LINEARIZABLE, Summary};
+
+    #[test]
+    fn only_a_run_without_any_flaw_is_called_linearizable_and_nothing_else() {
+        let good = Summary {
+            verdict: LINEARIZABLE,
+            lost: 0,
+            duplicated: 0,
+            nodes_agree: true,
+            other_flaws: 0,
+            operations: 1,
+            acknowledged: 1,
+            failed: 0,
+            unknown: 0,
+            faults: FaultCounts::default(),
+            longest_gap_ms: 1,
+            served_after_ms: Some(1),
+            seconds: 1.0,
+            seed: 1,
+        };
+        assert!(good.to_string().starts_with("linearizable: 1 operations"));
+        for bad in [
+            Summary {
+                other_flaws: 1,
+                ..good.clone()
+            },
+            Summary {
+                nodes_agree: false,
+                ..good.clone()
+            },
+            Summary {
+                served_after_ms: None,
+                ..good
+            },
+        ] {
+            assert!(
+                bad.to_string().starts_with("FAILED, though linearizable:"),
+                "{bad}"
+            );
+        }
     }
 }

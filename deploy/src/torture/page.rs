@@ -40,7 +40,7 @@ pub(crate) fn render(run: &Run<'_>) -> String {
         page,
         "<title>Torture</title>\n<style>{STYLE}</style>\n</head>\n<body>\n\
          <h1 class=\"{class}\">{}</h1>\n<pre>{}</pre>\n",
-        run.summary.verdict,
+        run.summary.headline(),
         escape(&run.summary.to_string())
     );
     for flaw in run.flaws {

@@ -62,7 +62,7 @@ pub(crate) struct Applier {
     apply_loop: ApplyLoop,
     snapshots: Arc<dyn SnapshotStore>,
     put_off_for: Duration,
-    /// It was told that one is put off, and none was written since.
+    /// It was told that a snapshot is put off, and none was written since.
     told_put_off: bool,
     disk: Arc<DiskSpace>,
     listeners: Listeners,

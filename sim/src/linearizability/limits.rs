@@ -81,10 +81,11 @@ pub(super) struct Budget {
 }
 
 impl Budget {
-    pub(super) fn new(limits: Limits) -> Self {
+    /// For a check that has begun at `started`.
+    pub(super) fn new(limits: Limits, started: Instant) -> Self {
         Self {
             limits,
-            started: Instant::now(),
+            started,
             spent: 0,
             clock_at: 0,
             compared: 0,

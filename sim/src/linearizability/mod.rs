@@ -65,8 +65,15 @@ pub use page::to_html;
 pub use text::{describe, to_text};
 pub use window::{Shown, Window, explain};
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
 use limits::{Budget, Exhausted};
 use partition::Part;
+
+/// A shorter history is searched before other threads have begun.
+const LONG_HISTORY: usize = 5_000;
 
 /// What a check found, and how much work it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,17 +107,17 @@ pub struct Violation {
     pub operation: usize,
 }
 
-/// Checks a whole history. The same history and number of configurations always give the same report; only
-/// [`Limits::time`] depends on the machine.
+/// Checks a whole history, a long one on all processors unless the number of configurations is limited. The same history
+/// and number of configurations always give the same report; only [`Limits::time`] depends on the machine.
 ///
 /// Of several violations, the one that ended first is reported; if a limit is reached after one was found, the first of
 /// those found so far.
 #[must_use]
 pub fn check(history: &History, limits: Limits) -> Report {
-    let mut budget = Budget::new(limits);
     let parts = partition::parts(history);
-    let found = search_all(&parts, history, &mut budget);
-    let verdict = match found {
+    let searched = search_all(&parts, history, limits);
+    let configurations = searched.spent;
+    let verdict = match searched.conclude(history) {
         Ok(None) => Verdict::Linearizable,
         Ok(Some(operation)) => Verdict::Violation(Violation { operation }),
         Err(exhausted) => Verdict::Undecided {
@@ -120,29 +127,85 @@ pub fn check(history: &History, limits: Limits) -> Report {
     Report {
         verdict,
         parts: parts.len(),
-        configurations: budget.spent(),
+        configurations,
     }
 }
 
-/// The operation that breaks the history, if one does. A violation is one whatever the other parts would show, so a
-/// part that could not be searched to its end only counts where none was found.
-fn search_all(parts: &[Part], history: &History, budget: &mut Budget) -> Result<Option<usize>, Exhausted> {
-    let (mut first, mut gave_up) = (None, None);
-    let end = |operation: usize| (history.operations()[operation].end_us, operation);
-    for part in parts {
-        match part.search(budget) {
-            Ok(Some(found)) if first.is_none_or(|first| end(found) < end(first)) => first = Some(found),
-            Ok(_) => {}
+/// What came of some parts of a history.
+#[derive(Debug, Default)]
+struct Searched {
+    /// Operations that break it.
+    found: Vec<usize>,
+    /// The first part that could not be searched to its end, and why.
+    gave_up: Option<(usize, Exhausted)>,
+    /// Configurations that were looked at.
+    spent: u64,
+}
+
+impl Searched {
+    fn and(mut self, other: Self) -> Self {
+        self.found.extend(other.found);
+        self.gave_up = [self.gave_up, other.gave_up]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(part, _)| *part);
+        self.spent += other.spent;
+        self
+    }
+
+    /// The operation that breaks the history, if one does. A violation is one whatever the other parts would show, so a
+    /// part that could not be searched to its end only counts where none was found.
+    fn conclude(self, history: &History) -> Result<Option<usize>, Exhausted> {
+        let end = |operation: &usize| (history.operations()[*operation].end_us, *operation);
+        match (self.found.into_iter().min_by_key(end), self.gave_up) {
+            (None, Some((_, exhausted))) => Err(exhausted),
+            (first, _) => Ok(first),
+        }
+    }
+}
+
+/// Searches every part, unless a limit for all of them is reached.
+fn search_all(parts: &[Part], history: &History, limits: Limits) -> Searched {
+    let started = Instant::now();
+    let next = AtomicUsize::new(0);
+    let worker = || search_some(parts, &next, Budget::new(limits, started));
+    // One budget of configurations is for all parts, in their order.
+    if limits.configurations < u64::MAX || history.operations().len() < LONG_HISTORY {
+        return worker();
+    }
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        // One that cannot be started leaves its share to the others.
+        let helpers: Vec<_> = (1..processors.min(parts.len()))
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, worker).ok())
+            .collect();
+        helpers
+            .into_iter()
+            .fold(worker(), |all, helper| match helper.join() {
+                Ok(searched) => all.and(searched),
+                Err(panic) => std::panic::resume_unwind(panic),
+            })
+    })
+}
+
+/// Searches one part after the other, as long as `next` tells of another.
+fn search_some(parts: &[Part], next: &AtomicUsize, mut budget: Budget) -> Searched {
+    let mut searched = Searched::default();
+    loop {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        let Some(part) = parts.get(number) else {
+            break;
+        };
+        match part.search(&mut budget) {
+            Ok(found) => searched.found.extend(found),
             Err(exhausted) => {
-                gave_up.get_or_insert(exhausted);
+                searched.gave_up.get_or_insert((number, exhausted));
                 if exhausted.is_for_all_parts() {
                     break;
                 }
             }
         }
     }
-    match (first, gave_up) {
-        (None, Some(exhausted)) => Err(exhausted),
-        (first, _) => Ok(first),
-    }
+    searched.spent = budget.spent();
+    searched
 }

@@ -28,7 +28,8 @@ pub(super) struct Applier {
 enum Work {
     Apply(Vec<Entry>),
     Restore(Box<SnapshotMeta>),
-    Restored(Box<SnapshotMeta>, Result<StateMachine, SnapshotError>),
+    /// The loader has come to the file.
+    Restored(Box<SnapshotMeta>),
 }
 
 impl Applier {
@@ -88,11 +89,11 @@ impl Server {
             Some(Work::Apply(entries)) => self.apply(entries)?,
             Some(Work::Restore(snapshot)) => {
                 self.applier.apply_loop.begin_restore((*snapshot).clone());
+                self.applier.queue.push_back(Work::Restored(snapshot));
+            }
+            Some(Work::Restored(snapshot)) => {
                 let snapshots = self.disk.snapshots.as_ref();
                 let loaded = load(snapshots, &snapshot, self.applier.session_cap);
-                self.applier.queue.push_back(Work::Restored(snapshot, loaded));
-            }
-            Some(Work::Restored(snapshot, loaded)) => {
                 match self.applier.apply_loop.restored(&snapshot, loaded) {
                     Ok(Some(restored)) => {
                         self.report(restored.progress, true);
@@ -148,8 +149,7 @@ impl Server {
 
     /// The file of `damaged` cannot be sent: another one is cut, unless that is under way.
     pub(super) fn replace_snapshot(&mut self, damaged: &SnapshotMeta) {
-        let is_current = damaged == self.driver.node().snapshot();
-        if is_current && self.applier.apply_loop.is_to_replace(damaged) {
+        if self.applier.apply_loop.is_to_replace(damaged) {
             self.cut_snapshot();
         }
     }
@@ -188,7 +188,7 @@ impl Server {
             // No disk lacks room here.
             Ok(CutEnd::PutOff(error)) | Err(error) => return Err(self.must_stop(&error.to_string())),
         }
-        // Where it is put off, nobody rests.
+        // A rest only spares the disk: here it ends at once.
         self.applier.apply_loop.resume_cuts();
         self.flush();
         Ok(cut.index())

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
-use sim::linearizability::{Limits, Operation, Report, Verdict, Violation, check};
+use sim::linearizability::{History, Limits, Operation, Report, Verdict, Violation, check};
 
 use crate::build::{At, history};
 use crate::generate::{self, Shape};
@@ -111,12 +111,9 @@ fn operations_per_key() -> usize {
     asked.map_or(30, |text| text.parse().expect("CHECKER_OPERATIONS is a number"))
 }
 
-/// Eight clients on each key at once: the hardest way to have so many operations.
-#[test]
-fn a_hundred_busy_keys_are_decided() {
-    let per_key = operations_per_key();
-    let mut operations = Vec::new();
-    for number in 0..100 {
+/// What eight clients do on each of 100 keys at once: the hardest way to have so many operations.
+fn busy_keys(per_key: usize, mix: [u32; 4]) -> History {
+    let of_one_key = |number| {
         let shape = Shape {
             keys: 1,
             clients: 8,
@@ -124,22 +121,54 @@ fn a_hundred_busy_keys_are_decided() {
             unknown_per_mille: 10,
             scans_per_mille: 0,
             different_values: u64::MAX,
-            mix: generate::EVEN,
+            mix,
         };
-        let of_one_key = generate::history(&mut Pcg64Mcg::seed_from_u64(number), shape);
-        operations.extend(
-            of_one_key
-                .into_iter()
-                .map(|operation| generate::with_key(operation, number)),
-        );
+        let operations = generate::history(&mut Pcg64Mcg::seed_from_u64(number), shape);
+        operations
+            .into_iter()
+            .map(move |operation| generate::with_key(operation, number))
+    };
+    history((0..100).flat_map(of_one_key).collect())
+}
+
+/// The fewer reads there are, the more orders of the writes are possible.
+#[test]
+fn a_hundred_busy_keys_are_decided() {
+    let per_key = operations_per_key();
+    let most = |of_an_operation: u64| of_an_operation * 100 * per_key as u64;
+    for (mix, configurations) in [(generate::EVEN, most(250)), ([1, 1, 1, 1], most(1_000))] {
+        let history = busy_keys(per_key, mix);
+        let started = Instant::now();
+        let report = check(&history, Limits::default());
+        let took = started.elapsed();
+        println!("put, append, delete, get {mix:?}: {report:?} in {took:?}");
+        assert_eq!(report.verdict, Verdict::Linearizable);
+        assert!(report.configurations < configurations, "{report:?}");
     }
-    let history = history(operations);
-    let started = Instant::now();
-    let report = check(&history, Limits::default());
-    println!("{report:?} in {:?}", started.elapsed());
-    assert_eq!(report.verdict, Verdict::Linearizable);
     let started = Instant::now();
     let report = run(100, 100 * per_key, 1, Limits::default());
     println!("with scans: {report:?} in {:?}", started.elapsed());
     assert_eq!(report.verdict, Verdict::Linearizable);
+}
+
+#[test]
+fn a_long_history_gives_the_same_report_on_all_processors_as_on_one() {
+    let one_by_one = Limits {
+        configurations: u64::MAX - 1,
+        ..Limits::default()
+    };
+    let long = busy_keys(60, generate::EVEN);
+    let report = check(&long, Limits::default());
+    assert_eq!(report.verdict, Verdict::Linearizable);
+    assert_eq!(report, check(&long, one_by_one));
+    // Two keys that read what nobody wrote: the first to end is told.
+    let (mut broken, stale) = (long.operations().to_vec(), long.operations().len());
+    broken.extend(
+        [(20, "b"), (10, "a")].map(|(end, key)| At(90 + end, 0, end).get(key, Some("no such value"))),
+    );
+    let broken = history(broken);
+    let report = check(&broken, Limits::default());
+    let operation = stale + 1;
+    assert_eq!(report.verdict, Verdict::Violation(Violation { operation }));
+    assert_eq!(report, check(&broken, one_by_one));
 }
