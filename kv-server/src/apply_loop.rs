@@ -229,10 +229,11 @@ impl ApplyLoop {
         }))
     }
 
-    /// Whether so much was applied since the last snapshot that another one is due.
+    /// Whether so much was applied since the last snapshot that another one is due: to be asked when something was applied, and
+    /// when [nothing is in the way](Self::may_cut) any more.
     #[must_use]
     pub fn is_cut_due(&self) -> bool {
-        self.log_bytes >= self.snapshot_log_bytes
+        self.log_bytes >= self.snapshot_log_bytes.max(1)
     }
 
     /// Whether a snapshot that takes `next_bytes` gives back enough room for what it costs: by the log that it replaces, or

@@ -179,6 +179,8 @@ fn one_is_due_when_the_log_has_grown_by_so_much_since_the_last_one() {
     assert_eq!(apply_loop.log_bytes(), bytes);
     apply(&mut apply_loop, 4);
     assert!(apply_loop.is_cut_due());
+    let idle = ApplyLoop::new(StateMachine::new(), SnapshotMeta::default(), 0);
+    assert!(!idle.is_cut_due(), "there is nothing to cut");
 }
 
 #[test]

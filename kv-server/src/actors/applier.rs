@@ -268,6 +268,8 @@ impl Handler<CutFinished> for Applier {
         }
         self.tell_needs();
         self.rest_if_put_off(ctx);
+        // What was applied meanwhile may be enough for the next one, and nothing more may come.
+        self.cut_snapshot_if_due(ctx);
     }
 }
 

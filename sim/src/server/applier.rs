@@ -190,6 +190,9 @@ impl Server {
         }
         // A rest only spares the disk: here it ends at once.
         self.applier.apply_loop.resume_cuts();
+        if self.applier.apply_loop.is_cut_due() {
+            self.cut_snapshot();
+        }
         self.flush();
         Ok(cut.index())
     }
