@@ -195,7 +195,7 @@ impl SnapshotStore for FileSnapshots {
     }
 
     /// The files lose their names at once, and their space within a few seconds, on another thread and step by step: see
-    /// [`remover`]. After a crash in between the next open removes them.
+    /// `remover.rs`. After a crash in between the next open removes them.
     fn remove_except(&self, keep: &SnapshotMeta) -> Result<(), StorageError> {
         // First: who does not find a file any more knows why.
         self.set_on_record(keep);
