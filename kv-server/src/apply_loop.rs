@@ -23,7 +23,7 @@
 //! ```
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader};
+use std::io;
 
 use raft_core::{Configuration, Entry, LogIndex, Payload, SnapshotMeta};
 use storage::{SnapshotStore, StorageError};
@@ -90,8 +90,8 @@ pub fn load(
     if snapshot.last_included_index == LogIndex::ZERO {
         return Ok(empty());
     }
-    let content = snapshots.open(snapshot)?.content();
-    Ok(StateMachine::read_from(&mut BufReader::new(content))?)
+    let mut content = snapshots.open(snapshot)?.content();
+    Ok(StateMachine::read_from(&mut content)?)
 }
 
 /// A snapshot that was begun: the state and the members at one point of the log, unchanged by what is applied later.
@@ -116,12 +116,7 @@ impl Cut {
     pub fn write(&self, snapshots: &dyn SnapshotStore) -> Result<SnapshotMeta, SnapshotError> {
         let index = self.index();
         let mut file = snapshots.create(index, self.state.last_applied_term(), &self.configuration)?;
-        let mut out = io::BufWriter::with_capacity(64 * 1024, &mut file);
-        let written = self
-            .state
-            .write_to(&mut out)
-            .and_then(|()| io::Write::flush(&mut out));
-        drop(out);
+        let written = self.state.write_to(&mut file);
         written.map_err(|source| SnapshotError::Write { index, source })?;
         Ok(file.finish()?)
     }
