@@ -117,6 +117,7 @@ fn print_json(out: &mut Out, report: &Report, window: Option<&Window>, operation
             operation
         });
         line["window"] = operations.collect();
+        line["remarks"] = window.remarks.clone().into();
         let initial = window.initial.iter();
         line["initial"] = initial
             .map(|(key, value)| linearizability::initial_to_json(key, value))

@@ -52,6 +52,7 @@ mod needs;
 mod page;
 mod partition;
 mod register;
+mod remarks;
 mod strict;
 mod text;
 mod values;

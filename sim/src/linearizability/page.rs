@@ -39,10 +39,22 @@ pub fn to_html(window: &Window) -> String {
         window.operations.len(),
         window.out_of
     );
+    list(&mut page, &window.remarks);
     draw(&mut page, window);
     table(&mut page, window);
     page.push_str("</body>\n</html>\n");
     page
+}
+
+fn list(page: &mut String, remarks: &[String]) {
+    if remarks.is_empty() {
+        return;
+    }
+    page.push_str("<ul>\n");
+    for remark in remarks {
+        let _ = writeln!(page, "<li>{}</li>", escape(remark));
+    }
+    page.push_str("</ul>\n");
 }
 
 /// Which rows the operations of each client are drawn in: one, or more where they overlap.

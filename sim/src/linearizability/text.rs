@@ -99,7 +99,7 @@ pub(super) fn headline(window: &Window) -> String {
 }
 
 /// A window as text: a line an operation, `!` before the one that cannot be explained, `.` before those that only
-/// tell where a value came from.
+/// tell where a value came from, and `>` before what there is to see in the values.
 #[must_use]
 pub fn to_text(window: &Window) -> String {
     let mut text = headline(window);
@@ -136,6 +136,9 @@ pub fn to_text(window: &Window) -> String {
             "{mark} client {client:<4} {span:<24} {}",
             describe(&shown.operation)
         );
+    }
+    for remark in &window.remarks {
+        let _ = writeln!(text, "> {remark}");
     }
     text
 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::history::{Action, History, Operation, Outcome};
 use super::limits::Limits;
+use super::remarks::remarks;
 use super::{Verdict, Violation, check};
 
 /// So many smaller histories are tried.
@@ -19,6 +20,8 @@ const MOST_TRIES: usize = 3_000;
 const MOST_CONFIGURATIONS: u64 = 5_000_000;
 /// Of the writes that only tell where a value came from, so many are shown.
 const MOST_ORIGINS: usize = 8;
+/// So many remarks are shown.
+const MOST_REMARKS: usize = 8;
 /// Of what was there before all, so much is shown.
 const MOST_INITIAL: usize = 12;
 
@@ -45,6 +48,9 @@ pub struct Window {
     /// What was there before all operations, of the keys that they name: keys and values, in the order of the keys, the
     /// first ones if there are many.
     pub initial: Vec<(Bytes, Bytes)>,
+    /// Where to look in what the operations read, the offending one first: what is missing from a value, is there too
+    /// often, or was written by nobody. Empty if the times alone tell.
+    pub remarks: Vec<String>,
 }
 
 /// Finds a small window that shows a violation, and looks for about `time` for a smaller one. The same violation always
@@ -181,13 +187,12 @@ impl<'a> Shrinking<'a> {
         };
         let needed = (0..self.held.len()).filter(|&place| self.held[place] == Held::Whole);
         let mut operations: Vec<Shown> = needed.map(|place| shown(place, true)).collect();
-        operations.extend(
-            self.origins(&operations)
-                .into_iter()
-                .map(|place| shown(place, false)),
-        );
+        let (remarks, remarked) = self.remarks(&operations);
+        let origins = self.origins(&operations, &remarked);
+        operations.extend(origins.into_iter().map(|place| shown(place, false)));
         operations.sort_by_key(|shown| (shown.operation.start_us, shown.place));
         Window {
+            remarks,
             initial: self.initial(&operations),
             operations,
             offending: self.offending,
@@ -205,8 +210,37 @@ impl<'a> Shrinking<'a> {
             .collect()
     }
 
-    /// The writes that can have led to what the needed operations read, the latest ones if there are many.
-    fn origins(&self, needed: &[Shown]) -> Vec<usize> {
+    /// What there is to say of what was read, and of which operations that is, by their places.
+    fn remarks(&self, needed: &[Shown]) -> (Vec<String>, Vec<usize>) {
+        let mut readers: Vec<usize> = needed.iter().map(|shown| shown.place).collect();
+        readers.sort_by_key(|&place| (place != self.offending, place));
+        let (mut texts, mut places) = (Vec::new(), Vec::new());
+        for reader in readers {
+            for remark in remarks(self.history, reader) {
+                let written_by: Vec<String> = remark
+                    .operations
+                    .iter()
+                    .map(|place| format!("operation {}", place + 1))
+                    .collect();
+                let written_by = match &written_by[..] {
+                    [] => String::new(),
+                    places => format!(" ({})", places.join(", ")),
+                };
+                texts.push(format!(
+                    "in what operation {} read, {}{written_by}",
+                    reader + 1,
+                    remark.text
+                ));
+                places.extend(remark.operations);
+            }
+        }
+        texts.truncate(MOST_REMARKS);
+        (texts, places)
+    }
+
+    /// The writes that can have led to what the needed operations read: those at `remarked`, and of the others the latest
+    /// ones if there are many.
+    fn origins(&self, needed: &[Shown], remarked: &[usize]) -> Vec<usize> {
         let operations = self.history.operations();
         let read: Vec<(&Bytes, &Bytes)> = needed
             .iter()
@@ -226,10 +260,17 @@ impl<'a> Shrinking<'a> {
                 _ => false,
             }
         };
-        let weak = (0..self.held.len()).filter(|&place| self.held[place] == Held::Unknown);
-        let mut origins: Vec<usize> = weak.filter(is_origin).collect();
-        origins.sort_by_key(|&place| operations[place].start_us);
-        origins.split_off(origins.len().saturating_sub(MOST_ORIGINS))
+        let is_shown = |place: &usize| self.held[*place] == Held::Whole;
+        let (mut origins, mut others): (Vec<usize>, Vec<usize>) = (0..self.held.len())
+            .filter(|place| {
+                !is_shown(place)
+                    && (remarked.contains(place) || self.held[*place] == Held::Unknown && is_origin(place))
+            })
+            .partition(|place| remarked.contains(place));
+        origins.truncate(MOST_ORIGINS);
+        others.sort_by_key(|&place| operations[place].start_us);
+        origins.extend(others.into_iter().rev().take(MOST_ORIGINS - origins.len()));
+        origins
     }
 }
 
@@ -255,7 +296,7 @@ fn weaker(operation: &Operation) -> Held {
 }
 
 /// Keys and values that an operation read.
-fn read_by(operation: &Operation) -> Vec<(&Bytes, &Bytes)> {
+pub(super) fn read_by(operation: &Operation) -> Vec<(&Bytes, &Bytes)> {
     match (&operation.action, &operation.outcome) {
         (Action::Get { key }, Outcome::Value(Some(value))) => vec![(key, value)],
         (Action::Scan { .. }, Outcome::Page { items, .. }) => {

@@ -147,6 +147,88 @@ fn the_window_of_a_lost_append_to_a_long_list_is_the_append_and_the_read() {
     let window = window(&with_a_lost_append(600));
     let needed = window.operations.iter().filter(|shown| shown.is_needed);
     assert!(needed.map(|shown| shown.place).eq([300, 600]), "{window:?}");
+    let remark = r#"in what operation 601 read, "1.300;" is not there (operation 301)"#;
+    assert_eq!(window.remarks, [remark]);
+    assert!(to_text(&window).ends_with(&format!("> {remark}\n")));
+    assert!(to_html(&window).contains("&quot;1.300;&quot; is not there"));
+}
+
+#[test]
+fn the_window_of_a_doubled_append_to_a_long_list_shows_the_append_and_where_it_is() {
+    let item = |number: u64| format!("1.{number:03};");
+    let mut operations: Vec<_> = (0..600)
+        .map(|number| At(1, 10 * number, 10 * number + 5).append("list", &item(number)))
+        .collect();
+    let value: String = (0..600)
+        .flat_map(|number| vec![item(number); if number == 7 { 2 } else { 1 }])
+        .collect();
+    operations.push(At(2, 7_000, 7_005).get("list", Some(&value)));
+    let window = window(&history(operations));
+    assert!(places(&window).contains(&7), "{:?}", places(&window));
+    let remark = r#"in what operation 601 read, "1.007;" is there at byte 42 and 48, though it was written once (operation 8)"#;
+    assert_eq!(window.remarks, [remark]);
+}
+
+#[test]
+fn the_window_of_a_read_of_a_failed_write_shows_the_write() {
+    let operations = vec![
+        At(1, 0, 10).put("k", "1").failed(),
+        At(2, 20, 30).put("other", "2"),
+        At(3, 40, 50).get("k", Some("1")),
+    ];
+    let window = window(&history(operations));
+    assert_eq!(places(&window), [0, 2]);
+    assert_eq!(
+        window.remarks,
+        [r#"in what operation 3 read, "1" is there at byte 0, though its write failed (operation 1)"#]
+    );
+}
+
+#[test]
+fn what_stands_in_the_wrong_order_and_what_nobody_wrote_is_told() {
+    let appends = [
+        At(1, 0, 10).append("k", "a;"),
+        At(2, 20, 30).append("k", "b;"),
+        At(1, 40, 50).append("k", "c;"),
+    ];
+    let with = |read: &str| {
+        let mut operations = appends.to_vec();
+        operations.push(At(3, 60, 70).get("k", Some(read)));
+        window(&history(operations)).remarks
+    };
+    assert_eq!(
+        with("a;c;b;"),
+        [
+            r#"in what operation 4 read, "b;" stands behind "c;", though its write ended before that began (operation 2, operation 3)"#
+        ]
+    );
+    assert_eq!(
+        with("a;b;c;d;"),
+        [r#"in what operation 4 read, byte 6 on, "d;", was written by nobody"#]
+    );
+}
+
+#[test]
+fn nothing_is_remarked_of_what_can_be_taken_apart_in_two_ways_or_may_be_gone() {
+    let ambiguous = vec![
+        At(1, 0, 10).append("k", "1"),
+        At(1, 20, 30).append("k", "11"),
+        At(3, 60, 70).get("k", Some("1111")),
+    ];
+    assert_eq!(window(&history(ambiguous)).remarks, [""; 0]);
+    // The delete took the first one away.
+    let gone = vec![
+        At(1, 0, 10).append("k", "a;"),
+        At(2, 5, 30).delete("k", true),
+        At(1, 40, 50).append("k", "b;"),
+        At(1, 60, 70).append("k", "c;"),
+        At(3, 80, 90).get("k", Some("c;")),
+    ];
+    let remarks = window(&history(gone)).remarks;
+    assert_eq!(
+        remarks,
+        [r#"in what operation 5 read, "b;" is not there (operation 3)"#]
+    );
 }
 
 #[test]

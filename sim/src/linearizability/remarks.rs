@@ -1,0 +1,236 @@
+//! Where to look in a long value.
+//!
+//! A list of hundreds of entries that lacks one, or has one twice, looks like any other. So what was read is taken apart
+//! into what the writes of the key wrote, and what cannot be is told. Each remark would be a violation by itself. None is
+//! made of a key where that can be done in two ways, because one of its literals begins another.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use bytes::Bytes;
+
+use super::history::{Action, History, Operation, Outcome};
+use super::text::show;
+use super::window::read_by;
+
+/// Of one value, so many remarks are made.
+const MOST_REMARKS: usize = 3;
+
+/// What there is to say of a value, and by which operations, by their places in the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Remark {
+    pub(super) text: String,
+    pub(super) operations: Vec<usize>,
+}
+
+/// What there is to say of the values that the operation at `reader` read.
+pub(super) fn remarks(history: &History, reader: usize) -> Vec<Remark> {
+    let reading = &history.operations()[reader];
+    read_by(reading)
+        .into_iter()
+        .flat_map(|(key, value)| {
+            let mut remarks = Writes::of(history, key, reading).remarks(value);
+            let more = remarks.len().saturating_sub(MOST_REMARKS);
+            remarks.truncate(MOST_REMARKS);
+            if more > 0 {
+                remarks.push(Remark {
+                    text: format!("and {more} more of {}", show(key)),
+                    operations: Vec::new(),
+                });
+            }
+            remarks
+        })
+        .collect()
+}
+
+/// What can have written a literal.
+#[derive(Debug, Default)]
+struct Source<'a> {
+    /// It was there before all.
+    is_initial: bool,
+    /// The writes of it that began before the read ended, with their places in the history.
+    writes: Vec<(usize, &'a Operation)>,
+}
+
+impl<'a> Source<'a> {
+    /// The only write of it, if it took effect for certain.
+    fn only_write(&self) -> Option<(usize, &'a Operation)> {
+        match self.writes[..] {
+            [only] if !self.is_initial && only.1.is_certain() => Some(only),
+            _ => None,
+        }
+    }
+}
+
+/// The writes of one key that a read of it can have seen.
+#[derive(Debug)]
+struct Writes<'a> {
+    reading: &'a Operation,
+    sources: HashMap<&'a [u8], Source<'a>>,
+    lengths: BTreeSet<usize>,
+    /// When the last put or delete that may have taken effect ended: what was appended before may be gone.
+    replaced_until_us: Option<u64>,
+}
+
+impl<'a> Writes<'a> {
+    fn of(history: &'a History, key: &Bytes, reading: &'a Operation) -> Self {
+        let mut writes = Self {
+            reading,
+            sources: HashMap::new(),
+            lengths: BTreeSet::new(),
+            replaced_until_us: None,
+        };
+        if let Some(initial) = history.initial().get(key) {
+            writes.source(initial).is_initial = true;
+        }
+        for (place, operation) in history.operations().iter().enumerate() {
+            if operation.action.key() != Some(key) || operation.start_us > reading.end_us {
+                continue;
+            }
+            if let Action::Put { value, .. } | Action::Append { value, .. } = &operation.action {
+                writes.source(value).writes.push((place, operation));
+            }
+            if matches!(operation.action, Action::Put { .. } | Action::Delete { .. }) {
+                let until_us = match operation.outcome {
+                    Outcome::Failed | Outcome::Deleted { existed: false } => None,
+                    Outcome::Unknown => Some(u64::MAX),
+                    _ => Some(operation.end_us),
+                };
+                writes.replaced_until_us = writes.replaced_until_us.max(until_us);
+            }
+        }
+        writes
+    }
+
+    fn source(&mut self, literal: &'a [u8]) -> &mut Source<'a> {
+        if !literal.is_empty() {
+            self.lengths.insert(literal.len());
+        }
+        self.sources.entry(literal).or_default()
+    }
+
+    fn remarks(&self, value: &'a [u8]) -> Vec<Remark> {
+        if self.is_ambiguous() {
+            return Vec::new();
+        }
+        let (pieces, known) = self.pieces(value);
+        let mut remarks = Vec::new();
+        if known < value.len() {
+            let rest = Bytes::copy_from_slice(&value[known..]);
+            remarks.push(Remark {
+                text: format!("byte {known} on, {}, was written by nobody", show(&rest)),
+                operations: Vec::new(),
+            });
+        }
+        remarks.extend(self.what_failed_or_is_there_too_often(&pieces));
+        remarks.extend(self.what_is_in_the_wrong_order(&pieces));
+        // What follows the unknown could be there.
+        if known == value.len() {
+            remarks.extend(self.what_is_not_there(&pieces));
+        }
+        remarks
+    }
+
+    /// Whether one literal begins another.
+    fn is_ambiguous(&self) -> bool {
+        let mut literals: Vec<&[u8]> = self
+            .sources
+            .keys()
+            .copied()
+            .filter(|key| !key.is_empty())
+            .collect();
+        literals.sort_unstable();
+        literals.windows(2).any(|pair| pair[1].starts_with(pair[0]))
+    }
+
+    /// The literals of which `value` consists, each with the place of its first byte, and how many bytes these are:
+    /// behind them is nothing that somebody wrote.
+    fn pieces(&self, value: &'a [u8]) -> (Vec<(usize, &'a [u8])>, usize) {
+        let (mut pieces, mut at) = (Vec::new(), 0);
+        while at < value.len() {
+            let rest = &value[at..];
+            let fitting = self.lengths.range(..=rest.len()).rev();
+            let Some(piece) = fitting
+                .map(|&length| &rest[..length])
+                .find(|piece| self.sources.contains_key(piece))
+            else {
+                break;
+            };
+            pieces.push((at, piece));
+            at += piece.len();
+        }
+        (pieces, at)
+    }
+
+    fn what_failed_or_is_there_too_often(&self, pieces: &[(usize, &[u8])]) -> Vec<Remark> {
+        let mut places: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for &(at, piece) in pieces {
+            places.entry(piece).or_default().push(at);
+        }
+        let remark = |(literal, at): (&[u8], Vec<usize>)| {
+            let source = &self.sources[literal];
+            let may_write = |write: &&(usize, &Operation)| write.1.outcome != Outcome::Failed;
+            let writes = source.writes.iter().filter(may_write).count() + usize::from(source.is_initial);
+            if at.len() <= writes {
+                return None;
+            }
+            let written = match writes {
+                0 => "though its write failed".to_owned(),
+                1 => "though it was written once".to_owned(),
+                more => format!("though it was written {more} times"),
+            };
+            let at: Vec<String> = at.iter().take(4).map(usize::to_string).collect();
+            let literal = show(&Bytes::copy_from_slice(literal));
+            Some(Remark {
+                text: format!("{literal} is there at byte {}, {written}", at.join(" and ")),
+                operations: source.writes.iter().map(|(place, _)| *place).take(4).collect(),
+            })
+        };
+        places.into_iter().filter_map(remark).collect()
+    }
+
+    /// The first two that stand the other way round than they were written.
+    fn what_is_in_the_wrong_order(&self, pieces: &[(usize, &[u8])]) -> Option<Remark> {
+        // The one that began last of those so far.
+        let mut latest: Option<(usize, &[u8], &Operation)> = None;
+        for &(_, piece) in pieces {
+            let Some((place, write)) = self.sources[piece].only_write() else {
+                continue;
+            };
+            if let Some((other, behind, later)) = latest
+                && write.end_us < later.start_us
+            {
+                let [piece, behind] = [piece, behind].map(|literal| show(&Bytes::copy_from_slice(literal)));
+                return Some(Remark {
+                    text: format!("{piece} stands behind {behind}, though its write ended before that began"),
+                    operations: vec![place, other],
+                });
+            }
+            if latest.is_none_or(|(_, _, latest)| latest.start_us < write.start_us) {
+                latest = Some((place, piece, write));
+            }
+        }
+        None
+    }
+
+    /// Appends that ended before the read began, and after everything that can have removed them.
+    fn what_is_not_there(&self, pieces: &[(usize, &[u8])]) -> Vec<Remark> {
+        let there: BTreeSet<&[u8]> = pieces.iter().map(|(_, piece)| *piece).collect();
+        let lost = |(literal, source): (&&[u8], &Source<'_>)| {
+            let (place, write) = source.only_write()?;
+            let is_append = matches!(write.action, Action::Append { .. });
+            let cannot_be_gone = self.replaced_until_us.is_none_or(|until| until < write.start_us);
+            let is_lost = is_append
+                && cannot_be_gone
+                && write.end_us < self.reading.start_us
+                && !literal.is_empty()
+                && !there.contains(*literal);
+            is_lost.then(|| Remark {
+                text: format!("{} is not there", show(&Bytes::copy_from_slice(literal))),
+                operations: vec![place],
+            })
+        };
+        let mut lost: Vec<Remark> = self.sources.iter().filter_map(lost).collect();
+        lost.sort_by(|left, right| left.operations.cmp(&right.operations));
+        lost
+    }
+}
