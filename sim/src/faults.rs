@@ -185,6 +185,7 @@ impl Simulation<'_> {
                 machine.has_slow_disk = false;
                 machine.applies_slowly = false;
                 machine.write_fault = None;
+                machine.crashes_in_write = false;
                 machine.disk_stalls_until = 0;
                 machine.set_clock(now, percent);
             }

@@ -41,6 +41,8 @@ pub(crate) struct Machine {
     pub(crate) applies_slowly: bool,
     /// What the next write does instead of succeeding.
     pub(crate) write_fault: Option<WriteFault>,
+    /// Whether the node crashes in the middle of the next write.
+    pub(crate) crashes_in_write: bool,
     /// What waits until the paused node goes on.
     pub(crate) paused: Option<Vec<Event>>,
     /// Why the node is not started any more: its disk is damaged, or the cluster does not take it.
@@ -64,6 +66,7 @@ impl Machine {
             disk_stalls_until: 0,
             applies_slowly: false,
             write_fault: None,
+            crashes_in_write: false,
             paused: None,
             refused: None,
         }

@@ -50,6 +50,10 @@ impl Simulation<'_> {
         let Some(machine) = machine.filter(|machine| machine.server.is_some()) else {
             return Ok(());
         };
+        if std::mem::take(&mut machine.crashes_in_write) {
+            self.crash_in_write(node);
+            return Ok(());
+        }
         if let Some(fault) = machine.write_fault.take() {
             machine.disk.fail_next_write(fault);
         }

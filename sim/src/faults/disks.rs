@@ -5,6 +5,7 @@ use rand::RngExt;
 use storage::WriteFault;
 
 use crate::clock::{MILLISECOND, Micros, SECOND};
+use crate::faults::FaultKind;
 use crate::simulation::Simulation;
 
 /// How long a disk stalls at most.
@@ -79,12 +80,25 @@ impl Simulation<'_> {
         self.restart_later(node);
     }
 
-    /// The first part of what `node` is writing becomes durable, and it does not learn of it.
-    pub(super) fn write_in_part(&mut self, node: NodeId) {
+    /// `node` will crash in the middle of its next write. Most disks are idle most of the time, so that a crash that did
+    /// not wait for one would hardly ever find any.
+    pub(super) fn crash_in_next_write(&mut self, node: NodeId) {
+        if let Some(machine) = self.machines.get_mut(&node) {
+            machine.crashes_in_write = true;
+        }
+        self.tell(format_args!("node {node} will crash in its next write"));
+    }
+
+    /// The first part of what `node` is writing becomes durable, it does not learn of it, and crashes.
+    pub(crate) fn crash_in_write(&mut self, node: NodeId) {
         let part = self.generator.random_range(0..1_000);
         let life = self.life_of(node);
         let written = self.server(life).map_or(0, |server| server.write_in_part(part));
         self.tell(format_args!("node {node} has written {written} of its batches"));
+        if self.crash(node) {
+            self.totals.faults.count(FaultKind::CrashInWrite);
+        }
+        self.restart_later(node);
     }
 
     /// A bit of a snapshot file flips.

@@ -29,6 +29,10 @@ impl Simulation<'_> {
         if self.generator.random_ratio(1, 2) {
             side = self.leaders().into_iter().collect();
         }
+        // Then there is nothing to cut.
+        if side.is_empty() || side == all {
+            return false;
+        }
         self.network.cut_off(&side, &all, one_way);
         let way = if one_way { "can only hear" } else { "cannot reach" };
         let side: Vec<u64> = side.into_iter().map(NodeId::get).collect();
@@ -50,7 +54,8 @@ impl Simulation<'_> {
                 self.network.keep_only(&nodes, |one, other| other - one == 1);
                 "a chain"
             }
-            2 => {
+            // Of three nodes that would be every link.
+            2 if nodes.len() > 3 => {
                 self.network
                     .keep_only(&nodes, |one, other| other - one == 1 || other - one == last);
                 "a ring"

@@ -28,11 +28,13 @@ impl Simulation<'_> {
         let mut happened = false;
         for node in victims {
             if in_write {
-                self.write_in_part(node);
+                self.crash_in_next_write(node);
+            } else {
+                happened |= self.crash(node);
+                self.restart_later(node);
             }
-            happened |= self.crash(node);
-            self.restart_later(node);
         }
+        // What is to come with a write is counted when it does.
         happened
     }
 

@@ -120,10 +120,10 @@ impl Server {
     }
 
     /// The node is about to crash: some of what has queued, from its beginning, becomes durable, and nobody
-    /// learns of it. Returns how many batches that were; `chosen` decides, modulo how many there can be.
+    /// learns of it. Returns how many batches that were, at least one if there is one; `chosen` decides.
     pub(crate) fn write_in_part(&mut self, chosen: usize) -> usize {
         let mut jobs = std::mem::take(&mut self.disk.queue);
-        jobs.truncate(chosen % (jobs.len() + 1));
+        jobs.truncate(1 + chosen % jobs.len().max(1));
         let count = jobs.len();
         // The node goes down anyway, whatever the storage says.
         let written = self.disk.commit(jobs);
