@@ -122,7 +122,8 @@ impl Budget {
         Ok(())
     }
 
-    fn look_at_the_clock(&self) -> Result<(), Exhausted> {
+    /// Fails if the time is over.
+    pub(super) fn look_at_the_clock(&self) -> Result<(), Exhausted> {
         if self.started.elapsed() > self.limits.time {
             return Err(Exhausted::Time(self.limits.time));
         }

@@ -115,8 +115,20 @@ pub struct Violation {
 /// those found so far.
 #[must_use]
 pub fn check(history: &History, limits: Limits) -> Report {
-    let parts = partition::parts(history);
-    let searched = search_all(&parts, history, limits);
+    let started = Instant::now();
+    let parts = match partition::parts(history, &Budget::new(limits, started)) {
+        Ok(parts) => parts,
+        Err(exhausted) => {
+            return Report {
+                verdict: Verdict::Undecided {
+                    why: exhausted.to_string(),
+                },
+                parts: 0,
+                configurations: 0,
+            };
+        }
+    };
+    let searched = search_all(&parts, history, limits, started);
     let configurations = searched.spent;
     let verdict = match searched.conclude(history) {
         Ok(None) => Verdict::Linearizable,
@@ -166,8 +178,7 @@ impl Searched {
 }
 
 /// Searches every part, unless a limit for all of them is reached.
-fn search_all(parts: &[Part], history: &History, limits: Limits) -> Searched {
-    let started = Instant::now();
+fn search_all(parts: &[Part], history: &History, limits: Limits, started: Instant) -> Searched {
     let next = AtomicUsize::new(0);
     let worker = || search_some(parts, &next, Budget::new(limits, started));
     // One budget of configurations is for all parts, in their order.

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::history::{Action, Operation, Outcome};
+use super::limits::{Budget, Exhausted};
 
 /// With more writes than this it is not worth the while to look at them.
 const MOST_WRITES: usize = 64;
@@ -36,7 +37,7 @@ impl Timed<'_> {
 }
 
 /// For each operation of a key, the causes of what it saw. `None` for writes, and where there are too many.
-pub(super) fn causes(operations: &[Timed<'_>]) -> Vec<Option<Causes>> {
+pub(super) fn causes(operations: &[Timed<'_>], budget: &Budget) -> Result<Vec<Option<Causes>>, Exhausted> {
     let writes = Writes::of(operations);
     let of_one = |read: &Timed<'_>| {
         let causes = match (&read.operation.action, &read.operation.outcome) {
@@ -55,7 +56,13 @@ pub(super) fn causes(operations: &[Timed<'_>]) -> Vec<Option<Causes>> {
         };
         Some(causes)
     };
-    operations.iter().map(of_one).collect()
+    operations
+        .iter()
+        .map(|read| {
+            budget.look_at_the_clock()?;
+            Ok(of_one(read))
+        })
+        .collect()
 }
 
 /// The writes of a key by what they write.

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use bytes::Bytes;
 
 use super::history::{Action, History, Operation, Outcome};
+use super::limits::{Budget, Exhausted};
 use super::needs::{Causes, Timed, causes};
 use super::register::{Effect, KeyOperation};
 use super::values::{State, Values};
@@ -75,8 +76,9 @@ struct Raw<'a> {
     initial: Option<&'a Bytes>,
 }
 
-/// The parts of a history, in the order of their first keys.
-pub(super) fn parts(history: &History) -> Vec<Part> {
+/// The parts of a history, in the order of their first keys, unless the time is over first: to compare many long values
+/// with each other takes long.
+pub(super) fn parts(history: &History, budget: &Budget) -> Result<Vec<Part>, Exhausted> {
     let names = names(history);
     let mut raws: Vec<Raw<'_>> = names.keys().map(|_| Raw::default()).collect();
     for (name, value) in history.initial() {
@@ -85,6 +87,7 @@ pub(super) fn parts(history: &History) -> Vec<Part> {
     let mut groups = Groups::new(raws.len());
     let mut scans = Vec::new();
     for (place, operation) in history.operations().iter().enumerate() {
+        budget.look_at_the_clock()?;
         if let Some(key) = operation.action.key() {
             raws[names[key]].operations.push((place, operation));
         } else if let Some(read) = pages(operation, &names) {
@@ -97,7 +100,7 @@ pub(super) fn parts(history: &History) -> Vec<Part> {
             scans.push((place, operation, read));
         }
     }
-    build(raws, &scans, &mut groups)
+    build(raws, &scans, &mut groups, budget)
 }
 
 /// All keys that occur, numbered in order.
@@ -143,14 +146,19 @@ fn pages<'a>(
 
 type RawScan<'a> = (usize, &'a Operation, Vec<(usize, Option<&'a Bytes>)>);
 
-fn build(raws: Vec<Raw<'_>>, scans: &[RawScan<'_>], groups: &mut Groups) -> Vec<Part> {
+fn build(
+    raws: Vec<Raw<'_>>,
+    scans: &[RawScan<'_>],
+    groups: &mut Groups,
+    budget: &Budget,
+) -> Result<Vec<Part>, Exhausted> {
     let mut parts: BTreeMap<usize, Part> = BTreeMap::new();
     // Where each key ended up in its part.
     let mut places = Vec::with_capacity(raws.len());
     for (number, raw) in raws.into_iter().enumerate() {
         let part = parts.entry(groups.first_of(number)).or_insert_with(Part::empty);
         places.push(part.keys.len());
-        part.add_key(&raw);
+        part.add_key(&raw, budget)?;
     }
     for (operation, timed, read) in scans {
         let Some(&(first, _)) = read.first() else { continue };
@@ -170,7 +178,7 @@ fn build(raws: Vec<Raw<'_>>, scans: &[RawScan<'_>], groups: &mut Groups) -> Vec<
         part.events.sort_unstable();
     }
     parts.retain(|part| !part.events.is_empty());
-    parts
+    Ok(parts)
 }
 
 impl Part {
@@ -182,7 +190,7 @@ impl Part {
         }
     }
 
-    fn add_key(&mut self, raw: &Raw<'_>) {
+    fn add_key(&mut self, raw: &Raw<'_>, budget: &Budget) -> Result<(), Exhausted> {
         let key = self.keys.len();
         let seen = Seen::of(raw);
         let mut values = Values::new(seen.values.clone());
@@ -197,6 +205,7 @@ impl Part {
         };
         let mut timed = Vec::new();
         for &(place, operation) in &raw.operations {
+            budget.look_at_the_clock()?;
             let Some(effect) = builder.effect_of(operation) else {
                 continue;
             };
@@ -227,8 +236,9 @@ impl Part {
                 end_us,
             });
         }
-        builder.add_causes(&timed);
+        builder.add_causes(&timed, budget)?;
         self.keys.push(builder);
+        Ok(())
     }
 
     fn add_scan(&mut self, operation: usize, timed: &Operation, read: Vec<(usize, State)>) {
@@ -248,8 +258,8 @@ impl Part {
 }
 
 impl Key {
-    fn add_causes(&mut self, operations: &[Timed<'_>]) {
-        self.causes = causes(operations);
+    fn add_causes(&mut self, operations: &[Timed<'_>], budget: &Budget) -> Result<(), Exhausted> {
+        self.causes = causes(operations, budget)?;
         self.consequences = vec![Vec::new(); operations.len()];
         for (read, causes) in self.causes.iter().enumerate() {
             for &write in causes
@@ -259,6 +269,7 @@ impl Key {
                 self.consequences[write].push(read);
             }
         }
+        Ok(())
     }
 
     /// What an operation does, unless it is known to do nothing.

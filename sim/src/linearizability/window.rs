@@ -22,6 +22,8 @@ const MOST_CONFIGURATIONS: u64 = 5_000_000;
 const MOST_ORIGINS: usize = 8;
 /// So many remarks are shown.
 const MOST_REMARKS: usize = 8;
+/// The last look at what was read takes so long at most, also if the search for a smaller window has used up all time.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 /// Of what was there before all, so much is shown.
 const MOST_INITIAL: usize = 12;
 
@@ -187,8 +189,10 @@ impl<'a> Shrinking<'a> {
         };
         let needed = (0..self.held.len()).filter(|&place| self.held[place] == Held::Whole);
         let mut operations: Vec<Shown> = needed.map(|place| shown(place, true)).collect();
-        let (remarks, remarked) = self.remarks(&operations);
-        let origins = self.origins(&operations, &remarked);
+        let left = self.time.saturating_sub(self.started.elapsed());
+        let until = Instant::now() + left.clamp(LAST_LOOK, LAST_LOOK * 5);
+        let (remarks, remarked) = self.remarks(&operations, until);
+        let origins = self.origins(&operations, &remarked, until);
         operations.extend(origins.into_iter().map(|place| shown(place, false)));
         operations.sort_by_key(|shown| (shown.operation.start_us, shown.place));
         Window {
@@ -211,12 +215,16 @@ impl<'a> Shrinking<'a> {
     }
 
     /// What there is to say of what was read, and of which operations that is, by their places.
-    fn remarks(&self, needed: &[Shown]) -> (Vec<String>, Vec<usize>) {
+    /// No others are looked at after `until`.
+    fn remarks(&self, needed: &[Shown], until: Instant) -> (Vec<String>, Vec<usize>) {
         let mut readers: Vec<usize> = needed.iter().map(|shown| shown.place).collect();
         readers.sort_by_key(|&place| (place != self.offending, place));
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         for reader in readers {
-            for remark in remarks(self.history, reader) {
+            if texts.len() >= MOST_REMARKS || Instant::now() > until {
+                break;
+            }
+            for remark in remarks(self.history, reader, until) {
                 let written_by: Vec<String> = remark
                     .operations
                     .iter()
@@ -240,7 +248,7 @@ impl<'a> Shrinking<'a> {
 
     /// The writes that can have led to what the needed operations read: those at `remarked`, and of the others the latest
     /// ones if there are many.
-    fn origins(&self, needed: &[Shown], remarked: &[usize]) -> Vec<usize> {
+    fn origins(&self, needed: &[Shown], remarked: &[usize], until: Instant) -> Vec<usize> {
         let operations = self.history.operations();
         let read: Vec<(&Bytes, &Bytes)> = needed
             .iter()
@@ -261,12 +269,16 @@ impl<'a> Shrinking<'a> {
             }
         };
         let is_shown = |place: &usize| self.held[*place] == Held::Whole;
+        // The latest first, as these are shown.
         let (mut origins, mut others): (Vec<usize>, Vec<usize>) = (0..self.held.len())
+            .rev()
             .filter(|place| {
                 !is_shown(place)
-                    && (remarked.contains(place) || self.held[*place] == Held::Unknown && is_origin(place))
+                    && (remarked.contains(place)
+                        || self.held[*place] == Held::Unknown && Instant::now() < until && is_origin(place))
             })
             .partition(|place| remarked.contains(place));
+        origins.reverse();
         origins.truncate(MOST_ORIGINS);
         others.sort_by_key(|&place| operations[place].start_us);
         origins.extend(others.into_iter().rev().take(MOST_ORIGINS - origins.len()));
