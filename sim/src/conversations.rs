@@ -92,7 +92,7 @@ impl Simulation<'_> {
         answer: Answer,
     ) -> Result<(), Violation> {
         self.tell(format_args!(
-            "client {} hears of {}: {answer}",
+            "client {} hears of attempt {}: {answer}",
             id.client, id.attempt
         ));
         let client = usize::try_from(id.client - 1).unwrap_or(usize::MAX);

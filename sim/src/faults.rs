@@ -67,9 +67,13 @@ impl Simulation<'_> {
             FaultKind::OneWayCut => self.partition(true),
             FaultKind::PartialCut => self.cut_in_part(),
             FaultKind::ConnectionBroken => self.break_some_connection(),
+            // These are counted when they happen.
             FaultKind::TransferBroken => {
                 self.break_next_transfer();
-                // It is counted when it happens.
+                false
+            }
+            FaultKind::DiskFailed => {
+                self.fail_some_disk();
                 false
             }
             FaultKind::Crash => self.crash_some(false),
@@ -78,7 +82,6 @@ impl Simulation<'_> {
             FaultKind::ClockSkewed => self.skew_some_clock(),
             FaultKind::DiskSlow => self.slow_disks(),
             FaultKind::DiskStalled => self.stall_some_disk(),
-            FaultKind::DiskFailed => self.fail_some_disk(),
             FaultKind::BitFlipped => self.flip_some_bit(),
             FaultKind::RecordFlipped => self.flip_some_record_bit(),
             FaultKind::DiskLost => self.lose_some_disk(),
@@ -154,8 +157,10 @@ impl Simulation<'_> {
         }
         let client = self.generator.random_range(0..self.clients.len()) as u64 + 1;
         let all = self.generator.random_ratio(1, 3);
-        for node in self.all_nodes() {
-            if all || self.generator.random_ratio(1, 2) {
+        let nodes = self.all_nodes();
+        let first = self.generator.random_range(0..nodes.len());
+        for (place, node) in nodes.into_iter().enumerate() {
+            if all || place == first || self.generator.random_ratio(1, 2) {
                 self.network.cut_client(client, node);
             }
         }

@@ -4,6 +4,7 @@ use raft_core::{Event as CoreEvent, LogIndex};
 use rand::RngExt;
 
 use crate::clock::{MILLISECOND, Micros};
+use crate::faults::FaultKind;
 use crate::invariants::Violation;
 use crate::machine::{Life, Machine};
 use crate::scenario::{ELECTION_TICK, HEARTBEAT_INTERVAL};
@@ -56,6 +57,7 @@ impl Simulation<'_> {
         }
         if let Some(fault) = machine.write_fault.take() {
             machine.disk.fail_next_write(fault);
+            self.totals.faults.count(FaultKind::DiskFailed);
         }
         let written = machine.server.as_mut().map_or(Ok(()), Server::disk_writes);
         match written {

@@ -55,7 +55,8 @@ impl Simulation<'_> {
         ));
     }
 
-    pub(super) fn fail_some_disk(&mut self) -> bool {
+    /// It is counted when there is a write to fail.
+    pub(super) fn fail_some_disk(&mut self) {
         let node = self.some_node();
         let fault = if self.generator.random_ratio(1, 2) {
             WriteFault::LostBatch
@@ -63,7 +64,6 @@ impl Simulation<'_> {
             WriteFault::KeptBatch
         };
         self.fail_next_write(node, fault);
-        true
     }
 
     pub(crate) fn fail_next_write(&mut self, node: NodeId, fault: WriteFault) {

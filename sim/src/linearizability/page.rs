@@ -11,6 +11,8 @@ use super::window::{Shown, Window};
 const WIDTH: f64 = 1_000.0;
 const NAMES_WIDTH: f64 = 90.0;
 const ROW_HEIGHT: usize = 26;
+/// Of a window that nobody had the time to make smaller, so many operations are drawn.
+const MOST_BARS: usize = 500;
 const NARROWEST_BAR: f64 = 3.0;
 /// About as wide as a character of the bars' text.
 const CHARACTER_WIDTH: f64 = 6.5;
@@ -40,8 +42,12 @@ pub fn to_html(window: &Window) -> String {
         window.out_of
     );
     list(&mut page, &window.remarks);
-    draw(&mut page, window);
-    table(&mut page, window);
+    let (cut, left_out) = window.cut(MOST_BARS);
+    if left_out > 0 {
+        let _ = writeln!(page, "<p>{left_out} operations before these are not shown.</p>");
+    }
+    draw(&mut page, &cut);
+    table(&mut page, &cut);
     page.push_str("</body>\n</html>\n");
     page
 }

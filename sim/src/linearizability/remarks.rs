@@ -17,14 +17,20 @@ use super::window::read_by;
 /// Of one value, so many remarks are made.
 const MOST_REMARKS: usize = 3;
 
-/// What there is to say of a value, and by which operations, by their places in the history.
+/// What there is to say of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Remark {
     pub(super) text: String,
+    /// Of which operations that is, by their places in the history.
     pub(super) operations: Vec<usize>,
+    /// Of which other operations it has to be known, too, that they took effect and when.
+    pub(super) besides: Vec<usize>,
 }
 
-/// What there is to say of the values that the operation at `reader` read. Values are not looked at after `until`.
+/// What there is to say of the values that the operation at `reader` read: of each the first few things, the gravest
+/// first. Values are not looked at after `until`.
+///
+/// With each remark, what the reader read cannot be explained, whatever became of the writes that it does not name.
 pub(super) fn remarks(history: &History, reader: usize, until: Instant) -> Vec<Remark> {
     let reading = &history.operations()[reader];
     read_by(reading)
@@ -32,14 +38,7 @@ pub(super) fn remarks(history: &History, reader: usize, until: Instant) -> Vec<R
         .take_while(|_| Instant::now() < until)
         .flat_map(|(key, value)| {
             let mut remarks = Writes::of(history, key, reading).remarks(value);
-            let more = remarks.len().saturating_sub(MOST_REMARKS);
             remarks.truncate(MOST_REMARKS);
-            if more > 0 {
-                remarks.push(Remark {
-                    text: format!("and {more} more of {}", show(key)),
-                    operations: Vec::new(),
-                });
-            }
             remarks
         })
         .collect()
@@ -71,6 +70,8 @@ struct Writes<'a> {
     sources: BTreeMap<&'a [u8], Source<'a>>,
     /// When the last put or delete that may have taken effect ended: what was appended before may be gone.
     replaced_until_us: Option<u64>,
+    /// These puts and deletes, by their places in the history.
+    replacing: Vec<usize>,
 }
 
 impl<'a> Writes<'a> {
@@ -79,6 +80,7 @@ impl<'a> Writes<'a> {
             reading,
             sources: BTreeMap::new(),
             replaced_until_us: None,
+            replacing: Vec::new(),
         };
         if let Some(initial) = history.initial().get(key) {
             writes.source(initial).is_initial = true;
@@ -96,6 +98,7 @@ impl<'a> Writes<'a> {
                     Outcome::Unknown => Some(u64::MAX),
                     _ => Some(operation.end_us),
                 };
+                writes.replacing.extend(until_us.map(|_| place));
                 writes.replaced_until_us = writes.replaced_until_us.max(until_us);
             }
         }
@@ -117,6 +120,7 @@ impl<'a> Writes<'a> {
             remarks.push(Remark {
                 text: format!("byte {known} on, {}, was written by nobody", show(&rest)),
                 operations: Vec::new(),
+                besides: Vec::new(),
             });
         }
         remarks.extend(self.what_failed_or_is_there_too_often(&pieces));
@@ -180,6 +184,7 @@ impl<'a> Writes<'a> {
             Some(Remark {
                 text: format!("{literal} is there at byte {}, {written}", at.join(" and ")),
                 operations: source.writes.iter().map(|(place, _)| *place).take(4).collect(),
+                besides: Vec::new(),
             })
         };
         places.into_iter().filter_map(remark).collect()
@@ -200,6 +205,7 @@ impl<'a> Writes<'a> {
                 return Some(Remark {
                     text: format!("{piece} stands behind {behind}, though its write ended before that began"),
                     operations: vec![place, other],
+                    besides: Vec::new(),
                 });
             }
             if latest.is_none_or(|(_, _, latest)| latest.start_us < write.start_us) {
@@ -224,6 +230,7 @@ impl<'a> Writes<'a> {
             is_lost.then(|| Remark {
                 text: format!("{} is not there", show(&Bytes::copy_from_slice(literal))),
                 operations: vec![place],
+                besides: self.replacing.clone(),
             })
         };
         let mut lost: Vec<Remark> = self.sources.iter().filter_map(lost).collect();
@@ -233,191 +240,4 @@ impl<'a> Writes<'a> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::{BTreeMap, HashSet};
-    use std::time::{Duration, Instant};
-
-    use bytes::Bytes;
-    use rand::{RngExt, SeedableRng};
-    use rand_pcg::Pcg64Mcg;
-
-    use super::super::history::{Action, History, Operation, Outcome};
-    use super::super::window::read_by;
-    use super::remarks;
-
-    /// Some end as others begin, and two begin alike.
-    const LITERALS: [&str; 8] = ["a;", "b;", "c;", "ab", ";a", "", "a;b;", "d"];
-
-    fn literal(generator: &mut Pcg64Mcg, spread: usize) -> Bytes {
-        LITERALS[generator.random_range(0..spread)].into()
-    }
-
-    /// Operations on one key that took effect one after the other, of which some answers are then changed.
-    fn random(generator: &mut Pcg64Mcg) -> History {
-        let key = Bytes::from("k");
-        let spread = generator.random_range(2..=LITERALS.len());
-        let mut value: Option<Bytes> = generator.random_ratio(1, 3).then(|| literal(generator, spread));
-        let initial: BTreeMap<Bytes, Bytes> =
-            value.iter().map(|value| (key.clone(), value.clone())).collect();
-        let mut operations = Vec::new();
-        let longest = generator.random_range(1..=6);
-        for now in 0..generator.random_range(2..=9_u64) {
-            let at = 10 + now;
-            let start_us = at - generator.random_range(0..=longest).min(at);
-            let mut end_us = at + generator.random_range(0..=longest);
-            let takes_effect = generator.random_ratio(3, 4);
-            let mut outcome = if takes_effect && generator.random_ratio(4, 5) {
-                Outcome::Done
-            } else {
-                Outcome::Unknown
-            };
-            if !takes_effect && generator.random_ratio(1, 2) {
-                outcome = Outcome::Failed;
-            }
-            if outcome == Outcome::Unknown {
-                end_us = start_us + generator.random_range(0..=2);
-            }
-            let what = generator.random_range(0..10);
-            let action = match what {
-                0 => Action::Put {
-                    key: key.clone(),
-                    value: literal(generator, spread),
-                },
-                1 => Action::Delete { key: key.clone() },
-                2..=5 => Action::Append {
-                    key: key.clone(),
-                    value: literal(generator, spread),
-                },
-                6 => Action::Scan {
-                    from: Bytes::new(),
-                    to: None,
-                },
-                _ => Action::Get { key: key.clone() },
-            };
-            if !action.is_write() {
-                let mut read = value.clone();
-                if generator.random_ratio(1, 3) {
-                    // A piece is added, or left out, or moved.
-                    let text = read.unwrap_or_default();
-                    let (head, tail) = text.split_at(generator.random_range(0..=text.len()));
-                    read = Some(match generator.random_range(0..3) {
-                        0 => [head, &literal(generator, LITERALS.len()), tail].concat().into(),
-                        1 => Bytes::copy_from_slice(head),
-                        _ => [tail, head].concat().into(),
-                    });
-                }
-                outcome = match (&action, read) {
-                    (Action::Get { .. }, read) => Outcome::Value(read),
-                    (_, read) => Outcome::Page {
-                        items: read.into_iter().map(|read| (key.clone(), read)).collect(),
-                        more: generator.random_ratio(1, 2),
-                    },
-                };
-                end_us = at + generator.random_range(0..=longest);
-            } else if takes_effect {
-                let before = value.clone();
-                value = match &action {
-                    Action::Put { value, .. } => Some(value.clone()),
-                    Action::Append { value: more, .. } => {
-                        Some([&before.clone().unwrap_or_default()[..], more].concat().into())
-                    }
-                    _ => None,
-                };
-                if outcome == Outcome::Done && value.is_none() && generator.random_ratio(2, 3) {
-                    outcome = Outcome::Deleted {
-                        existed: before.is_some(),
-                    };
-                }
-            }
-            operations.push(Operation {
-                client: 1,
-                action,
-                start_us,
-                end_us,
-                outcome,
-            });
-        }
-        History::with_initial(initial, operations).expect("it makes sense")
-    }
-
-    /// Whether the writes of the history explain what the operation at `reader` read, by trying everything.
-    fn is_explained(history: &History, reader: usize, read: &Bytes) -> bool {
-        let operations: Vec<&Operation> = history
-            .operations()
-            .iter()
-            .enumerate()
-            .filter(|(place, operation)| *place == reader || operation.action.is_write())
-            .map(|(_, operation)| operation)
-            .filter(|operation| operation.outcome != Outcome::Failed)
-            .collect();
-        let initial = history.initial().values().next().cloned();
-        let mut open = vec![(0_u32, initial)];
-        let mut seen = HashSet::new();
-        while let Some((done, value)) = open.pop() {
-            if !seen.insert((done, value.clone())) {
-                continue;
-            }
-            let left = |place: usize| done & (1 << place) == 0;
-            let certain = |place: usize| operations[place].is_certain();
-            if (0..operations.len()).all(|place| !left(place) || !certain(place)) {
-                return true;
-            }
-            for (place, next) in operations.iter().enumerate().filter(|(place, _)| left(*place)) {
-                let is_late = (0..operations.len())
-                    .any(|other| left(other) && certain(other) && operations[other].end_us < next.start_us);
-                let after = match (&next.action, &next.outcome) {
-                    (Action::Put { value, .. }, _) => Some(Some(value.clone())),
-                    (Action::Append { value: more, .. }, _) => Some(Some(
-                        [&value.clone().unwrap_or_default()[..], more].concat().into(),
-                    )),
-                    (Action::Delete { .. }, Outcome::Deleted { existed }) => {
-                        (*existed == value.is_some()).then_some(None)
-                    }
-                    (Action::Delete { .. }, _) => Some(None),
-                    _ => (value.as_ref() == Some(read)).then(|| value.clone()),
-                };
-                if let (false, Some(after)) = (is_late, after) {
-                    open.push((done | 1 << place, after));
-                }
-            }
-        }
-        false
-    }
-
-    #[test]
-    fn what_is_remarked_cannot_be_explained_by_the_writes() {
-        let mut generator = Pcg64Mcg::seed_from_u64(1);
-        let (mut remarked, mut unexplained) = (0, 0);
-        let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-        for number in 0..400_000 {
-            let history = random(&mut generator);
-            for (reader, operation) in history.operations().iter().enumerate() {
-                let Some((_, read)) = read_by(operation).into_iter().next() else {
-                    continue;
-                };
-                let made = remarks(&history, reader, Instant::now() + Duration::from_secs(60));
-                let is_explained = is_explained(&history, reader, read);
-                unexplained += usize::from(!is_explained);
-                remarked += usize::from(!made.is_empty());
-                for remark in &made {
-                    for kind in [
-                        "written by nobody",
-                        "write failed",
-                        "was written",
-                        "stands behind",
-                        "is not there",
-                    ] {
-                        *kinds.entry(kind).or_default() += usize::from(remark.text.contains(kind));
-                    }
-                }
-                assert!(
-                    made.is_empty() || !is_explained,
-                    "history {number}: {made:?} of operation {} of {history:#?}",
-                    reader + 1
-                );
-            }
-        }
-        eprintln!("{remarked} of {unexplained} {kinds:?}");
-        assert!(remarked > 100);
-    }
-}
+mod tests;

@@ -9,6 +9,8 @@ use super::window::Window;
 
 /// Longer values are cut in the middle.
 const MOST_CHARACTERS: usize = 60;
+/// Of a window that nobody had the time to make smaller, so many operations are told.
+const MOST_LINES: usize = 100;
 /// Of a page, so many items are told.
 const MOST_ITEMS: usize = 12;
 
@@ -112,7 +114,11 @@ pub fn to_text(window: &Window) -> String {
     for (key, value) in &window.initial {
         let _ = writeln!(text, ". before all {:<29}{} = {}", "", show(key), show(value));
     }
-    for shown in &window.operations {
+    let (cut, left_out) = window.cut(MOST_LINES);
+    if left_out > 0 {
+        let _ = writeln!(text, "... {left_out} operations before these");
+    }
+    for shown in &cut.operations {
         let Operation {
             client,
             start_us,

@@ -20,6 +20,8 @@ const MOST_TRIES: usize = 3_000;
 const MOST_CONFIGURATIONS: u64 = 5_000_000;
 /// Of the writes that only tell where a value came from, so many are shown.
 const MOST_ORIGINS: usize = 8;
+/// A remark that names more operations is no simple explanation.
+const MOST_NAMED: usize = 12;
 /// So many remarks are shown.
 const MOST_REMARKS: usize = 8;
 /// The last look at what was read takes so long at most, also if the search for a smaller window has used up all time.
@@ -53,6 +55,23 @@ pub struct Window {
     /// Where to look in what the operations read, the offending one first: what is missing from a value, is there too
     /// often, or was written by nobody. Empty if the times alone tell.
     pub remarks: Vec<String>,
+}
+
+impl Window {
+    /// With `most` operations, the offending one and those that began last, and how many are left out.
+    pub(super) fn cut(&self, most: usize) -> (Self, usize) {
+        let left_out = self.operations.len().saturating_sub(most);
+        let is_kept =
+            |(number, shown): &(usize, &Shown)| *number >= left_out || shown.place == self.offending;
+        let kept = self.operations.iter().enumerate().filter(is_kept);
+        let operations: Vec<Shown> = kept.map(|(_, shown)| shown.clone()).collect();
+        let left_out = self.operations.len() - operations.len();
+        let cut = Self {
+            operations,
+            ..self.clone()
+        };
+        (cut, left_out)
+    }
 }
 
 /// Finds a small window that shows a violation, and looks for about `time` for a smaller one. The same violation always
@@ -110,6 +129,9 @@ impl<'a> Shrinking<'a> {
 
     /// Holds on to less and less, in ever smaller pieces.
     fn run(&mut self) {
+        if self.keep_to_a_remark() {
+            return;
+        }
         self.keep_to_keys();
         let mut size = self.candidates().len().div_ceil(2);
         while size > 0 {
@@ -128,6 +150,28 @@ impl<'a> Shrinking<'a> {
         (0..self.held.len())
             .filter(|&place| place != self.offending && self.held[place] == Held::Whole)
             .collect()
+    }
+
+    /// Holds on to what a remark on the offending operation names: that is enough, and takes no search, which in a long list
+    /// would have too many writes to think of.
+    fn keep_to_a_remark(&mut self) -> bool {
+        let remarks = remarks(self.history, self.offending, Instant::now() + LAST_LOOK);
+        let named = remarks
+            .into_iter()
+            .map(|remark| [remark.operations, remark.besides].concat());
+        let Some(named) = named
+            .filter(|places| places.len() <= MOST_NAMED)
+            .min_by_key(Vec::len)
+        else {
+            return false;
+        };
+        for place in self.candidates() {
+            self.held[place] = weaker(&self.history.operations()[place]);
+        }
+        for place in named {
+            self.held[place] = Held::Whole;
+        }
+        true
     }
 
     /// Tries the keys of the offending operation alone.

@@ -143,6 +143,14 @@ fn with_a_lost_append(count: u64) -> History {
 }
 
 #[test]
+fn a_lost_append_is_found_also_in_a_list_longer_than_a_search_can_look_at() {
+    let window = window(&with_a_lost_append(5_000));
+    assert_eq!((window.offending, window.remarks.len()), (5_000, 1));
+    let needed = window.operations.iter().filter(|shown| shown.is_needed);
+    assert!(needed.map(|shown| shown.place).eq([2_500, 5_000]), "{window:?}");
+}
+
+#[test]
 fn the_window_of_a_lost_append_to_a_long_list_is_the_append_and_the_read() {
     let window = window(&with_a_lost_append(600));
     let needed = window.operations.iter().filter(|shown| shown.is_needed);
@@ -233,12 +241,20 @@ fn nothing_is_remarked_of_what_can_be_taken_apart_in_two_ways_or_may_be_gone() {
 
 #[test]
 fn without_time_to_look_for_a_smaller_one_the_window_is_all_that_led_there() {
-    let history = with_a_lost_append(600);
+    let mut operations: Vec<_> = (0..600)
+        .map(|at| At(1, 10 * at, 10 * at + 5).put("k", &at.to_string()))
+        .collect();
+    operations.push(At(2, 6_000, 6_005).get("k", Some("7")));
+    let history = history(operations);
     let Verdict::Violation(violation) = check(&history, Limits::default()).verdict else {
-        panic!("an append is lost");
+        panic!("the read is stale");
     };
     let window = explain(&history, &violation, Duration::ZERO);
     assert_eq!((window.offending, window.operations.len()), (600, 601));
+    let text = to_text(&window);
+    assert!(text.contains("\n... 501 operations before these\n"), "{text}");
+    assert_eq!(text.lines().count(), 103);
+    assert!(to_html(&window).contains("<p>101 operations before these are not shown.</p>"));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use sim::cluster::{Cluster, cluster};
 
+/// Whoever keeps committing does so within this time.
+const TEN_ELECTION_TIMEOUTS_MS: u64 = 6_000;
+
 /// Case 13: A follower that can send and not receive does not disturb the others.
 #[test]
 fn s13_a_node_that_can_send_but_not_receive_leaves_the_rest_a_stable_leader() {
@@ -34,7 +37,9 @@ fn s13_a_node_that_can_receive_but_not_send_leaves_the_rest_a_stable_leader() {
 /// Case 14: Three nodes with one link cut: whichever link it is, the majority goes on and terms do not run away.
 #[test]
 fn s14_three_nodes_with_one_link_cut_keep_committing() {
-    let mut cluster = cluster(3).start();
+    let mut cluster = cluster(3)
+        .operations_take_at_most_ms(TEN_ELECTION_TIMEOUTS_MS)
+        .start();
     let nodes = cluster.nodes();
     for (one, other) in [(0, 1), (1, 2), (0, 2)] {
         cluster.expect_leader();
@@ -54,7 +59,10 @@ fn s14_three_nodes_with_one_link_cut_keep_committing() {
 #[test]
 fn s14_five_nodes_in_a_chain_keep_committing() {
     for turn in 0..5 {
-        let mut cluster = cluster(5).seeded(turn as u64).start();
+        let mut cluster = cluster(5)
+            .seeded(turn as u64)
+            .operations_take_at_most_ms(TEN_ELECTION_TIMEOUTS_MS)
+            .start();
         cluster.expect_leader();
         let mut order = cluster.nodes();
         order.rotate_left(turn);
@@ -94,6 +102,7 @@ fn s15_a_node_that_comes_back_does_not_unseat_a_healthy_leader() {
     cluster.put("k", "2").reconnect_all();
     cluster.expect_leader();
     cluster.run_ms(1_000);
+    // The one that it is at, and that of the election.
     let terms = cluster.term().get() - term.get();
     assert!(terms <= 2, "{terms} new terms for one node that came back");
     cluster.put("k", "3");
