@@ -17,6 +17,8 @@ use crate::error::Error;
 
 /// How many clients there are.
 pub(crate) const CLIENTS: u64 = 6;
+/// So many of them use one clerk, and so one session, at the same time.
+const CLIENTS_PER_CLERK: u64 = 2;
 /// How many keys they share.
 const KEYS: u32 = 12;
 /// The keys that are shared begin so.
@@ -88,7 +90,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// Starts them, each with a session of its own.
+    /// Starts them. Each session has several of them, one that waits long for an answer and one that does not.
     pub(crate) async fn start(endpoints: &[String], seed: u64, clock: Clock) -> Result<Self, Error> {
         let progress = Arc::new(Progress {
             acknowledged: AtomicU64::new(0),
@@ -96,8 +98,12 @@ impl Clients {
         });
         let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
+        let mut clerk = connect(endpoints, CALM_CALL_LIMIT).await?;
         for (number, limit) in (0..CLIENTS).zip(CALL_LIMITS.into_iter().cycle()) {
-            let clerk = connect(endpoints, CALM_CALL_LIMIT).await?.with_timeout(limit);
+            if number > 0 && number % CLIENTS_PER_CLERK == 0 {
+                clerk = connect(endpoints, CALM_CALL_LIMIT).await?;
+            }
+            let clerk = clerk.with_timeout(limit);
             let client = Client {
                 number,
                 clerk,
