@@ -1,6 +1,8 @@
-//! A simulated client: one operation at a time, retried as clerk retries, under the same sequence number.
+//! A simulated client: one operation at a time, retried as clerk retries, under the same sequence number. Several of them
+//! may share a session, as the tasks of a program share a clerk.
 
 mod answers;
+mod session;
 mod workload;
 
 use std::collections::{BTreeSet, VecDeque};
@@ -8,11 +10,9 @@ use std::time::Duration;
 
 use clerk::Reason;
 use clerk::retry::{Call, Effect, Failure, RetryPolicy};
-use clerk::session::SessionBook;
 use kv_server::command::{Command, Operation as WriteOperation};
 use raft_core::NodeId;
 use rand_pcg::Pcg64Mcg;
-use rpc::client::Sequence;
 
 use crate::clock::Micros;
 use crate::history::{History, OperationId, ReadWay, Request};
@@ -20,12 +20,14 @@ use crate::invariants::{Invariants, Violation};
 use crate::planted_bug::PlantedBug;
 use crate::scenario::Scenario;
 use crate::server::{ClientRequest, Question, RequestId};
+use session::NumberedWrite;
+pub(crate) use session::Program;
 use workload::{Watch, Workload};
 
 /// In the healing phase an operation may take this long, which is longer than the phase lasts.
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 
-/// A client and its session.
+/// A client, and the program that it is a part of.
 pub(crate) struct Client {
     id: u64,
     seed: u64,
@@ -36,7 +38,7 @@ pub(crate) struct Client {
     asked: BTreeSet<NodeId>,
     /// Whose turn it is if nobody is known to lead.
     turn: u64,
-    book: Option<SessionBook>,
+    program: Program,
     current: Option<Current>,
     /// What was done before a session had to be opened first.
     next: Option<(Request, Watch)>,
@@ -64,7 +66,7 @@ enum Task {
     OpenSession,
     Operation {
         request: Request,
-        sequence: Option<Sequence>,
+        write: Option<NumberedWrite>,
         watch: Watch,
         id: OperationId,
     },
@@ -91,7 +93,13 @@ pub(crate) enum Step {
 
 impl Client {
     /// A client that waits to be told what to do.
-    pub(crate) fn new(id: u64, seed: u64, scenario: &Scenario, bug: Option<PlantedBug>) -> Self {
+    pub(crate) fn new(
+        id: u64,
+        seed: u64,
+        program: Program,
+        scenario: &Scenario,
+        bug: Option<PlantedBug>,
+    ) -> Self {
         Self {
             id,
             seed,
@@ -99,7 +107,7 @@ impl Client {
             leader: None,
             asked: BTreeSet::new(),
             turn: id,
-            book: None,
+            program,
             current: None,
             next: None,
             script: VecDeque::new(),
@@ -210,19 +218,19 @@ impl Client {
             };
         }
         let (request, watch) = self.next.take()?;
-        let sequence = match &mut self.book {
-            Some(book) if request.is_write() => Some(begin_write(book)),
-            None if request.is_write() => {
+        let mut write = None;
+        if request.is_write() {
+            write = self.program.begin_write();
+            if write.is_none() {
                 self.next = Some((request, watch));
                 return Some(Task::OpenSession);
             }
-            _ => None,
-        };
+        }
         let id = history.begin(self.id, request.clone(), now);
         self.last = Some(id);
         Some(Task::Operation {
             request,
-            sequence,
+            write,
             watch,
             id,
         })
@@ -306,15 +314,14 @@ impl Client {
         node
     }
 
-    fn question(&mut self) -> Option<Question> {
-        let (sequence, op) = match &self.current.as_ref()?.task {
+    fn question(&self) -> Option<Question> {
+        let current = self.current.as_ref()?;
+        let (write, op) = match &current.task {
             Task::OpenSession => {
                 let secret = self.seed.rotate_left(7) ^ self.attempt;
                 return Some(Question::Command(Command::OpenSession { secret }.encode()));
             }
-            Task::Operation {
-                request, sequence, ..
-            } => match (request.clone(), sequence) {
+            Task::Operation { request, write, .. } => match (request.clone(), write) {
                 (
                     Request::Get {
                         key,
@@ -326,32 +333,18 @@ impl Client {
                 }
                 (Request::Get { key, way }, _) => return Some(Question::Get { key, way }),
                 (Request::Scan { from, to }, _) => return Some(Question::Scan { from, to }),
-                (Request::Put { key, value }, sequence) => (sequence, WriteOperation::Put { key, value }),
-                (Request::Append { key, value }, sequence) => {
-                    (sequence, WriteOperation::Append { key, value })
-                }
-                (Request::Delete { key }, sequence) => (sequence, WriteOperation::Delete { key }),
+                (Request::Put { key, value }, write) => (write, WriteOperation::Put { key, value }),
+                (Request::Append { key, value }, write) => (write, WriteOperation::Append { key, value }),
+                (Request::Delete { key }, write) => (write, WriteOperation::Delete { key }),
             },
         };
-        let sequence = (*sequence)?;
-        let is_retry = self.current.as_ref()?.attempts > 1;
-        let book = self.book.as_mut()?;
+        let write = write.as_ref()?;
         let id = match self.bug {
-            Some(PlantedBug::RetryAsNewWrite) if is_retry => {
-                let fresh = book.begin()?;
-                let id = book.write_id(fresh);
-                book.finish(fresh);
-                id
-            }
-            _ => book.write_id(sequence),
+            Some(PlantedBug::RetryAsNewWrite) if current.attempts > 1 => write.id_of_another(),
+            _ => write.id(),
         };
         Some(Question::Command(Command::Write { id, op }.encode()))
     }
-}
-
-fn begin_write(book: &mut SessionBook) -> Sequence {
-    book.begin()
-        .expect("one operation at a time never fills the window")
 }
 
 pub(crate) fn micros(duration: Duration) -> Micros {

@@ -69,8 +69,8 @@
 //! the crash points of `storage` show, a step at a time. Only to flip a bit of them the records are laid out as the
 //! bytes that the real storage would write, and read back by its checks; sled's own files and the journal are damaged
 //! by tests of `storage`. Disks do not fill. More disks than the rules bear are never lost at once: a majority that
-//! counts is always left. The members never change. Clocks run fast or slow and never jump. A client does one operation
-//! at a time, and its scans are of few keys, so that they come in one page.
+//! counts is always left. The members never change. Clocks run fast or slow and never jump. Two clients at most
+//! write in one session at the same time. Scans are of few keys, so that they come in one page.
 //!
 //! What its last long run showed is in `docs/results.md`, what it found in `docs/findings.md`, and what it catches, if the
 //! rules are broken on purpose, in `docs/mutants.md`.

@@ -38,6 +38,8 @@ pub(crate) struct Scenario {
     pub(crate) nodes: u64,
     /// Clients that do random operations.
     pub(crate) clients: u64,
+    /// So many of them are tasks of one program, and write in one session at the same time.
+    pub(crate) clients_per_session: u64,
     /// Keys that all clients append to.
     pub(crate) shared_keys: u64,
     /// Keys that all clients put, append to, delete and scan.
@@ -126,11 +128,13 @@ impl Scenario {
     /// Draws everything from `generator`.
     pub(crate) fn draw(generator: &mut Pcg64Mcg) -> Self {
         let clients = generator.random_range(2..=6);
+        let clients_per_session = generator.random_range(1..=2);
         let lease_reads = generator.random_ratio(1, 3);
         let skew = [4, 20, 60][generator.random_range(0..3_usize)];
         let mut scenario = Self {
             nodes: [3, 3, 5, 5, 7][generator.random_range(0..5_usize)],
             clients,
+            clients_per_session,
             shared_keys: generator.random_range(1..=3),
             mixed_keys: generator.random_range(1..=4),
             chaos: generator.random_range(3 * SECOND..=12 * SECOND),
@@ -150,7 +154,7 @@ impl Scenario {
             states_compared_every: STATES_COMPARED_EVERY,
             // Few enough, now and then, that sessions end while their clients are away.
             session_cap: [
-                u32::try_from(clients).unwrap_or(1) + 1,
+                u32::try_from(clients.div_ceil(clients_per_session)).unwrap_or(1) + 1,
                 MANY_SESSIONS,
                 MANY_SESSIONS,
             ][generator.random_range(0..3_usize)],
@@ -205,6 +209,7 @@ impl Scenario {
         Self {
             nodes,
             clients: 0,
+            clients_per_session: 1,
             shared_keys: 1,
             mixed_keys: 1,
             chaos: 0,

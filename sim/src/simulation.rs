@@ -7,7 +7,7 @@ use raft_core::NodeId;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
-use crate::client::Client;
+use crate::client::{Client, Program};
 use crate::clock::{EventQueue, Micros, SECOND};
 use crate::faults::Desertion;
 use crate::history::History;
@@ -112,6 +112,8 @@ pub(crate) struct Simulation<'a> {
     pub(crate) traffic: Traffic,
     pub(crate) machines: BTreeMap<NodeId, Machine>,
     pub(crate) clients: Vec<Client>,
+    /// Of the client that was added last.
+    program: Program,
     /// The wake-up that each client waits for. Earlier ones are void.
     pub(crate) wakes: Vec<u64>,
     pub(crate) history: History,
@@ -159,6 +161,7 @@ impl<'a> Simulation<'a> {
             traffic: Traffic::default(),
             wakes: Vec::new(),
             clients: Vec::new(),
+            program: Program::default(),
             history: History::default(),
             invariants: Invariants::new(&scenario),
             generator,
@@ -185,7 +188,13 @@ impl<'a> Simulation<'a> {
         let place = self.clients.len();
         let id = place as u64 + 1;
         let seed = self.generator.random();
-        let mut client = Client::new(id, seed, &self.scenario, self.bug);
+        // Those that share a session come one after the other.
+        let starts_program = !is_random || (place as u64).is_multiple_of(self.scenario.clients_per_session);
+        if starts_program {
+            self.program = Program::default();
+        }
+        let program = self.program.clone();
+        let mut client = Client::new(id, seed, program, &self.scenario, self.bug);
         if is_random {
             client.does_random_operations(&self.scenario);
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clerk::retry::{Failure, Next};
-use clerk::session::SessionBook;
 use clerk::{Error, Reason};
 use kv_server::sessions::Outcome as Written;
 use kv_server::state_machine::Reply;
@@ -118,7 +117,12 @@ impl Client {
     }
 
     fn session_ended(&mut self) -> Result<(), Violation> {
-        self.book = None;
+        if let Some(Task::Operation {
+            write: Some(write), ..
+        }) = self.current.as_ref().map(|current| &current.task)
+        {
+            self.program.ended(write);
+        }
         if self.sessions_may_end {
             return Ok(());
         }
@@ -141,7 +145,7 @@ impl Client {
         };
         let outcome = match (&current.task, answer) {
             (Task::OpenSession, Answer::Applied(Reply::SessionOpened(session))) => {
-                self.book = Some(SessionBook::new(session));
+                self.program.opened(session);
                 self.current = None;
                 return Ok(Step::Pause(0));
             }
@@ -163,10 +167,7 @@ impl Client {
     fn end(&mut self, now: Micros, outcome: Outcome, history: &mut History) -> Option<Task> {
         let Current { task, .. } = self.current.take()?;
         if let Task::Operation {
-            request,
-            sequence,
-            id,
-            ..
+            request, write, id, ..
         } = &task
         {
             let outcome = match outcome {
@@ -174,8 +175,8 @@ impl Client {
                 outcome => outcome,
             };
             history.end(*id, now, outcome);
-            if let (Some(sequence), Some(book)) = (sequence, &mut self.book) {
-                book.finish(*sequence);
+            if let Some(write) = write {
+                write.finish();
             }
         }
         Some(task)
