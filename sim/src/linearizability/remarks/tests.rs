@@ -22,78 +22,23 @@ fn literal(generator: &mut Pcg64Mcg, spread: usize) -> Bytes {
 fn random(generator: &mut Pcg64Mcg) -> History {
     let key = Bytes::from("k");
     let spread = generator.random_range(2..=LITERALS.len());
+    let longest = generator.random_range(1..=6);
     let mut value: Option<Bytes> = generator.random_ratio(1, 3).then(|| literal(generator, spread));
     let initial: BTreeMap<Bytes, Bytes> = value.iter().map(|value| (key.clone(), value.clone())).collect();
     let mut operations = Vec::new();
-    let longest = generator.random_range(1..=6);
     for now in 0..generator.random_range(2..=9_u64) {
         let at = 10 + now;
-        let start_us = at - generator.random_range(0..=longest).min(at);
-        let mut end_us = at + generator.random_range(0..=longest);
-        let takes_effect = generator.random_ratio(3, 4);
-        let mut outcome = if takes_effect && generator.random_ratio(4, 5) {
-            Outcome::Done
+        let action = action(generator, &key, spread);
+        let outcome = if action.is_write() {
+            write(generator, &action, &mut value)
         } else {
-            Outcome::Unknown
+            read(generator, &action, value.clone())
         };
-        if !takes_effect && generator.random_ratio(1, 2) {
-            outcome = Outcome::Failed;
-        }
-        if outcome == Outcome::Unknown {
-            end_us = start_us + generator.random_range(0..=2);
-        }
-        let what = generator.random_range(0..10);
-        let action = match what {
-            0 => Action::Put {
-                key: key.clone(),
-                value: literal(generator, spread),
-            },
-            1 => Action::Delete { key: key.clone() },
-            2..=5 => Action::Append {
-                key: key.clone(),
-                value: literal(generator, spread),
-            },
-            6 => Action::Scan {
-                from: Bytes::new(),
-                to: None,
-            },
-            _ => Action::Get { key: key.clone() },
+        let start_us = at - generator.random_range(0..=longest);
+        let end_us = match outcome {
+            Outcome::Unknown => start_us + generator.random_range(0..=2),
+            _ => at + generator.random_range(0..=longest),
         };
-        if !action.is_write() {
-            let mut read = value.clone();
-            if generator.random_ratio(1, 3) {
-                // A piece is added, or left out, or moved.
-                let text = read.unwrap_or_default();
-                let (head, tail) = text.split_at(generator.random_range(0..=text.len()));
-                read = Some(match generator.random_range(0..3) {
-                    0 => [head, &literal(generator, LITERALS.len()), tail].concat().into(),
-                    1 => Bytes::copy_from_slice(head),
-                    _ => [tail, head].concat().into(),
-                });
-            }
-            outcome = match (&action, read) {
-                (Action::Get { .. }, read) => Outcome::Value(read),
-                (_, read) => Outcome::Page {
-                    items: read.into_iter().map(|read| (key.clone(), read)).collect(),
-                    more: generator.random_ratio(1, 2),
-                },
-            };
-            end_us = at + generator.random_range(0..=longest);
-        } else if takes_effect {
-            let before = value.clone();
-            value = match &action {
-                Action::Put { value, .. } => Some(value.clone()),
-                Action::Append { value: more, .. } => {
-                    Some([&before.clone().unwrap_or_default()[..], more].concat().into())
-                }
-                _ => None,
-            };
-            if outcome == Outcome::Done && value.is_none() && generator.random_ratio(2, 3) {
-                outcome = Outcome::Deleted {
-                    existed: before.is_some(),
-                };
-            }
-        }
         operations.push(Operation {
             client: 1,
             action,
@@ -103,6 +48,66 @@ fn random(generator: &mut Pcg64Mcg) -> History {
         });
     }
     History::with_initial(initial, operations).expect("it makes sense")
+}
+
+fn action(generator: &mut Pcg64Mcg, key: &Bytes, spread: usize) -> Action {
+    let (key, value) = (key.clone(), literal(generator, spread));
+    match generator.random_range(0..10) {
+        0 => Action::Put { key, value },
+        1 => Action::Delete { key },
+        2..=5 => Action::Append { key, value },
+        6 => Action::Scan {
+            from: Bytes::new(),
+            to: None,
+        },
+        _ => Action::Get { key },
+    }
+}
+
+/// Does it, or not, and tells what became of it, or not.
+fn write(generator: &mut Pcg64Mcg, action: &Action, value: &mut Option<Bytes>) -> Outcome {
+    let is_told = generator.random_ratio(4, 5);
+    if generator.random_ratio(1, 4) {
+        return if is_told {
+            Outcome::Failed
+        } else {
+            Outcome::Unknown
+        };
+    }
+    let existed = value.is_some();
+    *value = match action {
+        Action::Put { value, .. } => Some(value.clone()),
+        Action::Append { value: more, .. } => {
+            Some([&value.clone().unwrap_or_default()[..], more].concat().into())
+        }
+        _ => None,
+    };
+    match action {
+        _ if !is_told => Outcome::Unknown,
+        Action::Delete { .. } if generator.random_ratio(2, 3) => Outcome::Deleted { existed },
+        _ => Outcome::Done,
+    }
+}
+
+/// Reads what is there, or something with a piece more or less, or in another order.
+fn read(generator: &mut Pcg64Mcg, action: &Action, value: Option<Bytes>) -> Outcome {
+    let mut read = value;
+    if generator.random_ratio(1, 3) {
+        let text = read.unwrap_or_default();
+        let (head, tail) = text.split_at(generator.random_range(0..=text.len()));
+        read = Some(match generator.random_range(0..3) {
+            0 => [head, &literal(generator, LITERALS.len()), tail].concat().into(),
+            1 => Bytes::copy_from_slice(head),
+            _ => [tail, head].concat().into(),
+        });
+    }
+    match action {
+        Action::Get { .. } => Outcome::Value(read),
+        _ => Outcome::Page {
+            items: read.into_iter().map(|read| ("k".into(), read)).collect(),
+            more: generator.random_ratio(1, 2),
+        },
+    }
 }
 
 /// Whether the writes of the history explain what the operation at `reader` read, by trying everything. Those that are not
