@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use memchr::memmem;
 
 /// What a key holds, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -97,11 +98,12 @@ impl Values {
 
     /// Whether some value that was read has `part` in it.
     pub(super) fn contains(&self, part: &[u8]) -> bool {
+        let finder = memmem::Finder::new(part);
         // What a value has in common with the one before was looked at there.
         part.is_empty()
             || self.read.iter().zip(&self.common).any(|(value, common)| {
                 let new = &value[common.saturating_sub(part.len() - 1)..];
-                new.windows(part.len()).any(|window| window == part)
+                finder.find(new).is_some()
             })
     }
 

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use memchr::memmem;
 
 use super::history::{Action, History, Operation, Outcome};
 use super::limits::Limits;
@@ -305,9 +306,7 @@ impl<'a> Shrinking<'a> {
                     .iter()
                     .any(|(name, read)| Some(*name) == key && read.starts_with(value)),
                 Action::Append { value, .. } => read.iter().any(|(name, read)| {
-                    Some(*name) == key
-                        && !value.is_empty()
-                        && read.windows(value.len()).any(|part| part == value)
+                    Some(*name) == key && !value.is_empty() && memmem::find(read, value).is_some()
                 }),
                 _ => false,
             }
