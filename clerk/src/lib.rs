@@ -32,8 +32,8 @@
 //! | [`Error::OutcomeUnknown`] | may have taken effect, or still may | look first, unless twice is as good as once |
 //! | [`Error::SessionExpired`] | may have taken effect before the session ended | the same |
 //!
-//! A call whose future is dropped is like one that timed out. In either case the write takes effect before the
-//! next write that begins afterwards on the same clerk is acknowledged, or never.
+//! A call whose future is dropped is like one that timed out. In either case the write takes effect before a write is
+//! acknowledged that begins afterwards on the same clerk while no write from before it is in flight there, or never.
 //!
 //! ```
 //! use clerk::{Clerk, Error};

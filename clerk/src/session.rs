@@ -6,8 +6,9 @@
 //! When a caller stops waiting (the answer came, time ran out, the future was dropped), its number is
 //! *finished*: never used again, and no longer in the way of the lowest outstanding one. A late attempt of a
 //! finished write is not a danger: once a later write has carried a higher `lowest_outstanding` into the
-//! log, the servers refuse what lies below (`SequenceForgotten`). So an abandoned write takes effect before
-//! the next acknowledged write of its session or never.
+//! log, the servers refuse what lies below (`SequenceForgotten`). So an abandoned write takes effect before a
+//! write of its session is acknowledged that was sent when nothing older than the abandoned one was outstanding, or
+//! never.
 
 use std::collections::BTreeSet;
 
@@ -54,10 +55,16 @@ impl SessionBook {
         self.session
     }
 
+    /// Whether the servers' window has room for another write.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.next - self.lowest_outstanding().0 < SESSION_WINDOW
+    }
+
     /// Takes the next sequence number, or `None` while the servers' window has no room for it: the lowest
     /// outstanding write must finish first, however few are in flight.
     pub fn begin(&mut self) -> Option<Sequence> {
-        if self.next - self.lowest_outstanding().0 >= SESSION_WINDOW {
+        if !self.has_room() {
             return None;
         }
         let sequence = self.next;
@@ -137,6 +144,7 @@ mod tests {
             book.finish(sequence);
         }
         assert_eq!(book.in_flight(), 1);
+        assert!(!book.has_room());
         assert_eq!(book.begin(), None);
         assert!(book.finish(stuck));
         assert_eq!(book.begin(), Some(Sequence(SESSION_WINDOW + 1)));

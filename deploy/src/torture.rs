@@ -211,7 +211,8 @@ async fn play(
         nodes_agree = cluster.wait_for_agreement(AGREEMENT_LIMIT).await;
     }
     operations.sort_by_key(|operation| (operation.start_us, operation.client));
-    // What makes no sense by itself, as a page out of order, cannot be in a history.
+    // What makes no sense by itself, as a page out of order, cannot be in a history. Only reads can be told such things,
+    // and without a read a history says less and nothing wrong.
     let (sound, unsound): (Vec<_>, Vec<_>) = operations
         .into_iter()
         .partition(|operation| History::new(vec![operation.clone()]).is_ok());

@@ -45,6 +45,9 @@ pub(crate) struct Client {
     script: VecDeque<Request>,
     workload: Option<Workload>,
     last: Option<OperationId>,
+    /// The last write of unknown outcome. What a client writes is looked for in the order in which it was written, so it
+    /// writes nothing more as long as that one may come behind it.
+    doubtful: Option<NumberedWrite>,
     /// Numbers the attempts of all operations. Only the answer to the last one counts.
     attempt: u64,
     timeout: Duration,
@@ -113,6 +116,7 @@ impl Client {
             script: VecDeque::new(),
             workload: None,
             last: None,
+            doubtful: None,
             attempt: 0,
             timeout: Duration::from_micros(scenario.operation_timeout),
             sessions_may_end: scenario.session_cap < 1_000,
@@ -211,8 +215,10 @@ impl Client {
             self.next = match self.script.pop_front() {
                 Some(request) => Some((request, Watch::Nothing)),
                 None if may_begin => {
+                    let is_in_order = !self.doubtful.as_ref().is_some_and(NumberedWrite::may_come_late);
+                    let may_write = is_in_order && self.program.has_room();
                     let workload = self.workload.as_mut()?;
-                    Some(workload.next(generator, invariants))
+                    Some(workload.next(may_write, generator, invariants))
                 }
                 None => None,
             };

@@ -194,7 +194,8 @@ impl Scenario {
         self.chaos = generator.random_range(150 * SECOND..=600 * SECOND);
         self.clients = 2;
         if self.session_cap < MANY_SESSIONS {
-            self.session_cap = 3;
+            self.session_cap =
+                u32::try_from(self.clients.div_ceil(self.clients_per_session)).unwrap_or(1) + 1;
         }
         self.fault_interval = generator.random_range(3 * SECOND..=20 * SECOND);
         self.think_time_max = generator.random_range(1_500 * MILLISECOND..=3 * SECOND);

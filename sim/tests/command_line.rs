@@ -103,7 +103,7 @@ fn a_bad_history_is_shown_with_status_1() {
     assert_eq!(output.status.code(), Some(1));
     let text = stdout(&output);
     assert!(
-        text.contains("not linearizable") && text.contains("! client 2"),
+        text.contains("not linearizable") && text.contains(" client 2"),
         "{text}"
     );
     assert!(

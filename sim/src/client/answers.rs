@@ -165,18 +165,22 @@ impl Client {
 
     /// Nobody waits for the operation any more.
     fn end(&mut self, now: Micros, outcome: Outcome, history: &mut History) -> Option<Task> {
-        let Current { task, .. } = self.current.take()?;
+        let Current { mut task, .. } = self.current.take()?;
         if let Task::Operation {
             request, write, id, ..
-        } = &task
+        } = &mut task
         {
             let outcome = match outcome {
                 Outcome::Unknown if !request.is_write() => Outcome::Failed,
                 outcome => outcome,
             };
+            let is_doubtful = outcome == Outcome::Unknown;
             history.end(*id, now, outcome);
-            if let Some(write) = write {
+            if let Some(write) = write.take() {
                 write.finish();
+                if is_doubtful {
+                    self.doubtful = Some(write);
+                }
             }
         }
         Some(task)

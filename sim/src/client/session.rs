@@ -15,12 +15,23 @@ pub(crate) struct Program {
 }
 
 impl Program {
+    /// Whether no older write of another client is in the way of one more.
+    pub(super) fn has_room(&self) -> bool {
+        self.session
+            .borrow()
+            .as_ref()
+            .is_none_or(|session| session.borrow().has_room())
+    }
+
     /// A number for a write; none if a session has to be opened first.
+    ///
+    /// # Panics
+    ///
+    /// Without [room](Self::has_room).
     pub(super) fn begin_write(&self) -> Option<NumberedWrite> {
         let session = self.session.borrow().clone()?;
         let begun = session.borrow_mut().begin();
-        let sequence =
-            begun.expect("few operations at a time, each given up after seconds, never fill the window");
+        let sequence = begun.expect("who finds no room begins no write");
         Some(NumberedWrite { session, sequence })
     }
 
@@ -61,6 +72,12 @@ impl NumberedWrite {
             book.finish(other);
         }
         id
+    }
+
+    /// Whether an attempt that is still under way could take effect behind what is sent now: not once all older writes
+    /// have ended, as the servers refuse it from then on.
+    pub(super) fn may_come_late(&self) -> bool {
+        self.session.borrow().lowest_outstanding() <= self.sequence
     }
 
     /// Nobody waits for its answer any more.

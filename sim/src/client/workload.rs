@@ -52,8 +52,13 @@ impl Workload {
         }
     }
 
-    pub(super) fn next(&mut self, generator: &mut Pcg64Mcg, invariants: &mut Invariants) -> (Request, Watch) {
-        if self.only_reads {
+    pub(super) fn next(
+        &mut self,
+        may_write: bool,
+        generator: &mut Pcg64Mcg,
+        invariants: &mut Invariants,
+    ) -> (Request, Watch) {
+        if self.only_reads || !may_write {
             return self.read_of_the_leader(generator, invariants);
         }
         match generator.random_range(0..16) {

@@ -206,19 +206,16 @@ impl Cluster {
         self.simulation.totals.operations
     }
 
-    /// How many operations of the client who did the least were done.
+    /// How many operations of each client were done.
     #[must_use]
-    pub fn operations_of_each(&self) -> usize {
+    pub fn operations_of_each(&self) -> Vec<usize> {
         let history = self.simulation.history.operations();
         let of = |client: u64| {
             let own = history.iter().filter(|operation| operation.client == client);
             own.filter(|operation| !matches!(operation.outcome, Outcome::Failed | Outcome::Unknown))
                 .count()
         };
-        (1..=self.simulation.clients.len() as u64)
-            .map(of)
-            .min()
-            .unwrap_or(0)
+        (1..=self.simulation.clients.len() as u64).map(of).collect()
     }
 }
 

@@ -17,7 +17,8 @@ const DOWN_TIME_MAX: u64 = 5 * SECOND;
 const PAUSE_MAX: u64 = 4 * SECOND;
 
 impl Simulation<'_> {
-    /// A random node, the leader, or all of them.
+    /// A random node, the leader, or all of them: now, or each in the next write that it makes, also if it is down until
+    /// then.
     pub(super) fn crash_some(&mut self, in_write: bool) -> bool {
         let all = self.all_nodes();
         let victims = match self.generator.random_range(0..8) {

@@ -110,7 +110,7 @@ mod tests {
             "linearizability: not linearizable: nothing explains operation 4 of 4, client 3: get \"k\" -> \"1\""
         );
         let window = violation.window.unwrap();
-        assert!(window.contains("! client 3    500 to 600"), "{window}");
-        assert!(window.contains("  client 1    300 to 400"), "{window}");
+        assert!(window.contains("!      4 client 3    500 to 600"), "{window}");
+        assert!(window.contains("       2 client 1    300 to 400"), "{window}");
     }
 }

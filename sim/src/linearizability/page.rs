@@ -41,10 +41,10 @@ pub fn to_html(window: &Window) -> String {
         window.operations.len(),
         window.out_of
     );
-    list(&mut page, &window.remarks);
+    list_remarks(&mut page, &window.remarks);
     let (cut, left_out) = window.cut(MOST_BARS);
     if left_out > 0 {
-        let _ = writeln!(page, "<p>{left_out} operations before these are not shown.</p>");
+        let _ = writeln!(page, "<p>{left_out} others are not shown.</p>");
     }
     draw(&mut page, &cut);
     table(&mut page, &cut);
@@ -52,7 +52,7 @@ pub fn to_html(window: &Window) -> String {
     page
 }
 
-fn list(page: &mut String, remarks: &[String]) {
+fn list_remarks(page: &mut String, remarks: &[String]) {
     if remarks.is_empty() {
         return;
     }

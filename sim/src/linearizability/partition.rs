@@ -161,6 +161,7 @@ fn build(
         part.add_key(&raw, budget)?;
     }
     for (operation, timed, read) in scans {
+        budget.look_at_the_clock()?;
         let Some(&(first, _)) = read.first() else { continue };
         let part = parts
             .get_mut(&groups.first_of(first))
@@ -192,7 +193,7 @@ impl Part {
 
     fn add_key(&mut self, raw: &Raw<'_>, budget: &Budget) -> Result<(), Exhausted> {
         let key = self.keys.len();
-        let seen = Seen::of(raw);
+        let seen = Seen::of(raw, budget)?;
         let mut values = Values::new(seen.values.clone());
         let initial = raw.initial.map_or(State::ABSENT, |value| values.state_of(value));
         let mut builder = Key {
@@ -314,9 +315,10 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(raw: &Raw<'_>) -> Self {
+    fn of(raw: &Raw<'_>, budget: &Budget) -> Result<Self, Exhausted> {
         let mut seen = Self::default();
         for (_, operation) in &raw.operations {
+            budget.look_at_the_clock()?;
             match &operation.outcome {
                 Outcome::Value(value) => seen.look(value.as_ref(), operation.end_us),
                 Outcome::Deleted { existed: false } => seen.look(None, operation.end_us),
@@ -328,9 +330,10 @@ impl Seen {
             }
         }
         for &(value, end_us) in &raw.scanned {
+            budget.look_at_the_clock()?;
             seen.look(value, end_us);
         }
-        seen
+        Ok(seen)
     }
 
     fn look(&mut self, value: Option<&Bytes>, end_us: u64) {

@@ -15,7 +15,7 @@ use super::text::show;
 use super::window::read_by;
 
 /// Of one value, so many remarks are made.
-const MOST_REMARKS: usize = 3;
+const MOST_OF_A_VALUE: usize = 3;
 
 /// What there is to say of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub(super) fn remarks(history: &History, reader: usize, until: Instant) -> Vec<R
         .take_while(|_| Instant::now() < until)
         .flat_map(|(key, value)| {
             let mut remarks = Writes::of(history, key, reading).remarks(value);
-            remarks.truncate(MOST_REMARKS);
+            remarks.truncate(MOST_OF_A_VALUE);
             remarks
         })
         .collect()
@@ -49,7 +49,7 @@ pub(super) fn remarks(history: &History, reader: usize, until: Instant) -> Vec<R
 struct Source<'a> {
     /// It was there before all.
     is_initial: bool,
-    /// The writes of it that began before the read ended, with their places in the history.
+    /// The writes of it, with their places in the history.
     writes: Vec<(usize, &'a Operation)>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The writes of one key that a read of it can have seen.
+/// The writes of one key, and what a read of it can have seen.
 #[derive(Debug)]
 struct Writes<'a> {
     reading: &'a Operation,
@@ -86,13 +86,14 @@ impl<'a> Writes<'a> {
             writes.source(initial).is_initial = true;
         }
         for (place, operation) in history.operations().iter().enumerate() {
-            if operation.action.key() != Some(key) || operation.start_us > reading.end_us {
+            if operation.action.key() != Some(key) {
                 continue;
             }
             if let Action::Put { value, .. } | Action::Append { value, .. } = &operation.action {
                 writes.source(value).writes.push((place, operation));
             }
-            if matches!(operation.action, Action::Put { .. } | Action::Delete { .. }) {
+            let had_begun = operation.start_us <= reading.end_us;
+            if had_begun && matches!(operation.action, Action::Put { .. } | Action::Delete { .. }) {
                 let until_us = match operation.outcome {
                     Outcome::Failed | Outcome::Deleted { existed: false } => None,
                     Outcome::Unknown => Some(u64::MAX),
@@ -118,7 +119,7 @@ impl<'a> Writes<'a> {
         if known < value.len() {
             let rest = Bytes::copy_from_slice(&value[known..]);
             remarks.push(Remark {
-                text: format!("byte {known} on, {}, was written by nobody", show(&rest)),
+                text: format!("at byte {known} begins what nobody wrote: {}", show(&rest)),
                 operations: Vec::new(),
                 besides: Vec::new(),
             });
@@ -144,7 +145,7 @@ impl<'a> Writes<'a> {
     }
 
     /// The literals of which `value` consists, each with the place of its first byte, and how many bytes these are:
-    /// behind them is nothing that somebody wrote.
+    /// what begins behind them nobody wrote.
     fn pieces(&self, value: &'a [u8]) -> (Vec<(usize, &'a [u8])>, usize) {
         let (mut pieces, mut at) = (Vec::new(), 0);
         while at < value.len() {
@@ -169,25 +170,38 @@ impl<'a> Writes<'a> {
         }
         let remark = |(literal, at): (&[u8], Vec<usize>)| {
             let source = &self.sources[literal];
-            let may_write = |write: &&(usize, &Operation)| write.1.outcome != Outcome::Failed;
-            let writes = source.writes.iter().filter(may_write).count() + usize::from(source.is_initial);
-            if at.len() <= writes {
+            let had_begun = |write: &Operation| write.start_us <= self.reading.end_us;
+            let can_be_there = |write: &Operation| had_begun(write) && write.outcome != Outcome::Failed;
+            let (possible, others): (Vec<_>, Vec<_>) =
+                source.writes.iter().partition(|(_, write)| can_be_there(write));
+            let times = possible.len() + usize::from(source.is_initial);
+            if at.len() <= times {
                 return None;
             }
-            let written = match writes {
-                0 => "though its write failed".to_owned(),
-                1 => "though it was written once".to_owned(),
-                more => format!("though it was written {more} times"),
+            let (written, named) = match times {
+                0 if others.iter().any(|(_, write)| had_begun(write)) => {
+                    ("its write failed".to_owned(), others)
+                }
+                0 => ("it was not written yet".to_owned(), others),
+                1 => ("it was written once at most".to_owned(), possible),
+                more => (format!("it was written {more} times at most"), possible),
             };
             let at: Vec<String> = at.iter().take(4).map(usize::to_string).collect();
             let literal = show(&Bytes::copy_from_slice(literal));
             Some(Remark {
-                text: format!("{literal} is there at byte {}, {written}", at.join(" and ")),
-                operations: source.writes.iter().map(|(place, _)| *place).take(4).collect(),
+                text: format!(
+                    "{literal} is there at byte {}, though {written}",
+                    at.join(" and ")
+                ),
+                operations: named.iter().map(|(place, _)| *place).take(4).collect(),
                 besides: Vec::new(),
             })
         };
-        places.into_iter().filter_map(remark).collect()
+        places
+            .into_iter()
+            .filter_map(remark)
+            .take(MOST_OF_A_VALUE)
+            .collect()
     }
 
     /// The first two that stand the other way round than they were written.
@@ -218,7 +232,7 @@ impl<'a> Writes<'a> {
     /// Appends that ended before the read began, and after everything that can have removed them.
     fn what_is_not_there(&self, pieces: &[(usize, &[u8])]) -> Vec<Remark> {
         let there: BTreeSet<&[u8]> = pieces.iter().map(|(_, piece)| *piece).collect();
-        let lost = |(literal, source): (&&[u8], &Source<'_>)| {
+        let lost = |(literal, source): (&&'a [u8], &Source<'_>)| {
             let (place, write) = source.only_write()?;
             let is_append = matches!(write.action, Action::Append { .. });
             let cannot_be_gone = self.replaced_until_us.is_none_or(|until| until < write.start_us);
@@ -227,15 +241,16 @@ impl<'a> Writes<'a> {
                 && write.end_us < self.reading.start_us
                 && !literal.is_empty()
                 && !there.contains(*literal);
-            is_lost.then(|| Remark {
-                text: format!("{} is not there", show(&Bytes::copy_from_slice(literal))),
-                operations: vec![place],
-                besides: self.replacing.clone(),
-            })
+            is_lost.then_some((place, *literal))
         };
-        let mut lost: Vec<Remark> = self.sources.iter().filter_map(lost).collect();
-        lost.sort_by(|left, right| left.operations.cmp(&right.operations));
-        lost
+        let mut lost: Vec<(usize, &[u8])> = self.sources.iter().filter_map(lost).collect();
+        lost.sort_unstable();
+        let remark = |(place, literal): (usize, &[u8])| Remark {
+            text: format!("{} is not there", show(&Bytes::copy_from_slice(literal))),
+            operations: vec![place],
+            besides: self.replacing.clone(),
+        };
+        lost.into_iter().take(MOST_OF_A_VALUE).map(remark).collect()
     }
 }
 

@@ -100,7 +100,7 @@ pub(super) fn headline(window: &Window) -> String {
     )
 }
 
-/// A window as text: a line an operation, `!` before the one that cannot be explained, `.` before those that only
+/// A window as text: a line an operation with its place in the history, `!` before the one that cannot be explained, `.` before those that only
 /// tell where a value came from, and `>` before what there is to see in the values.
 #[must_use]
 pub fn to_text(window: &Window) -> String {
@@ -112,11 +112,17 @@ pub fn to_text(window: &Window) -> String {
         window.out_of
     );
     for (key, value) in &window.initial {
-        let _ = writeln!(text, ". before all {:<29}{} = {}", "", show(key), show(value));
+        let _ = writeln!(
+            text,
+            ".        before all {:<29}{} = {}",
+            "",
+            show(key),
+            show(value)
+        );
     }
     let (cut, left_out) = window.cut(MOST_LINES);
     if left_out > 0 {
-        let _ = writeln!(text, "... {left_out} operations before these");
+        let _ = writeln!(text, "({left_out} others are not shown)");
     }
     for shown in &cut.operations {
         let Operation {
@@ -139,7 +145,8 @@ pub fn to_text(window: &Window) -> String {
         let span = format!("{start_us} to {end}");
         let _ = writeln!(
             text,
-            "{mark} client {client:<4} {span:<24} {}",
+            "{mark} {:>6} client {client:<4} {span:<24} {}",
+            shown.place + 1,
             describe(&shown.operation)
         );
     }

@@ -4,6 +4,8 @@
 //! not, as it may be the one that explains an answer; but it may be taken for one of unknown outcome, which is
 //! to know less. So reads are left out and writes taken for unknown as long as no explanation turns up. Of the
 //! writes that are then unknown, those stay whose values were read, so that one sees where they came from.
+//!
+//! Where there is a [remark](super::remarks) on what the offending operation read, no search is needed: it is a proof.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +27,9 @@ const MOST_ORIGINS: usize = 8;
 const MOST_NAMED: usize = 12;
 /// So many remarks are shown.
 const MOST_REMARKS: usize = 8;
-/// The last look at what was read takes so long at most, also if the search for a smaller window has used up all time.
-const LAST_LOOK: Duration = Duration::from_secs(1);
+/// The last look at what was read takes as long as is left, but no less and no more than this.
+const LAST_LOOK_MIN: Duration = Duration::from_secs(1);
+const LAST_LOOK_MAX: Duration = Duration::from_secs(5);
 /// Of what was there before all, so much is shown.
 const MOST_INITIAL: usize = 12;
 
@@ -54,12 +57,12 @@ pub struct Window {
     /// first ones if there are many.
     pub initial: Vec<(Bytes, Bytes)>,
     /// Where to look in what the operations read, the offending one first: what is missing from a value, is there too
-    /// often, or was written by nobody. Empty if the times alone tell.
+    /// often, stands in the wrong order or was written by nobody. Empty if the times alone tell.
     pub remarks: Vec<String>,
 }
 
 impl Window {
-    /// With `most` operations, the offending one and those that began last, and how many are left out.
+    /// With no more than the last `most` operations and the offending one, and how many are left out.
     pub(super) fn cut(&self, most: usize) -> (Self, usize) {
         let left_out = self.operations.len().saturating_sub(most);
         let is_kept =
@@ -69,14 +72,17 @@ impl Window {
         let left_out = self.operations.len() - operations.len();
         let cut = Self {
             operations,
-            ..self.clone()
+            offending: self.offending,
+            out_of: self.out_of,
+            initial: self.initial.clone(),
+            remarks: self.remarks.clone(),
         };
         (cut, left_out)
     }
 }
 
 /// Finds a small window that shows a violation, and looks for about `time` for a smaller one. The same violation always
-/// gives the same window, unless that time is over first.
+/// gives the same window, unless that time is over first. Some seconds more may go into a last look at long values.
 #[must_use]
 pub fn explain(history: &History, violation: &Violation, time: Duration) -> Window {
     let mut shrinking = Shrinking::new(history, violation.operation, time);
@@ -156,7 +162,7 @@ impl<'a> Shrinking<'a> {
     /// Holds on to what a remark on the offending operation names: that is enough, and takes no search, which in a long list
     /// would have too many writes to think of.
     fn keep_to_a_remark(&mut self) -> bool {
-        let remarks = remarks(self.history, self.offending, Instant::now() + LAST_LOOK);
+        let remarks = remarks(self.history, self.offending, Instant::now() + LAST_LOOK_MAX);
         let named = remarks
             .into_iter()
             .map(|remark| [remark.operations, remark.besides].concat());
@@ -235,7 +241,7 @@ impl<'a> Shrinking<'a> {
         let needed = (0..self.held.len()).filter(|&place| self.held[place] == Held::Whole);
         let mut operations: Vec<Shown> = needed.map(|place| shown(place, true)).collect();
         let left = self.time.saturating_sub(self.started.elapsed());
-        let until = Instant::now() + left.clamp(LAST_LOOK, LAST_LOOK * 5);
+        let until = Instant::now() + left.clamp(LAST_LOOK_MIN, LAST_LOOK_MAX);
         let (remarks, remarked) = self.remarks(&operations, until);
         let origins = self.origins(&operations, &remarked, until);
         operations.extend(origins.into_iter().map(|place| shown(place, false)));
@@ -266,28 +272,27 @@ impl<'a> Shrinking<'a> {
         readers.sort_by_key(|&place| (place != self.offending, place));
         let (mut texts, mut places) = (Vec::new(), Vec::new());
         for reader in readers {
-            if texts.len() >= MOST_REMARKS || Instant::now() > until {
-                break;
-            }
             for remark in remarks(self.history, reader, until) {
-                let written_by: Vec<String> = remark
+                if texts.len() == MOST_REMARKS {
+                    return (texts, places);
+                }
+                let named = remark
                     .operations
                     .iter()
-                    .map(|place| format!("operation {}", place + 1))
-                    .collect();
-                let written_by = match &written_by[..] {
+                    .map(|place| format!("operation {}", place + 1));
+                let named: Vec<String> = named.collect();
+                let named = match &named[..] {
                     [] => String::new(),
-                    places => format!(" ({})", places.join(", ")),
+                    named => format!(" ({})", named.join(", ")),
                 };
                 texts.push(format!(
-                    "in what operation {} read, {}{written_by}",
+                    "in what operation {} read, {}{named}",
                     reader + 1,
                     remark.text
                 ));
                 places.extend(remark.operations);
             }
         }
-        texts.truncate(MOST_REMARKS);
         (texts, places)
     }
 

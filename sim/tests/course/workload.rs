@@ -54,9 +54,14 @@ impl Workload {
             self.round(&mut cluster);
         }
         cluster.network_heals().restart_all().expect_leader();
+        let before = cluster.operations_of_each();
         cluster.run_ms(4_000);
-        let done = cluster.operations_of_each();
-        assert!(done >= 2, "only {done} operations of some client were done");
+        let after = cluster.operations_of_each();
+        let all_served = before.iter().zip(&after).all(|(before, after)| before < after);
+        assert!(
+            all_served,
+            "operations of each client when all was well again: {before:?}, then {after:?}"
+        );
         cluster.expect_agreement().expect_linearizable();
         if self.snapshots {
             assert!(cluster.totals().snapshots_cut > 0);

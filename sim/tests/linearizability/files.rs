@@ -173,7 +173,7 @@ fn the_window_of_a_doubled_append_to_a_long_list_shows_the_append_and_where_it_i
     operations.push(At(2, 7_000, 7_005).get("list", Some(&value)));
     let window = window(&history(operations));
     assert!(places(&window).contains(&7), "{:?}", places(&window));
-    let remark = r#"in what operation 601 read, "1.007;" is there at byte 42 and 48, though it was written once (operation 8)"#;
+    let remark = r#"in what operation 601 read, "1.007;" is there at byte 42 and 48, though it was written once at most (operation 8)"#;
     assert_eq!(window.remarks, [remark]);
 }
 
@@ -212,7 +212,7 @@ fn what_stands_in_the_wrong_order_and_what_nobody_wrote_is_told() {
     );
     assert_eq!(
         with("a;b;c;d;"),
-        [r#"in what operation 4 read, byte 6 on, "d;", was written by nobody"#]
+        [r#"in what operation 4 read, at byte 6 begins what nobody wrote: "d;""#]
     );
 }
 
@@ -252,9 +252,9 @@ fn without_time_to_look_for_a_smaller_one_the_window_is_all_that_led_there() {
     let window = explain(&history, &violation, Duration::ZERO);
     assert_eq!((window.offending, window.operations.len()), (600, 601));
     let text = to_text(&window);
-    assert!(text.contains("\n... 501 operations before these\n"), "{text}");
+    assert!(text.contains("\n(501 others are not shown)\n"), "{text}");
     assert_eq!(text.lines().count(), 103);
-    assert!(to_html(&window).contains("<p>101 operations before these are not shown.</p>"));
+    assert!(to_html(&window).contains("<p>101 others are not shown.</p>"));
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_window_is_told_as_text_and_as_a_page() {
         At(3, 40, 50).get("<k>", Some("1")),
     ];
     let text = to_text(&window(&history(operations.clone())));
-    assert!(text.contains("! client 3"), "{text}");
+    assert!(text.contains("!      4 client 3"), "{text}");
     assert!(text.contains(r#"get "<k>" -> "1""#), "{text}");
     assert!(text.contains("smallest window: 3 of 4"), "{text}");
     operations.push(At(3, 40, 50).get("other", None));

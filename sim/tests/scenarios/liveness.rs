@@ -102,7 +102,7 @@ fn s15_a_node_that_comes_back_does_not_unseat_a_healthy_leader() {
     cluster.put("k", "2").reconnect_all();
     cluster.expect_leader();
     cluster.run_ms(1_000);
-    // The one that it is at, and that of the election.
+    // The term at which the node comes back, and that of the election.
     let terms = cluster.term().get() - term.get();
     assert!(terms <= 2, "{terms} new terms for one node that came back");
     cluster.put("k", "3");
