@@ -63,6 +63,8 @@ struct Current {
     began: Micros,
     attempts: u32,
     is_pausing: bool,
+    /// The last attempt met no server: its connection was refused.
+    is_refused: bool,
 }
 
 enum Task {
@@ -196,11 +198,23 @@ impl Client {
             return Ok(self.ask(now, invariants, history));
         }
         self.leader = None;
-        let silent = Reason::Silent {
-            endpoint: String::new(),
-            waited: Duration::ZERO,
+        // Silence makes clerk more patient with the next server; a refusal does not.
+        let endpoint = String::new();
+        let failure = if self.current.as_ref().is_some_and(|current| current.is_refused) {
+            let problem = String::new();
+            Failure::NotSent(Reason::Unreachable { endpoint, problem })
+        } else {
+            let waited = Duration::ZERO;
+            Failure::NoAnswer(Reason::Silent { endpoint, waited })
         };
-        self.attempt_failed(now, Failure::NoAnswer(silent), invariants, history)
+        self.attempt_failed(now, failure, invariants, history)
+    }
+
+    /// The connection for the last attempt was refused. The next [wake](Self::wake) tells.
+    pub(crate) fn connection_refused(&mut self) {
+        if let Some(current) = &mut self.current {
+            current.is_refused = true;
+        }
     }
 
     fn next_task(
@@ -255,6 +269,7 @@ impl Client {
             began: now,
             attempts: 0,
             is_pausing: false,
+            is_refused: false,
         });
     }
 
@@ -274,6 +289,7 @@ impl Client {
             return Step::Rest;
         };
         current.is_pausing = false;
+        current.is_refused = false;
         if let Task::Operation {
             watch, id, request, ..
         } = &mut current.task

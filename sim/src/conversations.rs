@@ -56,6 +56,7 @@ impl Simulation<'_> {
                     request.question
                 ));
                 if self.network.refuses(id, node) {
+                    self.clients[client].connection_refused();
                     return self.wake_after(client, MILLISECOND, REFUSED_WITHIN);
                 }
                 if self.network.serves(id, node) {
