@@ -150,6 +150,8 @@ pub struct Restored {
     pub progress: Progress,
     /// What came behind it meanwhile, to be [applied](ApplyLoop::apply) in this order.
     pub waiting: VecDeque<Vec<Entry>>,
+    /// The state that was replaced. To drop a large one takes long, so better not where entries are applied.
+    pub replaced: StateMachine,
 }
 
 /// The state machine, and when snapshots of it are cut.
@@ -331,7 +333,7 @@ impl ApplyLoop {
         }
         let state = loaded?;
         let waiting = self.restoring.take().unwrap_or_default();
-        self.state.install(state);
+        let replaced = self.state.install(state);
         self.configuration = snapshot.configuration.clone();
         self.log_bytes = 0;
         let progress = Progress {
@@ -339,7 +341,11 @@ impl ApplyLoop {
             applied: Vec::new(),
             up_to: self.state.last_applied(),
         };
-        Ok(Some(Restored { progress, waiting }))
+        Ok(Some(Restored {
+            progress,
+            waiting,
+            replaced,
+        }))
     }
 }
 

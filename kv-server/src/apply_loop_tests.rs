@@ -67,6 +67,7 @@ fn what_is_committed_behind_a_snapshot_is_applied_behind_it() {
     let state = state_of(&snapshot, &snapshots);
     let restored = apply_loop.restored(&snapshot, state).unwrap().unwrap();
     assert_eq!(restored.progress.up_to, LogIndex(5));
+    assert_eq!(restored.replaced.last_applied(), LogIndex(1));
     assert_eq!(apply_loop.log_bytes(), 0, "the snapshot covers the log");
     let behind: Vec<_> = restored
         .waiting

@@ -209,12 +209,14 @@ impl StateMachine {
         Ok(applied)
     }
 
-    /// Replaces the whole state by one that a leader's snapshot held (Raft §7). Readers switch at once.
+    /// Replaces the whole state by one that a leader's snapshot held (Raft §7). Readers switch at once. Yields the state
+    /// that was replaced: to drop a large one takes as long as a second.
     ///
     /// # Panics
     ///
     /// When the new state is older than this one: applied entries would be undone.
-    pub fn install(&mut self, restored: Self) {
+    #[must_use = "dropping it takes its time"]
+    pub fn install(&mut self, restored: Self) -> Self {
         assert!(
             restored.last_applied >= self.last_applied,
             "a snapshot of entry {} cannot replace the state of entry {}",
@@ -222,10 +224,8 @@ impl StateMachine {
             self.last_applied
         );
         self.reader.switch_to(&restored.reader);
-        *self = Self {
-            reader: self.reader.clone(),
-            ..restored
-        };
+        let reader = self.reader.clone();
+        std::mem::replace(self, Self { reader, ..restored })
     }
 
     /// The state as it is now, to be written out while entries go on being applied. Costs a few

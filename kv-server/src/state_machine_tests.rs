@@ -431,7 +431,7 @@ fn readers_follow_an_installed_snapshot_and_what_is_applied_after_it() {
     let reader = follower.reader();
     let mut file = Vec::new();
     leader.machine.snapshot().write_to(&mut file).unwrap();
-    follower.install(StateMachine::read_from(&mut file.as_slice()).unwrap());
+    let _ = follower.install(StateMachine::read_from(&mut file.as_slice()).unwrap());
     assert_eq!(
         (reader.applied_index(), reader.keys(), reader.sessions()),
         (LogIndex(2), 1, 1)
@@ -452,7 +452,7 @@ fn readers_follow_an_installed_snapshot_and_what_is_applied_after_it() {
     }
     let mut file = Vec::new();
     leader.machine.snapshot().write_to(&mut file).unwrap();
-    follower.install(StateMachine::read_from(&mut file.as_slice()).unwrap());
+    let _ = follower.install(StateMachine::read_from(&mut file.as_slice()).unwrap());
     assert_eq!((reader.applied_index(), reader.keys()), (LogIndex(5), 4));
 }
 
@@ -461,7 +461,7 @@ fn readers_follow_an_installed_snapshot_and_what_is_applied_after_it() {
 fn an_older_snapshot_is_never_installed() {
     let mut machine = StateMachine::new();
     machine.apply_batch(&[entry(1, noop())]).unwrap();
-    machine.install(StateMachine::new());
+    let _ = machine.install(StateMachine::new());
 }
 
 #[derive(Clone, Debug)]

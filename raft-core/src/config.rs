@@ -46,7 +46,8 @@ pub struct Config {
     /// The most bytes of entries that a leader holds uncommitted before it refuses proposals, so that a
     /// leader without a majority does not fill its memory.
     pub max_uncommitted_bytes: usize,
-    /// The most bytes of committed entries that are handed out and not yet applied.
+    /// The most bytes of committed entries that are handed out and not yet applied: so much is applied in one step, while
+    /// which whoever applies does nothing else.
     pub max_unapplied_bytes: usize,
     /// The most bytes of entries kept behind a new snapshot, so that a follower which is a little behind
     /// catches up from the log and needs no snapshot.
@@ -78,7 +79,7 @@ impl Config {
             max_inflight_messages: 256,
             max_inflight_bytes: 8 << 20,
             max_uncommitted_bytes: 64 << 20,
-            max_unapplied_bytes: 16 << 20,
+            max_unapplied_bytes: 1 << 20,
             retained_log_bytes: 4 << 20,
             max_unpacked_log_bytes: 256 << 10,
             max_packed_log_bytes: 8 << 20,

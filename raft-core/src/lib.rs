@@ -59,7 +59,9 @@
 //!
 //! Several batches may be on their way to the disk at once. A node knows which entries each of them vouches
 //! for, and takes that back when the log is cut meanwhile. A leader counts its own copy only once its write
-//! is durable, and may commit before that if a majority of others has the entry (thesis §10.2.1).
+//! is durable, and may commit before that if a majority of others has the entry (thesis §10.2.1). It applies the entry, and
+//! answers its client, once its own copy is durable, too: so what a node has applied is never ahead of what it finds after a
+//! restart, and a write takes at least as long as the leader's own disk.
 //!
 //! A broken invariant is a panic, in release builds too: a node that has lost its footing must stop before
 //! it acknowledges anything.

@@ -1,6 +1,6 @@
 //! The skip lists beside `BTreeMap` and crossbeam's `SkipMap`: `cargo bench -p skiplist`.
 //!
-//! Keys are 24 bytes of `Bytes` in random order, values a small struct around `Bytes`, as a key-value server has them.
+//! Keys are 24 bytes of `Bytes` in random order, values a small struct around `Bytes`.
 //! Times are for all of the keys; the second line of each result is entries a second.
 
 use std::collections::BTreeMap;

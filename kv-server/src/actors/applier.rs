@@ -248,6 +248,8 @@ impl Handler<Restored> for Applier {
         };
         tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
         self.report(restored.progress);
+        let replaced = restored.replaced;
+        self.run_aside("old-state", move || drop(replaced));
         for entries in restored.waiting {
             self.apply(entries, ctx);
         }
