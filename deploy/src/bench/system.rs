@@ -193,7 +193,8 @@ pub(crate) fn our_targets(
 async fn etcd_targets(endpoints: Vec<String>, connections: u32) -> Result<Vec<AnyTarget>, Error> {
     let mut targets = Vec::new();
     for _ in 0..connections {
-        targets.push(AnyTarget::Etcd(EtcdTarget::connect(&endpoints).await?));
+        let target = EtcdTarget::connect(&endpoints).await?;
+        targets.push(AnyTarget::Etcd(Box::new(target)));
     }
     Ok(targets)
 }
@@ -203,7 +204,8 @@ async fn etcd_targets(endpoints: Vec<String>, connections: u32) -> Result<Vec<An
 pub(crate) enum AnyTarget {
     Ours(ClerkTarget),
     #[cfg(feature = "etcd")]
-    Etcd(EtcdTarget),
+    // Boxed: it is far larger than a clerk.
+    Etcd(Box<EtcdTarget>),
 }
 
 /// Why a call did not succeed, in the words of the client that made it.
