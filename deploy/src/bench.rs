@@ -54,6 +54,9 @@ async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(
     let _made: Vec<_> = dirs
         .map(|dir| MadeDirectories::create(dir))
         .collect::<Result<_, _>>()?;
+    if let Some(dir) = &arguments.plots {
+        plot::check_directory(dir)?;
+    }
     let (systems, missing) = systems(arguments.against);
     reporter.tell(&Start::new(
         &systems,

@@ -132,14 +132,16 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
     let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
     write_all_keys("ours", &targets, &load).await?;
     let (endurance, failure) = endure(&mut cluster, &targets, &load, reporter).await?;
-    if let Some(dir) = &arguments.plots {
-        draw(dir, &endurance)?;
-    }
-    reporter.tell(&Finished {
+    let finished = Finished {
         keys: load.keys,
         endurance,
-    });
-    failure.map_or(Ok(()), Err)
+    };
+    reporter.tell(&finished);
+    let drawn = match &arguments.plots {
+        Some(dir) => draw(dir, &finished.endurance),
+        None => Ok(()),
+    };
+    failure.map_or(drawn, Err)
 }
 
 /// The parts, and why they are no success: a node ended, which is the end of the last part, or not one put was made.

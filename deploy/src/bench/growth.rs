@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::iter;
 use std::path::Path;
 use std::time::Duration;
 
@@ -19,7 +20,8 @@ use crate::error::Error;
 use crate::report::Reporter;
 
 const NODES: [u64; 4] = [1, 3, 5, 7];
-const KEYS: [u64; 4] = [10_000, 100_000, 1_000_000, 10_000_000];
+const FEWEST_KEYS: u64 = 10_000;
+const MORE_KEYS: [u64; 3] = [100_000, 1_000_000, 10_000_000];
 const MOST_KEYS: u64 = 1_000_000;
 const VALUE_BYTES: [u32; 6] = [16, 128, 1_024, 4_096, 16_384, 65_536];
 const CLIENTS: [u32; 6] = [1, 4, 16, 64, 256, 1_024];
@@ -63,9 +65,9 @@ impl Dimension {
         let usual = Point::default();
         match self {
             Self::Nodes => NODES.map(|nodes| Point { nodes, ..usual }).to_vec(),
-            Self::Keys => KEYS
-                .into_iter()
-                .filter(|keys| *keys <= most_keys)
+            // The fewest are measured in any case: fewer still where no more are wanted.
+            Self::Keys => iter::once(most_keys.min(FEWEST_KEYS))
+                .chain(MORE_KEYS.into_iter().filter(|keys| *keys <= most_keys))
                 .map(|keys| Point { keys, ..usual })
                 .collect(),
             Self::ValueBytes => VALUE_BYTES
@@ -102,7 +104,7 @@ impl Default for Point {
     fn default() -> Self {
         Self {
             nodes: 3,
-            keys: 10_000,
+            keys: FEWEST_KEYS,
             value_bytes: 128,
             clients: 64,
         }
@@ -218,14 +220,15 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
             growth.push(grown);
         }
     }
-    if let Some(dir) = &arguments.plots {
-        draw(dir, &growth)?;
-    }
-    reporter.tell(&Finished {
+    let finished = Finished {
         seconds_each: arguments.duration().as_secs_f64(),
         growth,
-    });
-    Ok(())
+    };
+    reporter.tell(&finished);
+    match &arguments.plots {
+        Some(dir) => draw(dir, &finished.growth),
+        None => Ok(()),
+    }
 }
 
 async fn measure_both(
@@ -278,6 +281,20 @@ mod tests {
             assert!(points.iter().all(|point| point.keys == Point::default().keys));
             assert!(points.is_sorted_by_key(|point| grows.of(point)));
         }
+    }
+
+    #[test]
+    fn few_keys_are_a_point_of_their_own() {
+        let keys = |most| {
+            Dimension::Keys
+                .points(most)
+                .iter()
+                .map(|point| point.keys)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(keys(1_000), [1_000]);
+        assert_eq!(keys(99_999), [10_000]);
+        assert_eq!(keys(100_000), [10_000, 100_000]);
     }
 
     #[test]

@@ -25,6 +25,13 @@ const MOST_LABELS: usize = 10;
 /// Of ours and of the peer: told apart with any sight, on white and on black.
 const COLOURS: [&str; 2] = ["#0072b2", "#d55e00"];
 
+/// Whether plots can be written to `dir`, which is there: better known before anything is measured.
+pub(crate) fn check_directory(dir: &Path) -> Result<(), Error> {
+    let file = tempfile::tempfile_in(dir);
+    file.map(drop)
+        .map_err(Error::system(format!("write plots to {}", dir.display())))
+}
+
 /// Writes every plot of `rows` to `dir`.
 pub(crate) fn write_all(dir: &Path, rows: &[Row]) -> Result<(), Error> {
     let mut done: Vec<(u32, Keys)> = Vec::new();
@@ -198,7 +205,7 @@ impl Axes {
         for clients in self
             .clients
             .iter()
-            .step_by(self.clients.len().div_ceil(MOST_LABELS))
+            .step_by(self.clients.len().div_ceil(MOST_LABELS).max(1))
         {
             text(
                 svg,
@@ -316,6 +323,28 @@ mod tests {
         let svg = draw_curves("three", &[curve("one"), curve("two"), curve("three")]);
         assert_eq!(svg.matches("<polyline").count(), 3);
         assert_eq!(svg.matches("text-anchor=\"middle\"").count(), 3 * 10);
+    }
+
+    #[test]
+    fn a_curve_without_points_has_an_empty_panel() {
+        let empty = Curve {
+            title: "empty",
+            points: Vec::new(),
+        };
+        let svg = draw_curves("nothing", &[empty]);
+        assert!(svg.contains(">empty</text>") && !svg.contains("<circle"), "{svg}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_file_is_found_out() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(check_directory(dir.path()).is_ok());
+        assert!(
+            fs::read_dir(dir.path()).unwrap().next().is_none(),
+            "something was left"
+        );
+        assert!(check_directory(&dir.path().join("missing")).is_err());
     }
 
     #[test]
