@@ -22,7 +22,7 @@ Examples:
 `--against etcd` needs an `etcd` on PATH, and a `deploy` that was built with `--features etcd`. Where either is \
 missing it is said, and ours is measured alone.
 
-Exit status: 0 measured, 1 a node ended while it was to endure, 2 wrong usage, 3 not done.";
+Exit status: 0 measured, 1 a node ended while it was measured, 2 wrong usage, 3 not done.";
 
 const SELECTION: &str = "Which workloads";
 const INSTEAD: &str = "Instead of the workloads";

@@ -121,23 +121,35 @@ fn cells(row: &Row, is_new: bool) -> Vec<String> {
     ]
 }
 
-/// Measures every selected workload and prints the table.
+/// Measures every selected workload and prints the table; if a measurement fails, that of the workloads before it.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
     reporter: Reporter,
 ) -> Result<Vec<Row>, Error> {
     let mut results = Vec::new();
+    let outcome = all_workloads(arguments, systems, &mut results, reporter).await;
+    if outcome.is_ok() || !results.is_empty() {
+        reporter.tell(&Finished {
+            keys: arguments.keys_or(KEYS),
+            rounds: arguments.rounds(systems.len()),
+            seconds_each: arguments.duration().as_secs_f64(),
+            results: &results,
+        });
+    }
+    outcome.map(|()| results)
+}
+
+async fn all_workloads(
+    arguments: &BenchArguments,
+    systems: &[System],
+    results: &mut Vec<Row>,
+    reporter: Reporter,
+) -> Result<(), Error> {
     for workload in arguments.selection() {
         results.extend(all_rounds(arguments, systems, workload, reporter).await?);
     }
-    reporter.tell(&Finished {
-        keys: arguments.keys_or(KEYS),
-        rounds: arguments.rounds(systems.len()),
-        seconds_each: arguments.duration().as_secs_f64(),
-        results: &results,
-    });
-    Ok(results)
+    Ok(())
 }
 
 async fn all_rounds(
@@ -154,11 +166,16 @@ async fn all_rounds(
             order.reverse();
         }
         for which in order {
-            let cluster = systems[which]
+            let mut cluster = systems[which]
                 .start_for(arguments.dir.as_deref(), workload.calls)
                 .await?;
-            let measurement =
-                measure(&cluster, workload, arguments.keys_or(KEYS), arguments.duration()).await?;
+            let measurement = measure(
+                &mut cluster,
+                workload,
+                arguments.keys_or(KEYS),
+                arguments.duration(),
+            )
+            .await?;
             reporter.tell(&Measured {
                 workload,
                 round,

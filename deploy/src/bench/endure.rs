@@ -172,9 +172,8 @@ async fn endure(
         let part = look(cluster, began.elapsed(), puts, &outcome)?;
         reporter.tell(&part);
         parts.push(part);
-        if let Some((id, status)) = cluster.nodes_mut().ended().into_iter().next() {
-            let error = cluster.nodes().ended_early(id, status);
-            return Ok((parts, Some(Error::EndedWhileMeasured(Box::new(error)))));
+        if let Err(ended) = cluster.check_all_run() {
+            return Ok((parts, Some(ended)));
         }
     }
     Ok((parts, silence.filter(|_| puts == 0)))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::guard::STOP;
-use super::ours::temporary_directory;
-use super::system::{CALL_LIMIT, CallError, NODES, START_LIMIT};
+use super::ours::{START_ATTEMPTS, temporary_directory};
+use super::system::{CALL_LIMIT, CallError, NODES, START_LIMIT, ended_while_measured};
 use crate::error::Error;
 use crate::ports;
 
@@ -70,8 +70,35 @@ pub(crate) struct EtcdCluster {
 }
 
 impl EtcdCluster {
-    /// A fresh one, once it has a leader.
+    /// A fresh one, once it has a leader. As with ours, it is started anew on other ports when a node ends at once.
     pub(crate) async fn start(etcd: &Etcd, under: Option<&Path>) -> Result<Self, Error> {
+        let mut attempts = 1;
+        loop {
+            let mut cluster = Self::spawn(etcd, under)?;
+            let began = Instant::now();
+            let ended = loop {
+                if let Some(ended) = cluster.ended() {
+                    break ended;
+                }
+                if cluster.leader().await.is_some() {
+                    return Ok(cluster);
+                }
+                if began.elapsed() > START_LIMIT {
+                    return Err(problem(format!(
+                        "no leader is there; the log of node 1 ends so: {}",
+                        last_line(&cluster.log(1))
+                    )));
+                }
+                sleep(LOOK_EVERY).await;
+            };
+            if attempts == START_ATTEMPTS {
+                return Err(problem(ended));
+            }
+            attempts += 1;
+        }
+    }
+
+    fn spawn(etcd: &Etcd, under: Option<&Path>) -> Result<Self, Error> {
         let (dir, path) = temporary_directory(under)?;
         let mut cluster = Self {
             nodes: BTreeMap::new(),
@@ -84,26 +111,33 @@ impl EtcdCluster {
         for id in 1..=NODES {
             cluster.start_node(id)?;
         }
-        let began = Instant::now();
-        while cluster.leader().await.is_none() {
-            if began.elapsed() > START_LIMIT {
-                return Err(problem(
-                    "no leader is there; the log of node 1 may say why".to_owned(),
-                ));
-            }
-            sleep(LOOK_EVERY).await;
-        }
         Ok(cluster)
+    }
+
+    /// The first node whose process has ended, in words.
+    fn ended(&mut self) -> Option<String> {
+        let mut nodes = self.nodes.iter_mut();
+        let id = nodes.find_map(|(id, node)| node.has_ended().then_some(*id))?;
+        let last_line = last_line(&self.log(id));
+        Some(format!(
+            "node {id} ended unexpectedly; its log ends so: {last_line}"
+        ))
+    }
+
+    /// An error if a node's process has ended.
+    pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
+        self.ended()
+            .map_or(Ok(()), |ended| Err(ended_while_measured("etcd", ended)))
+    }
+
+    fn log(&self, id: u64) -> PathBuf {
+        self.path.join(format!("log-{id}"))
     }
 
     /// Starts node `id`, or starts it again; what is left of the old process is ended first.
     pub(crate) fn start_node(&mut self, id: u64) -> Result<(), Error> {
         self.nodes.remove(&id);
-        let node = Node::spawn(
-            &self.program,
-            &self.arguments(id),
-            &self.path.join(format!("log-{id}")),
-        )?;
+        let node = Node::spawn(&self.program, &self.arguments(id), &self.log(id))?;
         self.nodes.insert(id, node);
         Ok(())
     }
@@ -207,6 +241,18 @@ fn options() -> ConnectOptions {
         .with_connect_timeout(LOOK_LIMIT)
 }
 
+/// The last line of a log, or why it cannot be had.
+fn last_line(log: &Path) -> String {
+    match fs::read(log) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes)
+            .lines()
+            .next_back()
+            .unwrap_or_default()
+            .to_owned(),
+        Err(error) => format!("(it cannot be read: {error})"),
+    }
+}
+
 fn problem(problem: String) -> Error {
     Error::Bench {
         system: "etcd",
@@ -247,6 +293,11 @@ impl Node {
             .read_pid()
             .ok_or_else(|| problem(format!("{} cannot be run", program.display())))?;
         Ok(node)
+    }
+
+    /// The guard ends when the node has.
+    fn has_ended(&mut self) -> bool {
+        matches!(self.guard.try_wait(), Ok(Some(_)))
     }
 
     fn read_pid(&mut self) -> Option<u32> {

@@ -203,10 +203,26 @@ impl fmt::Display for Finished {
     }
 }
 
-/// Measures every point on a fresh cluster, tells each as it is done, and prints the table; draws it if plots are
-/// wanted.
+/// Measures every point on a fresh cluster, tells each as it is done, and prints the table, of what was measured if one
+/// fails; draws it if plots are wanted.
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
     let mut growth = Vec::new();
+    let outcome = grow(arguments, &mut growth, reporter).await;
+    let finished = Finished {
+        seconds_each: arguments.duration().as_secs_f64(),
+        growth,
+    };
+    if outcome.is_ok() || !finished.growth.is_empty() {
+        reporter.tell(&finished);
+    }
+    outcome?;
+    match &arguments.plots {
+        Some(dir) => draw(dir, &finished.growth),
+        None => Ok(()),
+    }
+}
+
+async fn grow(arguments: &BenchArguments, growth: &mut Vec<Grown>, reporter: Reporter) -> Result<(), Error> {
     for grows in Dimension::ALL {
         for point in grows.points(arguments.keys_or(MOST_KEYS)) {
             let [puts, gets] = measure_both(arguments.dir.as_deref(), point, arguments.duration()).await?;
@@ -220,15 +236,7 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
             growth.push(grown);
         }
     }
-    let finished = Finished {
-        seconds_each: arguments.duration().as_secs_f64(),
-        growth,
-    };
-    reporter.tell(&finished);
-    match &arguments.plots {
-        Some(dir) => draw(dir, &finished.growth),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 async fn measure_both(
@@ -236,9 +244,9 @@ async fn measure_both(
     point: Point,
     duration: Duration,
 ) -> Result<[Measurement; 2], Error> {
-    let cluster = Cluster::Ours(OurCluster::start_of(dir, point.nodes).await?);
-    let gets = measure(&cluster, point.workload(Calls::Get), point.keys, duration).await?;
-    let puts = measure(&cluster, point.workload(Calls::Put), point.keys, duration).await?;
+    let mut cluster = Cluster::Ours(OurCluster::start_of(dir, point.nodes).await?);
+    let gets = measure(&mut cluster, point.workload(Calls::Get), point.keys, duration).await?;
+    let puts = measure(&mut cluster, point.workload(Calls::Put), point.keys, duration).await?;
     Ok([puts, gets])
 }
 

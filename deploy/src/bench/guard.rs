@@ -2,16 +2,17 @@
 //!
 //! Our own nodes watch their stdin themselves. A peer's do not, and must not outlive `deploy` either, however that
 //! ends. The guard prints the program's process id. On its stdin, `t` asks the program to stop in order; anything
-//! else, and the end of the stream above all, ends it with SIGKILL. The guard ends when the program has.
+//! else, and the end of the stream above all, ends it with SIGKILL. The guard ends when the program has, of itself or so.
 
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 /// How long the program may take to stop in order.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -41,19 +42,31 @@ pub(crate) fn run(arguments: &GuardArguments) -> ExitCode {
 }
 
 fn guard(program: &[OsString]) -> io::Result<()> {
-    let mut child = Command::new(&program[0])
+    let child = Command::new(&program[0])
         .args(&program[1..])
         .stdin(Stdio::null())
         // What it prints goes where the guard's errors go: the guard's own stdout says its process id.
         .stdout(io::stderr())
         .spawn()?;
+    let pid = Pid::from_child(&child);
     let told = writeln!(io::stdout(), "{}", child.id());
-    let mut order = [0];
-    if told.is_ok() && matches!(io::stdin().read(&mut order), Ok(1)) && order == [STOP] {
-        stop(&mut child);
-    }
-    // It has ended already, or it is our child that nobody has waited for: its id is still its own.
-    let _ = child.kill();
+    let child = Arc::new(Mutex::new(child));
+    let ordered = Arc::clone(&child);
+    thread::spawn(move || {
+        let mut order = [0];
+        let stops = told.is_ok() && matches!(io::stdin().read(&mut order), Ok(1)) && order == [STOP];
+        // As long as this is held nobody else waits for the program: its process id stays its own.
+        let mut child = ordered.lock().unwrap_or_else(PoisonError::into_inner);
+        if stops {
+            stop(&mut child);
+        }
+        let _ = child.kill();
+    });
+    // Waits without taking the end in, so that the thread never signals a process id that was given away.
+    while waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+        .is_err_and(|error| error == rustix::io::Errno::INTR)
+    {}
+    let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
     child.wait().map(drop)
 }
 

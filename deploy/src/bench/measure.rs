@@ -50,9 +50,9 @@ impl Measurement {
     }
 }
 
-/// Puts the workload on the cluster.
+/// Puts the workload on the cluster. A node that ends meanwhile is an error.
 pub(crate) async fn measure(
-    cluster: &Cluster,
+    cluster: &mut Cluster,
     workload: Workload,
     keys: u64,
     duration: Duration,
@@ -72,7 +72,9 @@ pub(crate) async fn measure(
     };
     let before = Snapshot::take(cluster);
     let outcome = load::run(&targets, &measured).await;
-    let used = Snapshot::take(cluster).since(&before);
+    let after = Snapshot::take(cluster);
+    cluster.check_all_run()?;
+    let used = after?.since(&before?);
     conclude(cluster.name(), &outcome, &used)
 }
 
@@ -157,11 +159,11 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(cluster: &Cluster) -> Self {
-        Self {
-            nodes: cluster.usage(),
+    fn take(cluster: &Cluster) -> Result<Self, Error> {
+        Ok(Self {
+            nodes: usage::of_all(&cluster.usage(), cluster.name())?,
             client: usage::of(std::process::id()),
-        }
+        })
     }
 
     /// The time that was used since `earlier`, and the memory now.

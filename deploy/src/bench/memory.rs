@@ -10,6 +10,7 @@ use super::arguments::BenchArguments;
 use super::measure::write_all_keys;
 use super::system::System;
 use super::table::{mib, render};
+use super::usage;
 use crate::error::Error;
 use crate::report::Reporter;
 
@@ -75,13 +76,25 @@ impl Row {
     }
 }
 
-/// Fills a fresh cluster of each system in each way and prints the table.
+/// Fills a fresh cluster of each system in each way and prints the table, of what was measured if one fails.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
     reporter: Reporter,
 ) -> Result<(), Error> {
     let mut memory = Vec::new();
+    let outcome = fill_all(arguments, systems, &mut memory).await;
+    if outcome.is_ok() || !memory.is_empty() {
+        reporter.tell(&Finished { memory });
+    }
+    outcome
+}
+
+async fn fill_all(
+    arguments: &BenchArguments,
+    systems: &[System],
+    memory: &mut Vec<Row>,
+) -> Result<(), Error> {
     for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
         for system in systems {
             let resident_bytes = resident_after(system, fill, arguments.dir.as_deref()).await?;
@@ -92,12 +105,11 @@ pub(crate) async fn run(
             });
         }
     }
-    reporter.tell(&Finished { memory });
     Ok(())
 }
 
 async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Result<Vec<u64>, Error> {
-    let cluster = system.start(dir).await?;
+    let mut cluster = system.start(dir).await?;
     let load = Load {
         keys: fill.keys,
         value_bytes: VALUE_BYTES,
@@ -107,9 +119,7 @@ async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Resu
     for _ in 0..fill.times {
         write_all_keys(system.name(), &targets, &load).await?;
     }
-    Ok(cluster
-        .usage()
-        .into_iter()
-        .map(|(_, usage)| usage.resident_bytes)
-        .collect())
+    cluster.check_all_run()?;
+    let nodes = usage::of_all(&cluster.usage(), system.name())?;
+    Ok(nodes.into_iter().map(|(_, usage)| usage.resident_bytes).collect())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::system::{NODES, START_LIMIT};
+use super::system::{NODES, START_LIMIT, ended_while_measured};
 use crate::cluster_file::{ClusterFile, RaftSection, nodes_on_ports};
 use crate::error::Error;
 use crate::local::{LocalCluster, new_cluster_id, write_cluster_file};
@@ -12,7 +12,7 @@ use crate::ports;
 
 /// How often the cluster is started anew, on other ports, when a node ends at once: another program may take a
 /// port between the search for it and the node's start.
-const START_ATTEMPTS: usize = 3;
+pub(crate) const START_ATTEMPTS: usize = 3;
 
 /// A cluster in a temporary directory. The nodes come first, so that they are gone before the directory is.
 #[derive(Debug)]
@@ -114,6 +114,15 @@ impl OurCluster {
                 .all(|status| status.leader_id.map(|id| id.0) == Some(leader))
         };
         statuses.len() == self.nodes.ids().len() && leader.is_some_and(|leader| follows(leader.id))
+    }
+
+    /// An error if the process of a node that was started has ended.
+    pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
+        let Some((id, status)) = self.nodes.ended().into_iter().next() else {
+            return Ok(());
+        };
+        let error = self.nodes.ended_early(id, status);
+        Err(ended_while_measured("ours", error.to_string()))
     }
 
     pub(crate) fn nodes(&self) -> &LocalCluster {

@@ -171,25 +171,38 @@ impl fmt::Display for Step {
     }
 }
 
-/// Measures all three in each round and prints the table.
+/// Measures all three in each round and prints the table, of what was measured if a measurement fails.
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
     // The default number of keys of the workloads would make a snapshot too small to be felt.
     let keys = arguments.keys_or(DEFAULT_KEYS);
     let rounds = arguments.rounds(1);
     let mut paused = Vec::new();
+    let outcome = all_rounds(arguments, keys, &mut paused, reporter).await;
+    let of_all_rounds = |beside: &Beside| {
+        let each: Vec<&Paused> = paused.iter().filter(|one| one.beside == *beside).collect();
+        Paused::medians(&each)
+    };
+    let pauses: Vec<_> = Beside::ALL.iter().filter_map(of_all_rounds).collect();
+    if outcome.is_ok() || !pauses.is_empty() {
+        reporter.tell(&Finished { keys, rounds, pauses });
+    }
+    outcome
+}
+
+async fn all_rounds(
+    arguments: &BenchArguments,
+    keys: u64,
+    paused: &mut Vec<Paused>,
+    reporter: Reporter,
+) -> Result<(), Error> {
+    let rounds = arguments.rounds(1);
     for round in 1..=rounds {
         let of_rounds = match rounds {
             1 => String::new(),
             _ => format!(", round {round} of {rounds}"),
         };
-        paused.extend(one_round(arguments, keys, &of_rounds, reporter).await?);
+        one_round(arguments, keys, &of_rounds, paused, reporter).await?;
     }
-    let of_all_rounds = |beside: &Beside| {
-        let each: Vec<&Paused> = paused.iter().filter(|one| one.beside == *beside).collect();
-        Paused::medians(&each)
-    };
-    let pauses = Beside::ALL.iter().filter_map(of_all_rounds).collect();
-    reporter.tell(&Finished { keys, rounds, pauses });
     Ok(())
 }
 
@@ -197,8 +210,9 @@ async fn one_round(
     arguments: &BenchArguments,
     keys: u64,
     of_rounds: &str,
+    measured: &mut Vec<Paused>,
     reporter: Reporter,
-) -> Result<Vec<Paused>, Error> {
+) -> Result<(), Error> {
     let tell = |what: String| {
         reporter.tell(&Step {
             what: what + of_rounds,
@@ -209,7 +223,6 @@ async fn one_round(
     let cluster = OurCluster::start_some(dir, &RUNNING_FIRST, Some(NO_SNAPSHOT)).await?;
     let duration = arguments.duration.unwrap_or(MEASURE);
     let mut bench = Pauses::prepare(cluster, keys, duration).await?;
-    let mut measured = Vec::new();
     for beside in Beside::ALL {
         tell(format!(
             "{} writes/s for {} s, beside {beside:?}",
@@ -223,7 +236,7 @@ async fn one_round(
         ));
         measured.push(paused);
     }
-    Ok(measured)
+    Ok(())
 }
 
 struct Pauses {
@@ -293,6 +306,7 @@ impl Pauses {
             system: "ours",
             problem: format!("the load broke off: {error}"),
         })?;
+        self.cluster.check_all_run()?;
         refuse_silence("ours", &outcome)?;
         Ok(self.paused(beside, &outcome, snapshots.count, caught_up_ms))
     }
@@ -365,6 +379,7 @@ impl Pauses {
         let began = Instant::now();
         self.cluster.nodes_mut().start_node(NEWCOMER)?;
         while began.elapsed() < CATCH_UP_LIMIT {
+            self.cluster.check_all_run()?;
             let statuses = self.cluster.nodes().statuses().await;
             let newcomer = statuses.iter().find(|status| status.id.0 == NEWCOMER);
             if newcomer.is_some_and(|status| Some(status.last_applied) >= committed) {

@@ -13,6 +13,7 @@ use super::ours::OurCluster;
 use super::usage::{self, Usage};
 use super::workload::Calls;
 use crate::error::Error;
+use crate::node_process::NodeProcess;
 
 /// How many nodes a cluster has.
 pub(crate) const NODES: u64 = 3;
@@ -80,22 +81,31 @@ impl Cluster {
         }
     }
 
-    /// What each node has used so far; a node of which nothing is known is left out.
-    pub(crate) fn usage(&self) -> Vec<(u64, Usage)> {
+    /// An error if a node's process has ended: what is measured then says nothing.
+    pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
+        match self {
+            Self::Ours(ours) => ours.check_all_run(),
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.check_all_run(),
+        }
+    }
+
+    /// What each node has used so far, if that is known.
+    pub(crate) fn usage(&self) -> Vec<(u64, Option<Usage>)> {
         let of = |id| {
             let pid = match self {
-                Self::Ours(ours) => ours.nodes().node(id)?.pid(),
+                Self::Ours(ours) => ours.nodes().node(id).map(NodeProcess::pid),
                 #[cfg(feature = "etcd")]
-                Self::Etcd(etcd) => etcd.pid(id)?,
+                Self::Etcd(etcd) => etcd.pid(id),
             };
-            Some((id, usage::of(pid)?))
+            (id, pid.and_then(usage::of))
         };
         let ids = match self {
             Self::Ours(ours) => ours.nodes().ids(),
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => (1..=NODES).collect(),
         };
-        ids.into_iter().filter_map(of).collect()
+        ids.into_iter().map(of).collect()
     }
 
     /// Connections for so many clients, who call the leader.
@@ -197,6 +207,11 @@ async fn etcd_targets(endpoints: Vec<String>, connections: u32) -> Result<Vec<An
         targets.push(AnyTarget::Etcd(Box::new(target)));
     }
     Ok(targets)
+}
+
+/// The error for a node of `system` that ended, or was gone, while it was measured.
+pub(crate) fn ended_while_measured(system: &'static str, problem: String) -> Error {
+    Error::EndedWhileMeasured(Box::new(Error::Bench { system, problem }))
 }
 
 /// One connection to a cluster.

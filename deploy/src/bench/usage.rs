@@ -3,6 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
+use super::system::ended_while_measured;
+use crate::error::Error;
+
 /// What a process has used so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
@@ -10,6 +13,25 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Memory in RAM now.
     pub(crate) resident_bytes: u64,
+}
+
+/// The nodes with what each has used. Where this process can know that of itself it can of every node that runs: one
+/// of which it is not known has ended, and is the error. Elsewhere nothing is known of any.
+pub(crate) fn of_all(
+    nodes: &[(u64, Option<Usage>)],
+    system: &'static str,
+) -> Result<Vec<(u64, Usage)>, Error> {
+    let missing = nodes.iter().find(|(_, usage)| usage.is_none());
+    match missing {
+        Some((id, _)) if of(std::process::id()).is_some() => Err(ended_while_measured(
+            system,
+            format!("node {id} is not there any more"),
+        )),
+        _ => Ok(nodes
+            .iter()
+            .filter_map(|(id, usage)| Some((*id, (*usage)?)))
+            .collect()),
+    }
 }
 
 /// What the process of this id has used; `None` if that cannot be known.
@@ -59,6 +81,20 @@ mod tests {
             Some(2 << 20)
         );
         assert_eq!(resident_bytes("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_node_of_which_nothing_is_known_is_told_with_its_system() {
+        let known = Usage {
+            cpu: Duration::from_secs(1),
+            resident_bytes: 7,
+        };
+        assert_eq!(of_all(&[(1, Some(known))], "ours").unwrap(), [(1, known)]);
+        if cfg!(target_os = "linux") {
+            let error = of_all(&[(1, Some(known)), (2, None)], "peer").unwrap_err();
+            assert!(error.to_string().starts_with("peer: node 2 "), "{error}");
+            assert_eq!(error.exit_status(), crate::CHECK_FAILED);
+        }
     }
 
     #[test]

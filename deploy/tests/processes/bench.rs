@@ -1,12 +1,13 @@
 //! `deploy bench` with real processes. What it measures says nothing here: only that it measures.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clerk::blocking::Clerk;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::deploy_process::{Deploy, eventually};
+use crate::deploy_process::{Deploy, eventually, kill};
 
 const SMALL: [&str; 6] = ["--clients", "4", "--duration", "1s", "--keys", "50"];
 
@@ -59,6 +60,58 @@ fn a_peer_that_cannot_be_had_is_told_and_ours_is_measured_alone() {
     let result = bench.wait_for("result");
     assert_eq!(result["results"].as_array().unwrap().len(), 1);
     assert_eq!(bench.wait().0.code(), Some(0));
+}
+
+/// The only cluster in `tmp`, another than `last`.
+fn cluster_in(tmp: &Path, last: &Path) -> PathBuf {
+    eventually("a cluster is there", || {
+        let mut clusters = fs::read_dir(tmp).unwrap().map(|entry| entry.unwrap().path());
+        clusters.find(|cluster| cluster != last && cluster.join("node-3/pid").exists())
+    })
+}
+
+/// Waits until somebody has written to the cluster what a load begins with.
+fn wait_for_load(cluster: &Path) {
+    let file: toml::Table = fs::read_to_string(cluster.join("cluster.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let nodes = file["node"].as_array().unwrap();
+    let endpoints = nodes.iter().map(|node| node["client_addr"].as_str().unwrap());
+    let clerk = Clerk::connect(endpoints).unwrap();
+    eventually("the load begins", || clerk.get("bench/000000000").ok().flatten());
+}
+
+#[test]
+fn a_node_that_ends_while_it_is_measured_is_an_error_and_what_was_measured_before_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = [
+        "--workloads",
+        "put,get",
+        "--clients",
+        "4",
+        "--duration",
+        "4s",
+        "--keys",
+        "50",
+    ];
+    let mut bench = bench(tmp.path(), &options);
+    let first = cluster_in(tmp.path(), Path::new(""));
+    bench.wait_for("measured");
+    let second = cluster_in(tmp.path(), &first);
+    wait_for_load(&second);
+    let pid = fs::read_to_string(second.join("node-2/pid")).unwrap();
+    kill(pid.trim().parse().unwrap());
+    let result = bench.wait_for("result");
+    let rows = result["results"].as_array().unwrap();
+    assert_eq!((rows.len(), &rows[0]["workload"]), (1, &"put".into()), "{result}");
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
 }
 
 #[test]
@@ -117,7 +170,7 @@ fn a_node_that_ends_while_it_is_to_endure_is_told_with_what_was_measured_and_exi
     let (status, stderr) = bench.wait();
     assert_eq!(status.code(), Some(1), "{stderr}");
     assert!(
-        stderr.starts_with("error: node 2 ended unexpectedly (signal: 9"),
+        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
         "{stderr}"
     );
     assert!(is_empty(tmp.path()));
