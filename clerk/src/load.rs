@@ -234,12 +234,16 @@ pub async fn write_all_keys<T: Target>(targets: &[T], load: &Load) -> Result<(),
 /// Runs all clients to the end and gives what they saw. The clients are spread over `targets`, one target a
 /// connection.
 ///
+/// The warm-up begins when this is first polled, what counts follows without a break, and when
+/// [`Load::warm_up`] and [`Load::duration`] have passed no call begins any more. It returns when those that are
+/// still out then have been answered.
+///
 /// # Panics
 ///
 /// When `targets` is empty.
 pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     let clock = Clock::starting_now(load);
-    let gaps = Arc::new(Gaps::between(clock.start, clock.from));
+    let gaps = Arc::new(Gaps::on(clock));
     let begun = Arc::new(AtomicU64::new(0));
     let tally = Arc::new(Mutex::new(Tally::new()));
     let mut clients = JoinSet::new();
@@ -250,15 +254,11 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     }
     // A client that broke off has told so itself.
     while clients.join_next().await.is_some() {}
-    // Calls that were still out at the end have been waited for: they belong to the time measured.
+    // Calls that were still out at the end have been waited for: a gap may have lasted as long.
     let end = clock.until.max(Instant::now());
     let due = load.rate.map(|rate| clock.due_while_measured(rate));
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    std::mem::replace(&mut *tally, Tally::new()).conclude(
-        end.duration_since(clock.from),
-        due,
-        gaps.longest_until(end),
-    )
+    std::mem::replace(&mut *tally, Tally::new()).conclude(load.duration, due, gaps.longest_until(end))
 }
 
 /// The n-th key.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::gaps::Gaps;
 use super::keys::Keys;
-use super::outcome::Tally;
+use super::outcome::{Ended, Tally};
 use super::target::{Call, Target};
 use super::{Load, Operation, key};
 
@@ -20,11 +20,11 @@ const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// kilobytes a client, and every call would find its part of it out of the cache.
 const COUNTED_AT_ONCE: usize = 64;
 
-fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<(Result<(), E>, Duration)>) {
+fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<Ended<E>>) {
     // Who broke off while it counted has left numbers behind that are good enough to go on with.
     let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-    for (outcome, took) in counted.drain(..) {
-        tally.count(outcome, took);
+    for ended in counted.drain(..) {
+        tally.count(ended);
     }
 }
 
@@ -32,9 +32,9 @@ fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<(Result<(), E>, Duration)
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     pub(super) start: Instant,
-    /// Calls that begin earlier warm up.
+    /// Until here all warms up.
     pub(super) from: Instant,
-    /// No call begins later.
+    /// No call begins here or later.
     pub(super) until: Instant,
 }
 
@@ -47,6 +47,11 @@ impl Clock {
             from,
             until: from + load.duration,
         }
+    }
+
+    /// Whether it counts at this moment.
+    fn counts_at(self, moment: Instant) -> bool {
+        self.from <= moment && moment < self.until
     }
 
     /// When the call of this number is due, at `rate` calls a second.
@@ -107,9 +112,11 @@ impl<T: Target> Client<T> {
             if outcome.is_ok() {
                 self.gaps.acknowledged(now);
             }
-            if due >= clock.from {
-                counted.push((outcome, now.duration_since(due)));
-            }
+            counted.push(Ended {
+                outcome,
+                latency: clock.counts_at(due).then(|| now.duration_since(due)),
+                ended_in_time: clock.counts_at(now),
+            });
             if counted.len() == COUNTED_AT_ONCE {
                 count(&tally, &mut counted);
             }

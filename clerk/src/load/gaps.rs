@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::client::Clock;
+
 /// The longest time between one acknowledged operation and the next, of whichever clients.
 ///
 /// Moments are microseconds since the start.
@@ -13,17 +15,21 @@ pub(super) struct Gaps {
     start: Instant,
     /// Gaps that end earlier belong to the warm-up.
     from_us: u64,
+    /// Gaps that begin here or later do not count: no call begins any more.
+    until_us: u64,
     /// When the latest operation was acknowledged.
     latest_us: AtomicU64,
     longest_us: AtomicU64,
 }
 
 impl Gaps {
-    /// Watches operations from `start` on, and counts gaps that reach beyond `from`.
-    pub(super) fn between(start: Instant, from: Instant) -> Self {
+    /// Watches operations from the start on, and counts gaps that reach beyond `from` and begin before `until`.
+    pub(super) fn on(clock: Clock) -> Self {
+        let since_start = |moment: Instant| micros(moment.duration_since(clock.start));
         Self {
-            start,
-            from_us: micros(from.duration_since(start)),
+            start: clock.start,
+            from_us: since_start(clock.from),
+            until_us: since_start(clock.until),
             latest_us: AtomicU64::new(0),
             longest_us: AtomicU64::new(0),
         }
@@ -47,6 +53,9 @@ impl Gaps {
 
     /// Only the part of a gap that is measured counts.
     fn count(&self, earlier_us: u64, later_us: u64) {
+        if earlier_us >= self.until_us {
+            return;
+        }
         let gap_us = later_us.saturating_sub(earlier_us.max(self.from_us));
         // Most gaps are short: reading first keeps the clients from taking the cache line from each other.
         if gap_us > self.longest_us.load(Ordering::Relaxed) {

@@ -7,9 +7,20 @@ use hdrhistogram::Histogram;
 /// Latencies are kept to three digits up to a minute; longer ones count as a minute.
 pub const LONGEST_LATENCY_US: u64 = 60_000_000;
 
+/// A call that has ended.
+#[derive(Debug)]
+pub(super) struct Ended<E> {
+    pub(super) outcome: Result<(), E>,
+    /// How long it took, if it began while it counted.
+    pub(super) latency: Option<Duration>,
+    /// Whether it ended while it counted.
+    pub(super) ended_in_time: bool,
+}
+
 /// What calls came to while it counted.
 #[derive(Debug)]
 pub(super) struct Tally<E> {
+    operations: u64,
     latencies_us: Histogram<u64>,
     errors: u64,
     first_error: Option<E>,
@@ -20,16 +31,23 @@ impl<E> Tally<E> {
         let latencies_us = Histogram::new_with_bounds(1, LONGEST_LATENCY_US, 3)
             .expect("the bounds are in order and three digits are within what the histogram takes");
         Self {
+            operations: 0,
             latencies_us,
             errors: 0,
             first_error: None,
         }
     }
 
-    pub(super) fn count(&mut self, outcome: Result<(), E>, took: Duration) {
-        match outcome {
+    pub(super) fn count(&mut self, call: Ended<E>) {
+        if call.ended_in_time && call.outcome.is_ok() {
+            self.operations += 1;
+        }
+        let Some(latency) = call.latency else {
+            return;
+        };
+        match call.outcome {
             Ok(()) => {
-                let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+                let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
                 self.latencies_us
                     .saturating_record(us.clamp(1, LONGEST_LATENCY_US));
             }
@@ -40,49 +58,55 @@ impl<E> Tally<E> {
         }
     }
 
-    /// The calls took `took` in all; `due` of them were due, if they had a rate.
-    pub(super) fn conclude(self, took: Duration, due: Option<u64>, longest_gap_us: u64) -> Outcome<E> {
+    /// It counted for `measured`; `due` calls were due then, if they had a rate.
+    pub(super) fn conclude(self, measured: Duration, due: Option<u64>, longest_gap_us: u64) -> Outcome<E> {
         let begun = self.latencies_us.len() + self.errors;
         Outcome {
-            took,
-            latencies_us: self.latencies_us,
+            measured,
+            operations: self.operations,
+            begun,
             errors: self.errors,
             first_error: self.first_error,
             longest_gap_us,
             not_begun: due.map(|due| due.saturating_sub(begun)),
+            latencies_us: self.latencies_us,
         }
     }
 }
 
-/// What came of a load, the warm-up left out. Made by [`run`](super::run).
+/// What came of a load. Made by [`run`](super::run).
+///
+/// It is of the time measured, which begins when the warm-up ends and has the length of
+/// [`Load::duration`](super::Load::duration). *Operations* are the calls that succeeded and ended in it, whenever they
+/// began: so many a second is what the target did, whatever the last calls took. *Latencies* and *errors* are of the
+/// calls that began in it, whenever they ended: a call that takes longer than all others is not left out. So there may
+/// be a few more latencies than operations, or a few less, at most as many as there are clients.
 #[derive(Clone, Debug)]
 pub struct Outcome<E> {
-    /// How long it took, until the last call was answered.
-    pub took: Duration,
-    /// How many calls did not succeed. They have no latency.
+    /// How long was measured.
+    pub measured: Duration,
+    /// How many calls succeeded, and ended in the time measured.
+    pub operations: u64,
+    /// How many calls began in the time measured (at a rate: were due in it, and began), whatever came of them.
+    pub begun: u64,
+    /// How many of those did not succeed. They have no latency.
     pub errors: u64,
     /// The first of their errors.
     pub first_error: Option<E>,
-    /// The longest time in which no operation was acknowledged to any client, in microseconds; one that was
-    /// still going on at the end counts.
+    /// The longest time in which no operation was acknowledged to any client, in microseconds. One that was
+    /// still going on at the end counts until it is over.
     pub longest_gap_us: u64,
-    /// How many calls were due and could not begin before the end; `None` without a rate.
+    /// How many calls were due in the time measured and could not begin in it; `None` without a rate.
     pub not_begun: Option<u64>,
     latencies_us: Histogram<u64>,
 }
 
 impl<E> Outcome<E> {
-    /// How many calls succeeded.
-    #[must_use]
-    pub fn operations(&self) -> u64 {
-        self.latencies_us.len()
-    }
-
-    /// How many calls succeeded a second.
+    /// How many operations there were a second.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is for people")]
     pub fn per_second(&self) -> f64 {
-        self.operations() as f64 / self.took.as_secs_f64()
+        self.operations as f64 / self.measured.as_secs_f64()
     }
 
     /// The latency, in microseconds, that this share of the calls (0 to 1) did not exceed, to three digits; 0

@@ -52,7 +52,7 @@ pub enum Call {
 /// # tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
 /// let duration = std::time::Duration::from_millis(20);
 /// let load = Load { clients: 2, warm_up: duration, duration, ..Load::default() };
-/// assert!(load::run(&[Nothing], &load).await.operations() > 0);
+/// assert!(load::run(&[Nothing], &load).await.operations > 0);
 /// # });
 /// ```
 pub trait Target: Clone + Send + Sync + 'static {

@@ -8,6 +8,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use tokio::time::sleep;
 
 use super::keys::Keys;
+use super::outcome::Ended;
 use super::*;
 use crate::Error;
 
@@ -73,7 +74,7 @@ fn load(rate: Option<u64>) -> Load {
 async fn at_a_rate_a_stall_shows_in_every_call_that_it_held_up() {
     let target = Script::new(2 * SECOND..3 * SECOND);
     let outcome = run(&[target], &load(Some(100))).await;
-    assert_eq!((outcome.operations(), outcome.not_begun), (400, Some(0)));
+    assert_eq!((outcome.begun, outcome.not_begun), (400, Some(0)));
     // A hundred calls were due during the stall, and a few more while those were made up for: together over a
     // quarter of all, and the median of them waited for half a second.
     assert!(outcome.quantile_us(0.70) < 2_000, "{}", outcome.quantile_us(0.70));
@@ -116,7 +117,7 @@ async fn calls_that_could_not_begin_before_the_end_are_counted() {
     let target = Script::new(Duration::ZERO..Duration::ZERO);
     // One client that needs a millisecond or two for a call cannot make 10,000 in a second.
     let outcome = run(&[target], &load(Some(10_000))).await;
-    assert_eq!(outcome.operations() + outcome.not_begun.unwrap(), 40_000);
+    assert_eq!(outcome.begun + outcome.not_begun.unwrap(), 40_000);
     assert!(outcome.not_begun.unwrap() > 20_000, "{outcome:?}");
 }
 
@@ -126,7 +127,7 @@ async fn an_outage_that_lasts_to_the_end_is_the_longest_gap_and_errors_are_count
     target.fails = true;
     let outcome = run(&[target], &load(None)).await;
     assert_eq!(
-        (outcome.operations(), outcome.quantile_us(0.5), outcome.max_us()),
+        (outcome.operations, outcome.quantile_us(0.5), outcome.max_us()),
         (0, 0, 0)
     );
     assert!(outcome.errors > 1_000);
@@ -215,13 +216,56 @@ fn there_are_never_more_connections_than_clients() {
     assert_eq!(connections(3, Some(10)), 3);
 }
 
+/// A call that began and ended while it counted.
+fn within<E>(outcome: Result<(), E>, latency: Duration) -> Ended<E> {
+    Ended {
+        outcome,
+        latency: Some(latency),
+        ended_in_time: true,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_last_call_has_its_latency_and_does_not_lower_the_rate() {
+    // What begins in the last ten milliseconds is answered two seconds after the end.
+    let stalls = Script::new(4_990 * MS..7 * SECOND);
+    let outcome = run(&[stalls], &load(None)).await;
+    assert!(outcome.max_us() >= 2_000_000, "{}", outcome.max_us());
+    assert_eq!(outcome.measured, 4 * SECOND);
+    let steady = run(&[Script::new(Duration::ZERO..Duration::ZERO)], &load(None)).await;
+    let share = outcome.per_second() / steady.per_second();
+    assert!((0.99..=1.0).contains(&share), "{share}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_began_in_the_warm_up_and_ended_while_it_counted_is_an_operation_without_a_latency() {
+    let target = Script::new(500 * MS..1_500 * MS);
+    let outcome = run(&[target], &load(None)).await;
+    assert!(outcome.max_us() < 10_000, "{}", outcome.max_us());
+    // The last call began in time and ended too late: without the first one there would be one less.
+    assert_eq!(outcome.operations, outcome.begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_wait_for_the_last_of_many_calls_is_no_gap() {
+    let slow = Script::new(4_990 * MS..7 * SECOND);
+    let usual = Script::new(Duration::ZERO..Duration::ZERO);
+    let load = Load {
+        clients: 2,
+        ..load(None)
+    };
+    let outcome = run(&[slow, usual], &load).await;
+    assert!(outcome.max_us() >= 2_000_000, "{}", outcome.max_us());
+    assert!(outcome.longest_gap_us < 10_000, "{}", outcome.longest_gap_us);
+}
+
 #[test]
 fn a_latency_beyond_the_scale_counts_as_the_longest() {
     let mut tally = Tally::<Infallible>::new();
-    tally.count(Ok(()), Duration::MAX);
-    tally.count(Ok(()), Duration::ZERO);
+    tally.count(within(Ok(()), Duration::MAX));
+    tally.count(within(Ok(()), Duration::ZERO));
     let outcome = tally.conclude(SECOND, None, 0);
-    assert_eq!(outcome.operations(), 2);
+    assert_eq!(outcome.operations, 2);
     assert!(outcome.max_us() >= LONGEST_LATENCY_US);
 }
 
@@ -229,12 +273,12 @@ fn a_latency_beyond_the_scale_counts_as_the_longest() {
 fn a_tally_tells_quantiles_of_what_succeeded_and_counts_the_rest() {
     let mut tally = Tally::new();
     for us in 1..=1_000 {
-        tally.count(Ok(()), Duration::from_micros(us));
+        tally.count(within(Ok(()), Duration::from_micros(us)));
     }
-    tally.count(Err(Error::SessionExpired), 50 * SECOND);
+    tally.count(within(Err(Error::SessionExpired), 50 * SECOND));
     let outcome = tally.conclude(2 * SECOND, Some(1_500), 7);
     assert_eq!(
-        (outcome.operations(), outcome.errors, outcome.not_begun),
+        (outcome.operations, outcome.errors, outcome.not_begun),
         (1_000, 1, Some(499))
     );
     assert!((outcome.per_second() - 500.0).abs() < 1e-9);

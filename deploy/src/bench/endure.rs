@@ -168,7 +168,8 @@ async fn endure(
         };
         let outcome = load::run(targets, &part).await;
         silence = silence.or(refuse_silence("ours", &outcome).err());
-        puts += outcome.operations();
+        // All that succeeded, those too that were still out when the part was over.
+        puts += outcome.begun - outcome.errors;
         let part = look(cluster, began.elapsed(), puts, &outcome)?;
         reporter.tell(&part);
         parts.push(part);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clerk::load::{self, Load, Outcome};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::system::{AnyTarget, CallError, Cluster};
 use super::usage::{self, Usage};
@@ -60,19 +60,15 @@ pub(crate) async fn measure(
     let load = workload.load(keys, duration);
     let targets = cluster.targets(load.clients).await?;
     prepare(cluster.name(), keys, load::prepare(&targets, &load)).await?;
-    let warm_up = Load {
-        warm_up: Duration::ZERO,
-        duration: load.warm_up,
-        ..load.clone()
+    // The snapshots are of the time in which the load counts; the clients go on meanwhile.
+    let from = Instant::now() + load.warm_up;
+    let snapshots = async {
+        sleep_until(from).await;
+        let before = Snapshot::take(cluster);
+        sleep_until(from + load.duration).await;
+        (before, Snapshot::take(cluster))
     };
-    load::run(&targets, &warm_up).await;
-    let measured = Load {
-        warm_up: Duration::ZERO,
-        ..load
-    };
-    let before = Snapshot::take(cluster);
-    let outcome = load::run(&targets, &measured).await;
-    let after = Snapshot::take(cluster);
+    let (outcome, (before, after)) = tokio::join!(load::run(&targets, &load), snapshots);
     cluster.check_all_run()?;
     let used = after?.since(&before?);
     conclude(cluster.name(), &outcome, &used)
@@ -106,14 +102,14 @@ async fn prepare(
 
 /// The error for a load of which no call succeeded.
 pub(crate) fn refuse_silence(system: &'static str, outcome: &Outcome<CallError>) -> Result<(), Error> {
-    if outcome.operations() > 0 {
+    if outcome.operations > 0 {
         return Ok(());
     }
     let first = outcome.first_error.as_ref();
     Err(Error::Bench {
         system,
         problem: first.map_or_else(
-            || "no call was made".to_owned(),
+            || "no call ended in time".to_owned(),
             |error| format!("no call succeeded: {error}"),
         ),
     })
@@ -126,11 +122,11 @@ fn conclude(
 ) -> Result<Measurement, Error> {
     refuse_silence(system, outcome)?;
     #[expect(clippy::cast_precision_loss, reason = "a share is for people")]
-    let per_op = |cpu: Duration| cpu.as_secs_f64() * 1e6 / outcome.operations() as f64;
+    let per_op = |cpu: Duration| cpu.as_secs_f64() * 1e6 / outcome.operations as f64;
     let servers = used.nodes.iter().map(|(_, usage)| usage.cpu).sum();
     Ok(Measurement {
-        seconds: outcome.took.as_secs_f64(),
-        operations: outcome.operations(),
+        seconds: outcome.measured.as_secs_f64(),
+        operations: outcome.operations,
         errors: outcome.errors,
         ops_per_second: outcome.per_second(),
         p50_us: outcome.quantile_us(0.5),

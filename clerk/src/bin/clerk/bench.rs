@@ -43,6 +43,8 @@ struct Report {
     clients: u32,
     seconds: f64,
     operations: u64,
+    /// In the time measured; operations are the calls that ended in it.
+    begun: u64,
     errors: u64,
     ops_per_second: f64,
     p50_us: u64,
@@ -62,8 +64,9 @@ impl Report {
         Self {
             op,
             clients,
-            seconds: outcome.took.as_secs_f64(),
-            operations: outcome.operations(),
+            seconds: outcome.measured.as_secs_f64(),
+            operations: outcome.operations,
+            begun: outcome.begun,
             errors: outcome.errors,
             ops_per_second: outcome.per_second(),
             p50_us: outcome.quantile_us(0.5),
@@ -111,6 +114,7 @@ mod tests {
             clients: 2,
             seconds: 2.0,
             operations: 1_000,
+            begun: 1_000,
             errors: 0,
             ops_per_second: 500.0,
             p50_us: 500,

@@ -27,7 +27,9 @@ async fn bench_measures_every_operation_and_prints_the_promised_fields() {
             (&op.into(), &8.into(), &0.into())
         );
         assert!(report["operations"].as_u64().unwrap() > 0);
-        assert!(report["seconds"].is_f64() && report["ops_per_second"].is_f64());
+        assert_eq!(report["seconds"], 2.0);
+        let operations = report["operations"].as_u64().unwrap();
+        assert_eq!(report["ops_per_second"], operations as f64 / 2.0);
         let quantiles: Vec<u64> = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"]
             .into_iter()
             .map(|field| report[field].as_u64().unwrap())
@@ -61,7 +63,8 @@ async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
     let report = report.json();
     let count = |field: &str| report[field].as_u64().unwrap();
     // However slow the machine is, every call that was due is told of.
-    assert_eq!(count("operations") + count("errors") + count("not_begun"), 100);
+    assert_eq!(count("begun") + count("not_begun"), 100);
+    assert!(count("errors") <= count("begun"));
     let reads: Vec<_> = cluster
         .world()
         .seen
