@@ -123,6 +123,10 @@ pub struct Load {
     /// How many bytes each value has.
     pub value_bytes: u32,
     /// Calls per second of all clients together; `None` is a closed loop. Above zero.
+    ///
+    /// A latency counts from the moment the call was due if all clients were busy then. A client that waited for that
+    /// moment is woken by a timer with a step of a millisecond: its call counts from when it woke, at most a
+    /// millisecond after it was due.
     pub rate: Option<u64>,
 }
 

@@ -16,6 +16,8 @@ use super::target::{Call, Target};
 use super::{Load, Operation, key};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
+/// The step of the runtime's timer, which wakes a client up to so much later than it wanted.
+const TIMER_STEP: Duration = Duration::from_millis(1);
 /// How many calls a client makes before it takes the tally that all share. A tally for each would be hundreds of
 /// kilobytes a client, and every call would find its part of it out of the cache.
 const COUNTED_AT_ONCE: usize = 64;
@@ -70,6 +72,13 @@ impl Clock {
     }
 }
 
+/// When a call is due, and from when on its latency counts.
+#[derive(Clone, Copy, Debug)]
+struct Due {
+    due: Instant,
+    begun: Instant,
+}
+
 pub(super) struct Client<T> {
     target: T,
     operation: Operation,
@@ -101,7 +110,7 @@ impl<T: Target> Client<T> {
     pub(super) async fn run(mut self, clock: Clock, tally: Arc<Mutex<Tally<T::Error>>>) {
         let mut counted = Vec::with_capacity(COUNTED_AT_ONCE);
         loop {
-            let due = self.wait_until_due(clock).await;
+            let Due { due, begun } = self.wait_until_due(clock).await;
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
                 return count(&tally, &mut counted);
@@ -114,7 +123,7 @@ impl<T: Target> Client<T> {
             }
             counted.push(Ended {
                 outcome,
-                latency: clock.counts_at(due).then(|| now.duration_since(due)),
+                latency: clock.counts_at(due).then(|| now.duration_since(begun)),
                 ended_in_time: clock.counts_at(now),
             });
             if counted.len() == COUNTED_AT_ONCE {
@@ -123,15 +132,22 @@ impl<T: Target> Client<T> {
         }
     }
 
-    /// When the next call counts as begun. With a rate that is when it was due, even if all clients were
-    /// busy then: a stall shows in every call that it held up.
-    async fn wait_until_due(&self, clock: Clock) -> Instant {
+    /// Waits until the next call is due. With a rate it counts as begun then, even if all clients were busy: a
+    /// stall shows in every call that it held up. Only what the timer takes of its step to wake a client that has
+    /// waited is not the target's.
+    async fn wait_until_due(&self, clock: Clock) -> Due {
+        let now = Instant::now();
         let Some(rate) = self.rate else {
-            return Instant::now();
+            return Due { due: now, begun: now };
         };
         let due = clock.due(self.begun.fetch_add(1, Ordering::Relaxed), rate);
         sleep_until(due.min(clock.until)).await;
-        due
+        let begun = if now < due {
+            Instant::now().min(due + TIMER_STEP)
+        } else {
+            due
+        };
+        Due { due, begun }
     }
 
     fn next_call(&mut self) -> Call {

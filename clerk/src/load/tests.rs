@@ -216,6 +216,16 @@ fn there_are_never_more_connections_than_clients() {
     assert_eq!(connections(3, Some(10)), 3);
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_the_timer_is_late_is_no_latency() {
+    // Calls are due at thirds of milliseconds, and the timer knows whole ones.
+    let target = Script::new(Duration::ZERO..Duration::ZERO);
+    let outcome = run(std::slice::from_ref(&target), &load(Some(300))).await;
+    let closed = run(&[target], &load(None)).await;
+    assert_eq!(outcome.begun, 1_200);
+    assert_eq!(outcome.max_us(), closed.max_us());
+}
+
 /// A call that began and ended while it counted.
 fn within<E>(outcome: Result<(), E>, latency: Duration) -> Ended<E> {
     Ended {
