@@ -147,10 +147,16 @@ impl fmt::Display for Grown {
 }
 
 impl Grown {
+    /// Of the largest node, after the gets or after the puts.
+    fn largest_resident_bytes(&self) -> Option<u64> {
+        let both = [&self.gets, &self.puts].map(Measurement::largest_resident_bytes);
+        both.into_iter().flatten().max()
+    }
+
     fn cells(&self, is_first: bool) -> Vec<String> {
         let grows = if is_first { self.grows.name() } else { "" };
         #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
-        let resident = self.gets.largest_resident_bytes().map(|bytes| bytes as f64);
+        let resident = self.largest_resident_bytes().map(|bytes| bytes as f64);
         vec![
             grows.to_owned(),
             self.grows.of(&self.point).to_string(),
@@ -289,6 +295,18 @@ mod tests {
             assert!(points.iter().all(|point| point.keys == Point::default().keys));
             assert!(points.is_sorted_by_key(|point| grows.of(point)));
         }
+    }
+
+    #[test]
+    fn memory_is_that_after_the_gets_or_after_the_puts_whichever_is_more() {
+        let grown = |gets: [u64; 2], puts: [u64; 2]| Grown {
+            grows: Dimension::Nodes,
+            point: Point::default(),
+            puts: Measurement::with_resident_bytes(&puts),
+            gets: Measurement::with_resident_bytes(&gets),
+        };
+        assert_eq!(grown([5, 7], [9, 6]).largest_resident_bytes(), Some(9));
+        assert_eq!(grown([5, 7], [6, 6]).largest_resident_bytes(), Some(7));
     }
 
     #[test]

@@ -44,6 +44,30 @@ pub(crate) struct NodeUsage {
 }
 
 impl Measurement {
+    /// A measurement for tests, with nodes of so much memory.
+    #[cfg(test)]
+    pub(crate) fn with_resident_bytes(nodes: &[u64]) -> Self {
+        let node = |(id, resident_bytes): (u64, &u64)| NodeUsage {
+            id,
+            cpu_seconds: 1.0,
+            resident_bytes: *resident_bytes,
+        };
+        Self {
+            seconds: 1.0,
+            operations: 1_000,
+            errors: 0,
+            ops_per_second: 1_000.0,
+            p50_us: 100,
+            p99_us: 200,
+            p999_us: 300,
+            max_us: 400,
+            longest_gap_us: 500,
+            server_cpu_us_per_op: Some(60.0),
+            client_cpu_us_per_op: Some(20.0),
+            nodes: (1..).zip(nodes).map(node).collect(),
+        }
+    }
+
     /// The memory of the largest node.
     pub(crate) fn largest_resident_bytes(&self) -> Option<u64> {
         self.nodes.iter().map(|node| node.resident_bytes).max()
