@@ -50,6 +50,9 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
 }
 
 async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    if arguments.pause {
+        pause::check_duration(arguments.duration)?;
+    }
     let dirs = [&arguments.dir, &arguments.plots].into_iter().flatten();
     let _made: Vec<_> = dirs
         .map(|dir| MadeDirectories::create(dir))

@@ -87,6 +87,7 @@ fn wrong_usage_is_an_error_on_stderr_with_exit_status_2() {
         &["bench", "--against", "nobody"],
         &["bench", "--rounds", "0"],
         &["bench", "--quick", "--full"],
+        &["bench", "--pause", "--duration", "3s"],
     ] {
         let output = deploy(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");

@@ -36,6 +36,8 @@ const PROBE: Duration = Duration::from_secs(3);
 const MEASURE: Duration = Duration::from_secs(12);
 /// When the newcomer is started after the measurement began.
 const NEWCOMER_AFTER: Duration = Duration::from_secs(2);
+/// The shortest measurement: the newcomer is beside the load for as long as it is not.
+const SHORTEST: Duration = NEWCOMER_AFTER.saturating_mul(2);
 /// How long it may take to catch up.
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -68,6 +70,8 @@ struct Paused {
     snapshots: u64,
     /// How long the newcomer took to hold what was committed when it started.
     caught_up_ms: Option<f64>,
+    /// Whether the load was over by then, in any round: it did not catch up beside the load.
+    caught_up_after_load: bool,
 }
 
 impl Paused {
@@ -104,7 +108,25 @@ impl Paused {
                 .map(|round| round.caught_up_ms)
                 .collect::<Option<Vec<f64>>>()
                 .and_then(median),
+            caught_up_after_load: rounds.iter().any(|round| round.caught_up_after_load),
         })
+    }
+
+    /// What went on beside the load, in words.
+    fn beside(&self) -> String {
+        let after_load = if self.caught_up_after_load {
+            ", after the load"
+        } else {
+            ""
+        };
+        match (self.beside, self.caught_up_ms) {
+            (Beside::Nothing, _) => "nothing".to_owned(),
+            (Beside::Snapshots, _) => format!("{} snapshots cut", self.snapshots),
+            (Beside::Newcomer, Some(ms)) => {
+                format!("a follower from nothing, there after {ms:.0} ms{after_load}")
+            }
+            (Beside::Newcomer, None) => "a follower from nothing, not there at the end".to_owned(),
+        }
     }
 }
 
@@ -129,14 +151,8 @@ impl fmt::Display for Finished {
             "NOT DONE",
         ];
         let rows = self.pauses.iter().map(|one| {
-            let what = match (one.beside, one.caught_up_ms) {
-                (Beside::Nothing, _) => "nothing".to_owned(),
-                (Beside::Snapshots, _) => format!("{} snapshots cut", one.snapshots),
-                (Beside::Newcomer, Some(ms)) => format!("a follower from nothing, there after {ms:.0} ms"),
-                (Beside::Newcomer, None) => "a follower from nothing, not there at the end".to_owned(),
-            };
             vec![
-                what,
+                one.beside(),
                 String::new(),
                 one.rate.to_string(),
                 format!("{:.1}", one.longest_gap_ms),
@@ -168,6 +184,20 @@ struct Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "  {}", self.what)
+    }
+}
+
+/// An error for a duration in which the newcomer could hardly be beside the load.
+pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
+    match duration {
+        Some(duration) if duration < SHORTEST => Err(Error::Usage {
+            problem: format!(
+                "--duration {duration:?} is too short for --pause, which starts a node {} s after it began",
+                NEWCOMER_AFTER.as_secs()
+            ),
+            remedy: format!("measure for {} s or longer", SHORTEST.as_secs()),
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -293,10 +323,13 @@ impl Pauses {
         let load = self.load.clone();
         let running = tokio::spawn(async move { load::run(&targets, &load).await });
         let mut snapshots = Snapshots::since(before);
+        let until = Instant::now() + self.load.warm_up + self.load.duration;
         let mut caught_up_ms = None;
+        let mut caught_up_after_load = false;
         if beside == Beside::Newcomer {
             sleep(self.load.warm_up + NEWCOMER_AFTER).await;
             caught_up_ms = self.bring_up_newcomer().await?;
+            caught_up_after_load = caught_up_ms.is_some() && Instant::now() > until;
         }
         while !running.is_finished() {
             snapshots.look(&self.snapshot_indexes().await);
@@ -308,16 +341,16 @@ impl Pauses {
         })?;
         self.cluster.check_all_run()?;
         refuse_silence("ours", &outcome)?;
-        Ok(self.paused(beside, &outcome, snapshots.count, caught_up_ms))
+        Ok(Paused {
+            snapshots: snapshots.count,
+            caught_up_ms,
+            caught_up_after_load,
+            ..self.paused(beside, &outcome)
+        })
     }
 
-    fn paused(
-        &self,
-        beside: Beside,
-        outcome: &Outcome<CallError>,
-        snapshots: u64,
-        caught_up_ms: Option<f64>,
-    ) -> Paused {
+    /// What came of the load itself.
+    fn paused(&self, beside: Beside, outcome: &Outcome<CallError>) -> Paused {
         #[expect(clippy::cast_precision_loss, reason = "microseconds of a few seconds")]
         let longest_gap_ms = outcome.longest_gap_us as f64 / 1e3;
         Paused {
@@ -329,8 +362,9 @@ impl Pauses {
             max_us: outcome.max_us(),
             errors: outcome.errors,
             not_begun: outcome.not_begun.unwrap_or(0),
-            snapshots,
-            caught_up_ms,
+            snapshots: 0,
+            caught_up_ms: None,
+            caught_up_after_load: false,
         }
     }
 
@@ -438,6 +472,7 @@ mod tests {
             not_begun,
             snapshots,
             caught_up_ms: Some(longest_gap_ms),
+            caught_up_after_load: false,
         };
         let mut rounds = [
             round(90.0, 3, 0, 700),
@@ -454,6 +489,42 @@ mod tests {
         let medians = Paused::medians(&rounds.each_ref()).unwrap();
         assert_eq!(medians.caught_up_ms, None);
         assert!(Paused::medians(&[]).is_none());
+    }
+
+    #[test]
+    fn a_newcomer_that_was_there_only_after_the_load_is_told_so() {
+        let paused = |caught_up_ms, caught_up_after_load| Paused {
+            beside: Beside::Newcomer,
+            rate: 1_000,
+            longest_gap_ms: 1.0,
+            p50_us: 1,
+            p99_us: 1,
+            max_us: 1,
+            errors: 0,
+            not_begun: 0,
+            snapshots: 0,
+            caught_up_ms,
+            caught_up_after_load,
+        };
+        let rounds = [paused(Some(700.0), false), paused(Some(900.0), true)];
+        let medians = Paused::medians(&rounds.each_ref()).unwrap();
+        assert_eq!(
+            medians.beside(),
+            "a follower from nothing, there after 800 ms, after the load"
+        );
+        assert_eq!(rounds[0].beside(), "a follower from nothing, there after 700 ms");
+        assert_eq!(
+            paused(None, false).beside(),
+            "a follower from nothing, not there at the end"
+        );
+    }
+
+    #[test]
+    fn a_measurement_that_is_over_before_the_newcomer_is_there_is_wrong_usage() {
+        assert!(check_duration(None).is_ok() && check_duration(Some(SHORTEST)).is_ok());
+        let refused = check_duration(Some(SHORTEST - Duration::from_millis(1))).unwrap_err();
+        assert_eq!(refused.exit_status(), 2);
+        assert!(refused.to_string().contains("--duration 3.999s"), "{refused}");
     }
 
     #[test]
