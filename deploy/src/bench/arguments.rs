@@ -64,8 +64,8 @@ pub(crate) struct BenchArguments {
     /// How many keys there are [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = SELECTION)]
     pub(crate) keys: Option<u64>,
-    /// How often each workload, or --pause, is measured, on a fresh cluster each time; medians count [default: 3,
-    /// alone 1]
+    /// How often each workload is measured, or --pause, or --memory, on a fresh cluster each time; medians count. The
+    /// leaders of --failover are spread over the rounds [default: 3, alone 1; --failover: 2, alone 1; --memory: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
     /// How long each measurement takes, after a warm-up, such as 500ms, 5s or 1m [default: 2s]
@@ -79,14 +79,14 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "DIR")]
     pub(crate) plots: Option<PathBuf>,
     /// Kill the leader under 16 writers so many times, and stop it in order as often: how long does nobody write?
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots", "rounds"], help_heading = INSTEAD)]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
     /// follower is brought up from nothing
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots", "rounds"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
     /// Overwrite 1,000 keys (or --keys) from 256 clients for ten minutes (or --duration): rate, disk and memory as
     /// it goes
@@ -154,6 +154,11 @@ impl BenchArguments {
     pub(crate) fn rounds(&self, systems: usize) -> u32 {
         let alone = self.quick || systems < 2;
         self.rounds.unwrap_or(if alone { 1 } else { 3 })
+    }
+
+    /// How often all else is measured.
+    pub(crate) fn rounds_or(&self, default: u32) -> u32 {
+        self.rounds.unwrap_or(default)
     }
 
     /// How long each measurement takes.
@@ -249,7 +254,7 @@ mod tests {
             ("--clients 1", ""),
             ("--value-sizes 1", ""),
             ("--skew zipf", ""),
-            ("--rounds 1", "--pause"),
+            ("--rounds 1", "--failover 1, --pause, --memory"),
         ];
         for measurement in ["--failover 1", "--pause", "--memory", "--endure", "--growth"] {
             assert!(takes(measurement));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::arguments::BenchArguments;
 use super::measure::{Measurement, measure};
 use super::result::Row;
-use super::system::System;
+use super::system::{System, turns};
 use super::table::{known, mib, render};
 use super::workload::Workload;
 use crate::error::Error;
@@ -161,11 +161,7 @@ async fn all_rounds(
     let rounds = arguments.rounds(systems.len());
     let mut measured: Vec<_> = systems.iter().map(|system| (system.name(), Vec::new())).collect();
     for round in 1..=rounds {
-        let mut order: Vec<usize> = (0..systems.len()).collect();
-        if round % 2 == 0 {
-            order.reverse();
-        }
-        for which in order {
+        for which in turns(systems.len(), round) {
             let mut cluster = systems[which]
                 .start_for(arguments.dir.as_deref(), workload.calls)
                 .await?;

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 
 use super::arguments::BenchArguments;
 use super::statistics::median;
-use super::system::{AnyTarget, Cluster, System};
+use super::system::{AnyTarget, Cluster, System, turns};
 use super::table::render;
 use crate::demo::progress::Progress;
 use crate::error::Error;
@@ -126,7 +126,8 @@ impl fmt::Display for Finished {
     }
 }
 
-/// Ends the leader of each system, by either signal, so many times.
+/// Ends the leader of each system, by either signal, so many times, and prints the table, of what was measured if one
+/// fails. The systems take turns.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
@@ -134,29 +135,61 @@ pub(crate) async fn run(
     reporter: Reporter,
 ) -> Result<(), Error> {
     let mut failovers = Vec::new();
+    let mut outcome = Ok(());
     for end in [End::Killed, End::Stopped] {
-        for system in systems {
+        let mut gaps_ms = vec![Vec::new(); systems.len()];
+        if outcome.is_ok() {
+            outcome = all_rounds(arguments, systems, (end, times), &mut gaps_ms, reporter).await;
+        }
+        let measured = systems
+            .iter()
+            .zip(&gaps_ms)
+            .filter(|(_, gaps_ms)| !gaps_ms.is_empty());
+        failovers.extend(measured.map(|(system, gaps_ms)| Summary::of(system.name(), end, gaps_ms)));
+    }
+    if !failovers.is_empty() {
+        reporter.tell(&Finished {
+            writers: WRITERS,
+            failovers,
+        });
+    }
+    outcome
+}
+
+async fn all_rounds(
+    arguments: &BenchArguments,
+    systems: &[System],
+    (end, times): (End, u32),
+    gaps_ms: &mut [Vec<f64>],
+    reporter: Reporter,
+) -> Result<(), Error> {
+    let rounds = arguments.rounds_or(if systems.len() < 2 { 1 } else { 2 });
+    for (round, of_round) in (1..).zip(split(times, rounds)) {
+        for which in turns(systems.len(), round) {
+            let system = &systems[which];
             let mut stage = Stage::set(system, arguments).await?;
-            let mut gaps_ms = Vec::new();
-            for round in 1..=times {
+            for _ in 0..of_round {
                 let gap_ms = stage.fail_over(end).await?.as_secs_f64() * 1e3;
-                gaps_ms.push(gap_ms);
+                gaps_ms[which].push(gap_ms);
                 reporter.tell(&Failover {
                     system: system.name(),
                     end,
-                    round,
+                    round: u32::try_from(gaps_ms[which].len()).unwrap_or(u32::MAX),
                     rounds: times,
                     gap_ms,
                 });
             }
-            failovers.push(Summary::of(system.name(), end, &gaps_ms));
         }
     }
-    reporter.tell(&Finished {
-        writers: WRITERS,
-        failovers,
-    });
     Ok(())
+}
+
+/// How many of `times` are in each of so many rounds: as evenly as can be, and none has none.
+fn split(times: u32, rounds: u32) -> Vec<u32> {
+    let rounds = rounds.clamp(1, times.max(1));
+    (0..rounds)
+        .map(|round| times / rounds + u32::from(round < times % rounds))
+        .collect()
 }
 
 /// A cluster, and writers at work. Dropping it ends the writers.
@@ -254,6 +287,18 @@ async fn write_on(target: AnyTarget, number: u32, progress: Arc<Progress>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_rounds_share_all_failovers_as_evenly_as_can_be() {
+        for (times, rounds, expected) in [
+            (10, 2, &[5, 5][..]),
+            (10, 3, &[4, 3, 3]),
+            (1, 2, &[1]),
+            (7, 1, &[7]),
+        ] {
+            assert_eq!(split(times, rounds), expected, "{times} in {rounds}");
+        }
+    }
 
     #[test]
     fn a_summary_tells_the_median_and_the_longest() {

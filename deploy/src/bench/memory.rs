@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::arguments::BenchArguments;
 use super::measure::write_all_keys;
-use super::system::System;
+use super::statistics::median;
+use super::system::{System, turns};
 use super::table::{mib, render};
 use super::usage;
 use crate::error::Error;
@@ -42,20 +43,25 @@ struct Row {
     #[serde(flatten)]
     fill: Fill,
     system: &'static str,
-    /// Of each node, in order of their ids.
+    /// Of each node, in order of their ids; medians over the rounds.
     resident_bytes: Vec<u64>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "result")]
 struct Finished {
+    rounds: u32,
     memory: Vec<Row>,
 }
 
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headings = ["WRITTEN", "SYSTEM", "NODE 1 MiB", "NODE 2 MiB", "NODE 3 MiB"];
-        let legend = format!("memory in RAM (RSS), values of {VALUE_BYTES} B");
+        let medians = match self.rounds {
+            1 => String::new(),
+            rounds => format!("; medians of {rounds} rounds, each node by itself"),
+        };
+        let legend = format!("memory in RAM (RSS), values of {VALUE_BYTES} B{medians}");
         f.write_str(&render(&headings, self.memory.iter().map(Row::cells), &legend))
     }
 }
@@ -82,30 +88,61 @@ pub(crate) async fn run(
     systems: &[System],
     reporter: Reporter,
 ) -> Result<(), Error> {
+    let rounds = arguments.rounds_or(1);
     let mut memory = Vec::new();
-    let outcome = fill_all(arguments, systems, &mut memory).await;
-    if outcome.is_ok() || !memory.is_empty() {
-        reporter.tell(&Finished { memory });
+    let mut outcome = Ok(());
+    for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
+        let mut measured = vec![Vec::new(); systems.len()];
+        if outcome.is_ok() {
+            outcome = all_rounds(arguments, systems, (fill, rounds), &mut measured).await;
+        }
+        let all = systems
+            .iter()
+            .zip(&measured)
+            .filter(|(_, measured)| !measured.is_empty());
+        memory.extend(all.map(|(system, measured)| Row {
+            fill,
+            system: system.name(),
+            resident_bytes: medians(measured),
+        }));
+    }
+    if !memory.is_empty() {
+        reporter.tell(&Finished { rounds, memory });
     }
     outcome
 }
 
-async fn fill_all(
+/// For each system the memory of each node in each round.
+async fn all_rounds(
     arguments: &BenchArguments,
     systems: &[System],
-    memory: &mut Vec<Row>,
+    (fill, rounds): (Fill, u32),
+    measured: &mut [Vec<Vec<u64>>],
 ) -> Result<(), Error> {
-    for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
-        for system in systems {
-            let resident_bytes = resident_after(system, fill, arguments.dir.as_deref()).await?;
-            memory.push(Row {
-                fill,
-                system: system.name(),
-                resident_bytes,
-            });
+    for round in 1..=rounds {
+        for which in turns(systems.len(), round) {
+            let resident_bytes = resident_after(&systems[which], fill, arguments.dir.as_deref()).await?;
+            measured[which].push(resident_bytes);
         }
     }
     Ok(())
+}
+
+/// Of each node, over all rounds.
+fn medians(rounds: &[Vec<u64>]) -> Vec<u64> {
+    let nodes = rounds.iter().map(Vec::len).min().unwrap_or(0);
+    let of = |node: usize| {
+        #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
+        let median = median(rounds.iter().map(|round| round[node] as f64));
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a median is between such numbers"
+        )]
+        let median = median.unwrap_or_default() as u64;
+        median
+    };
+    (0..nodes).map(of).collect()
 }
 
 async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Result<Vec<u64>, Error> {
@@ -122,4 +159,16 @@ async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Resu
     cluster.check_all_run()?;
     let nodes = usage::of_all(&cluster.usage(), system.name())?;
     Ok(nodes.into_iter().map(|(_, usage)| usage.resident_bytes).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_of_each_node_by_itself() {
+        let rounds = [vec![1, 20, 300], vec![3, 10, 200], vec![2, 90, 100]];
+        assert_eq!(medians(&rounds), [2, 20, 200]);
+        assert_eq!(medians(&rounds[..1]), [1, 20, 300]);
+    }
 }

@@ -205,7 +205,7 @@ pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
     // The default number of keys of the workloads would make a snapshot too small to be felt.
     let keys = arguments.keys_or(DEFAULT_KEYS);
-    let rounds = arguments.rounds(1);
+    let rounds = arguments.rounds_or(1);
     let mut paused = Vec::new();
     let outcome = all_rounds(arguments, keys, &mut paused, reporter).await;
     let of_all_rounds = |beside: &Beside| {
@@ -225,7 +225,7 @@ async fn all_rounds(
     paused: &mut Vec<Paused>,
     reporter: Reporter,
 ) -> Result<(), Error> {
-    let rounds = arguments.rounds(1);
+    let rounds = arguments.rounds_or(1);
     for round in 1..=rounds {
         let of_rounds = match rounds {
             1 => String::new(),

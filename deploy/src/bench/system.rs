@@ -64,6 +64,15 @@ impl System {
     }
 }
 
+/// In which order so many systems take their turns in a round, which counts from 1: there, and back in the next.
+pub(crate) fn turns(systems: usize, round: u32) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..systems).collect();
+    if round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
+}
+
 /// A running cluster. Dropping it ends its processes and removes its data.
 #[derive(Debug)]
 pub(crate) enum Cluster {
@@ -240,5 +249,15 @@ impl Target for AnyTarget {
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.call(call).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_the_systems_changes_from_round_to_round() {
+        assert_eq!([1, 2, 3].map(|round| turns(2, round)), [[0, 1], [1, 0], [0, 1]]);
     }
 }
