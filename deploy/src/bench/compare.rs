@@ -92,7 +92,7 @@ impl fmt::Display for Finished<'_> {
         let s = if self.rounds == 1 { "" } else { "s" };
         let legend = format!(
             "medians of {} round{s} of {} s, {} keys; OPS/S of ours as a multiple of the peer's (RATIO), longest time \
-             without an\nanswer (GAP), CPU time of all nodes and of the clients for an operation, memory of the largest node",
+             without a\nsuccess (GAP), CPU time of all nodes and of the clients for an operation, memory of the largest node",
             self.rounds, self.seconds_each, self.keys
         );
         f.write_str(&render(&headings, rows, &legend))

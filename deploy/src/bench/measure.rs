@@ -68,6 +68,11 @@ impl Measurement {
         }
     }
 
+    /// The memory of each node.
+    pub(crate) fn resident_bytes(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.resident_bytes).collect()
+    }
+
     /// The memory of the largest node.
     pub(crate) fn largest_resident_bytes(&self) -> Option<u64> {
         self.nodes.iter().map(|node| node.resident_bytes).max()

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::arguments::BenchArguments;
 use super::measure::write_all_keys;
-use super::statistics::median;
+use super::statistics::medians_of_each;
 use super::system::{System, turns};
 use super::table::{mib, render};
 use super::usage;
@@ -103,7 +103,7 @@ pub(crate) async fn run(
         memory.extend(all.map(|(system, measured)| Row {
             fill,
             system: system.name(),
-            resident_bytes: medians(measured),
+            resident_bytes: medians_of_each(measured),
         }));
     }
     if !memory.is_empty() {
@@ -128,23 +128,6 @@ async fn all_rounds(
     Ok(())
 }
 
-/// Of each node, over all rounds.
-fn medians(rounds: &[Vec<u64>]) -> Vec<u64> {
-    let nodes = rounds.iter().map(Vec::len).min().unwrap_or(0);
-    let of = |node: usize| {
-        #[expect(clippy::cast_precision_loss, reason = "bytes of memory stay far below 2^52")]
-        let median = median(rounds.iter().map(|round| round[node] as f64));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a median is between such numbers"
-        )]
-        let median = median.unwrap_or_default() as u64;
-        median
-    };
-    (0..nodes).map(of).collect()
-}
-
 async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Result<Vec<u64>, Error> {
     let mut cluster = system.start(dir).await?;
     let load = Load {
@@ -159,16 +142,4 @@ async fn resident_after(system: &System, fill: Fill, dir: Option<&Path>) -> Resu
     cluster.check_all_run()?;
     let nodes = usage::of_all(&cluster.usage(), system.name())?;
     Ok(nodes.into_iter().map(|(_, usage)| usage.resident_bytes).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_is_of_each_node_by_itself() {
-        let rounds = [vec![1, 20, 300], vec![3, 10, 200], vec![2, 90, 100]];
-        assert_eq!(medians(&rounds), [2, 20, 200]);
-        assert_eq!(medians(&rounds[..1]), [1, 20, 300]);
-    }
 }

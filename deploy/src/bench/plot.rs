@@ -293,9 +293,12 @@ mod tests {
                 server_cpu_us_per_op: None,
                 client_cpu_us_per_op: None,
                 resident_bytes: None,
+                nodes_resident_bytes: Vec::new(),
                 errors: 0,
             },
             ratio: None,
+            p99_ratio: None,
+            cpu_ratio: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::measure::Measurement;
-use super::statistics::median;
+use super::statistics::{median, medians_of_each};
 use super::workload::Workload;
 
 /// Medians over the rounds, each number by itself.
@@ -20,6 +20,8 @@ pub(crate) struct Medians {
     pub(crate) client_cpu_us_per_op: Option<f64>,
     /// Of the largest node.
     pub(crate) resident_bytes: Option<f64>,
+    /// Of each node, in order of their ids; empty where it is not known.
+    pub(crate) nodes_resident_bytes: Vec<u64>,
     /// Of all rounds together.
     pub(crate) errors: u64,
 }
@@ -42,6 +44,9 @@ impl Medians {
             server_cpu_us_per_op: of_known(|round| round.server_cpu_us_per_op),
             client_cpu_us_per_op: of_known(|round| round.client_cpu_us_per_op),
             resident_bytes: of_known(|round| round.largest_resident_bytes().map(|bytes| bytes as f64)),
+            nodes_resident_bytes: medians_of_each(
+                &rounds.iter().map(Measurement::resident_bytes).collect::<Vec<_>>(),
+            ),
             errors: rounds.iter().map(|round| round.errors).sum(),
         }
     }
@@ -57,6 +62,10 @@ pub(crate) struct Row {
     pub(crate) medians: Medians,
     /// Operations per second as a multiple of the peer's; `None` without a peer, and for the peer itself.
     pub(crate) ratio: Option<f64>,
+    /// The 99th percentile of the latencies, likewise.
+    pub(crate) p99_ratio: Option<f64>,
+    /// The CPU time of all nodes for an operation, likewise.
+    pub(crate) cpu_ratio: Option<f64>,
 }
 
 impl Row {
@@ -67,11 +76,55 @@ impl Row {
             system,
             medians: Medians::of(rounds),
             ratio: None,
+            p99_ratio: None,
+            cpu_ratio: None,
         };
         let mut rows: Vec<Self> = rounds.iter().map(medians).collect();
         if let [ours, peer] = rows.as_mut_slice() {
-            ours.ratio = Some(ours.medians.ops_per_second / peer.medians.ops_per_second);
+            let (of_ours, of_peer) = (&ours.medians, &peer.medians);
+            let cpu = of_ours.server_cpu_us_per_op.zip(of_peer.server_cpu_us_per_op);
+            ours.ratio = quotient(of_ours.ops_per_second, of_peer.ops_per_second);
+            ours.p99_ratio = quotient(of_ours.p99_us, of_peer.p99_us);
+            ours.cpu_ratio = cpu.and_then(|(ours, peer)| quotient(ours, peer));
         }
         rows
+    }
+}
+
+/// There is none if the peer has nothing.
+fn quotient(ours: f64, peer: f64) -> Option<f64> {
+    (peer > 0.0).then(|| ours / peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::workload::{Calls, Keys};
+    use super::*;
+
+    #[test]
+    fn ours_has_its_ratios_to_the_peer_and_every_row_the_memory_of_every_node() {
+        let workload = Workload {
+            calls: Calls::Put,
+            clients: 1,
+            value_bytes: 128,
+            keys: Keys::Uniform,
+        };
+        let ours = Measurement::with_resident_bytes(&[10, 20, 30]);
+        let peer = Measurement {
+            ops_per_second: ours.ops_per_second / 4.0,
+            p99_us: ours.p99_us * 2,
+            server_cpu_us_per_op: ours.server_cpu_us_per_op.map(|us| us * 5.0),
+            ..ours.clone()
+        };
+        let rows = Row::of(workload, &[("ours", vec![ours.clone()]), ("peer", vec![peer])]);
+        let ratios = [rows[0].ratio, rows[0].p99_ratio, rows[0].cpu_ratio];
+        assert_eq!(ratios, [Some(4.0), Some(0.5), Some(0.2)]);
+        assert_eq!(
+            (rows[1].ratio, rows[1].p99_ratio, rows[1].cpu_ratio),
+            (None, None, None)
+        );
+        assert_eq!(rows[1].medians.nodes_resident_bytes, [10, 20, 30]);
+        let alone = Row::of(workload, &[("ours", vec![ours])]);
+        assert_eq!(alone[0].p99_ratio, None);
     }
 }

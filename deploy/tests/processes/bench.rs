@@ -42,7 +42,9 @@ fn every_workload_is_measured_on_a_cluster_that_is_gone_afterwards() {
             row["p50_us"].as_f64().unwrap() <= row["p999_us"].as_f64().unwrap(),
             "{row}"
         );
-        assert!(row["ratio"].is_null(), "there was no peer");
+        for ratio in ["ratio", "p99_ratio", "cpu_ratio"] {
+            assert!(row[ratio].is_null(), "there was no peer");
+        }
     }
     assert!(is_empty(tmp.path()));
     let svg = fs::read_to_string(plots.path().join("bench-128B-uniform.svg")).unwrap();
