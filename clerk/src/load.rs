@@ -128,6 +128,9 @@ pub struct Load {
     /// moment is woken by a timer with a step of a millisecond: its call counts from when it woke, at most a
     /// millisecond after it was due.
     pub rate: Option<u64>,
+    /// Which keys the clients draw, one after the other: the same for the same seed. Loads that follow each other on
+    /// one cluster have different ones.
+    pub seed: u64,
 }
 
 impl Default for Load {
@@ -146,6 +149,7 @@ impl Default for Load {
             distribution: Distribution::Uniform,
             value_bytes: 100,
             rate: None,
+            seed: 0,
         }
     }
 }

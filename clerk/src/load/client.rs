@@ -92,7 +92,7 @@ pub(super) struct Client<T> {
 }
 
 impl<T: Target> Client<T> {
-    /// The client of this number; its number decides its keys.
+    /// The client of this number; its number and the load's seed decide its keys.
     pub(super) fn new(target: T, load: &Load, number: u32, begun: Arc<AtomicU64>, gaps: Arc<Gaps>) -> Self {
         Self {
             target,
@@ -100,7 +100,8 @@ impl<T: Target> Client<T> {
             rate: load.rate,
             value: load.value(),
             keys: Keys::new(load.keys, load.distribution),
-            random: Xoshiro256PlusPlus::seed_from_u64(number.into()),
+            // No two clients of any two loads have the same: there are fewer than 2^32 of either.
+            random: Xoshiro256PlusPlus::seed_from_u64((load.seed << 32) | u64::from(number)),
             begun,
             gaps,
         }

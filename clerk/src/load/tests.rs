@@ -178,6 +178,20 @@ async fn a_load_that_reads_finds_every_key_written() {
     assert!(written.contains(&key(0)) && written.contains(&key(199)));
 }
 
+#[tokio::test(start_paused = true)]
+async fn loads_of_one_seed_draw_the_same_keys_and_of_two_seeds_others() {
+    async fn seen(seed: u64) -> Vec<Call> {
+        let target = Script::new(Duration::ZERO..Duration::ZERO);
+        let load = Load { seed, ..load(None) };
+        run(std::slice::from_ref(&target), &load).await;
+        let seen = target.seen.lock().unwrap();
+        seen[..100].to_vec()
+    }
+    assert_eq!(seen(1).await, seen(1).await);
+    assert_ne!(seen(1).await, seen(2).await);
+    assert_ne!(seen(0).await, seen(1).await);
+}
+
 fn hits(distribution: Distribution) -> Vec<u32> {
     let keys = Keys::new(1_000, distribution);
     let mut random = Xoshiro256PlusPlus::seed_from_u64(1);

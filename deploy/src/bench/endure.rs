@@ -164,6 +164,7 @@ async fn endure(
         }
         let part = Load {
             duration: left,
+            seed: number.into(),
             ..load.clone()
         };
         let outcome = load::run(targets, &part).await;
@@ -243,7 +244,7 @@ fn draw(dir: &Path, parts: &[Part]) -> Result<(), Error> {
             .iter()
             .map(|part| {
                 (
-                    u32::try_from(part.since.as_secs()).unwrap_or(u32::MAX),
+                    u32::try_from(part.since.as_millis()).unwrap_or(u32::MAX),
                     number(part),
                 )
             })
@@ -260,13 +261,44 @@ fn draw(dir: &Path, parts: &[Part]) -> Result<(), Error> {
     ];
     let path = dir.join(PLOT_NAME);
     let title = format!("{CLIENTS} clients overwrite a few keys, by seconds");
-    fs::write(&path, plot::draw_curves(&title, &curves))
+    fs::write(&path, plot::draw_curves(&title, &curves, seconds))
         .map_err(Error::system(format!("write {}", path.display())))
+}
+
+/// Milliseconds as seconds, to a tenth where there are many.
+fn seconds(ms: u32) -> String {
+    let seconds = f64::from(ms) / 1e3;
+    if seconds < 10.0 {
+        seconds.to_string()
+    } else {
+        ((seconds * 10.0).round() / 10.0).to_string()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_of_less_than_a_second_have_places_of_their_own_in_the_plot() {
+        let part = |ms| Part {
+            since: Duration::from_millis(ms),
+            puts: 1,
+            errors: 0,
+            puts_per_second: 1.0,
+            p50_us: 1,
+            p99_us: 1,
+            longest_gap_us: 1,
+            disk_bytes: 1,
+            resident_bytes: None,
+        };
+        let dir = tempfile::tempdir().unwrap();
+        draw(dir.path(), &[part(50), part(100), part(12_345)]).unwrap();
+        let svg = fs::read_to_string(dir.path().join(PLOT_NAME)).unwrap();
+        for label in [">0.05<", ">0.1<", ">12.3<"] {
+            assert_eq!(svg.matches(label).count(), 4, "{label}: {svg}");
+        }
+    }
 
     #[test]
     fn files_are_counted_with_those_in_directories_below() {

@@ -278,7 +278,7 @@ fn draw(dir: &Path, growth: &[Grown]) -> Result<(), Error> {
     let path = dir.join(PLOT_NAME);
     fs::write(
         &path,
-        plot::draw_curves("puts and gets as a cluster grows", &curves),
+        plot::draw_curves("puts and gets as a cluster grows", &curves, |at| at.to_string()),
     )
     .map_err(Error::system(format!("write {}", path.display())))
 }

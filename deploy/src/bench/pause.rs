@@ -320,7 +320,10 @@ impl Pauses {
                 problem: error.to_string(),
             })?;
         let before = self.snapshot_indexes().await;
-        let load = self.load.clone();
+        let load = Load {
+            seed: 1 + beside as u64,
+            ..self.load.clone()
+        };
         let running = tokio::spawn(async move { load::run(&targets, &load).await });
         let mut snapshots = Snapshots::since(before);
         let until = Instant::now() + self.load.warm_up + self.load.duration;

@@ -57,8 +57,11 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(u32, f64)>,
 }
 
-/// One plot with a panel for each curve, two beside each other.
-pub(crate) fn draw_curves(title: &str, curves: &[Curve]) -> String {
+/// What stands under a point.
+type Label = fn(u32) -> String;
+
+/// One plot with a panel for each curve, two beside each other; `label` tells a point's place on the axis.
+pub(crate) fn draw_curves(title: &str, curves: &[Curve], label: Label) -> String {
     let mut body = String::new();
     let mut y = HEAD;
     for row in curves.chunks(2) {
@@ -67,7 +70,7 @@ pub(crate) fn draw_curves(title: &str, curves: &[Curve]) -> String {
                 system: "",
                 points: curve.points.clone(),
             };
-            panel(&mut body, (x, y), curve.title, &[series]);
+            panel(&mut body, (x, y), curve.title, &[series], label);
         }
         y += PANEL_HEIGHT;
     }
@@ -97,6 +100,7 @@ fn draw(rows: &[Row], value_bytes: u32, keys: Keys) -> String {
             (0.0, y),
             &format!("{}: operations/s", calls.name()),
             &of(|row| row.medians.ops_per_second),
+            |clients| clients.to_string(),
         );
         let latency = of(|row| row.medians.p99_us / 1e3);
         panel(
@@ -104,6 +108,7 @@ fn draw(rows: &[Row], value_bytes: u32, keys: Keys) -> String {
             (PANEL_WIDTH, y),
             &format!("{}: p99 in ms", calls.name()),
             &latency,
+            |clients| clients.to_string(),
         );
         y += PANEL_HEIGHT;
     }
@@ -139,14 +144,14 @@ fn series<'a>(rows: &[&'a Row], calls: Calls, number: fn(&Row) -> f64) -> Vec<Se
 }
 
 /// Draws one panel with its upper left corner at `origin`.
-fn panel(svg: &mut String, origin: (f64, f64), title: &str, series: &[Series<'_>]) {
+fn panel(svg: &mut String, origin: (f64, f64), title: &str, series: &[Series<'_>], label: Label) {
     let (x, y) = origin;
-    let mut clients: Vec<u32> = series
+    let mut places: Vec<u32> = series
         .iter()
         .flat_map(|one| one.points.iter().map(|point| point.0))
         .collect();
-    clients.sort_unstable();
-    clients.dedup();
+    places.sort_unstable();
+    places.dedup();
     let highest = series
         .iter()
         .flat_map(|one| one.points.iter().map(|point| point.1))
@@ -156,7 +161,8 @@ fn panel(svg: &mut String, origin: (f64, f64), title: &str, series: &[Series<'_>
         right: x + PANEL_WIDTH - RIGHT,
         top: y + TOP,
         bottom: y + PANEL_HEIGHT - BOTTOM,
-        clients,
+        places,
+        label,
         highest: nice_above(highest),
     };
     text(svg, (axes.left, y + TOP - 14.0), "start", title, "black");
@@ -177,15 +183,16 @@ struct Axes {
     top: f64,
     bottom: f64,
     /// In order; they stand at equal distances.
-    clients: Vec<u32>,
+    places: Vec<u32>,
+    label: Label,
     highest: f64,
 }
 
 impl Axes {
-    fn x(&self, clients: u32) -> f64 {
-        let place = self.clients.iter().position(|one| *one == clients).unwrap_or(0);
+    fn x(&self, at: u32) -> f64 {
+        let place = self.places.iter().position(|one| *one == at).unwrap_or(0);
         #[expect(clippy::cast_precision_loss, reason = "there are a few")]
-        let share = (place as f64 + 0.5) / self.clients.len() as f64;
+        let share = (place as f64 + 0.5) / self.places.len() as f64;
         self.left + share * (self.right - self.left)
     }
 
@@ -202,16 +209,16 @@ impl Axes {
             let _ = writeln!(svg, "<path d=\"M{left:.1} {y:.1}H{right:.1}\" stroke=\"#ddd\"/>");
             text(svg, (left - 6.0, y + 4.0), "end", &short(value), "black");
         }
-        for clients in self
-            .clients
+        for at in self
+            .places
             .iter()
-            .step_by(self.clients.len().div_ceil(MOST_LABELS).max(1))
+            .step_by(self.places.len().div_ceil(MOST_LABELS).max(1))
         {
             text(
                 svg,
-                (self.x(*clients), self.bottom + 18.0),
+                (self.x(*at), self.bottom + 18.0),
                 "middle",
-                &clients.to_string(),
+                &(self.label)(*at),
                 "black",
             );
         }
@@ -323,7 +330,9 @@ mod tests {
             title,
             points: (1..=20).map(|at| (at, f64::from(at))).collect(),
         };
-        let svg = draw_curves("three", &[curve("one"), curve("two"), curve("three")]);
+        let svg = draw_curves("three", &[curve("one"), curve("two"), curve("three")], |at| {
+            at.to_string()
+        });
         assert_eq!(svg.matches("<polyline").count(), 3);
         assert_eq!(svg.matches("text-anchor=\"middle\"").count(), 3 * 10);
     }
@@ -334,7 +343,7 @@ mod tests {
             title: "empty",
             points: Vec::new(),
         };
-        let svg = draw_curves("nothing", &[empty]);
+        let svg = draw_curves("nothing", &[empty], |at| at.to_string());
         assert!(svg.contains(">empty</text>") && !svg.contains("<circle"), "{svg}");
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }

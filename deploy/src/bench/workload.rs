@@ -93,6 +93,8 @@ impl Workload {
             },
             value_bytes: self.value_bytes,
             rate: None,
+            // Gets and puts that follow each other on one cluster.
+            seed: self.calls as u64,
         }
     }
 }

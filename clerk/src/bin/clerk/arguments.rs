@@ -259,6 +259,7 @@ impl LoadOptions {
             },
             value_bytes: self.value_size,
             rate: self.rate,
+            seed: 0,
         }
     }
 

@@ -82,8 +82,12 @@ impl Report {
 
     fn text(&self, connections: u32) -> String {
         let headline = format!(
-            "{}: {} operations in {:.2} s, {} clients on {connections} connections",
-            self.op, self.operations, self.seconds, self.clients
+            "{}: {} operations in {:.2} s, {} on {}",
+            self.op,
+            self.operations,
+            self.seconds,
+            counted(self.clients, "client"),
+            counted(connections, "connection"),
         );
         let mut rows = vec![("throughput", format!("{:.0} ops/s", self.ops_per_second))];
         let times = [
@@ -102,6 +106,12 @@ impl Report {
         let rows = rows.iter().map(|(name, value)| format!("\n{name:<11} {value}"));
         headline + &rows.collect::<String>()
     }
+}
+
+/// `1 client` or `2 clients`.
+fn counted(number: u32, what: &str) -> String {
+    let s = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{s}")
 }
 
 #[cfg(test)]
@@ -132,7 +142,7 @@ mod tests {
     fn the_text_tells_what_happened_a_line_each() {
         assert_eq!(
             report().text(1),
-            "put: 1000 operations in 2.00 s, 2 clients on 1 connections\n\
+            "put: 1000 operations in 2.00 s, 2 clients on 1 connection\n\
              throughput  500 ops/s\n\
              p50         500 µs\n\
              p90         900 µs\n\
@@ -142,6 +152,16 @@ mod tests {
              longest gap 1100 µs\n\
              errors      0"
         );
+    }
+
+    #[test]
+    fn one_client_is_not_several() {
+        let report = Report {
+            clients: 1,
+            ..report()
+        };
+        let text = report.text(1);
+        assert!(text.contains(", 1 client on 1 connection\n"), "{text}");
     }
 
     #[test]
