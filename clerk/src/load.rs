@@ -189,6 +189,17 @@ pub fn connections(clients: u32, chosen: Option<u32>) -> u32 {
     connections.min(clients).max(1)
 }
 
+/// How many threads the runtime of a load should have: half of the processors. More than that pass the few connections
+/// to and fro, which makes a call a third dearer, and leave less to the servers if they are on this machine, too.
+///
+/// ```
+/// assert!(clerk::load::worker_threads() > 0);
+/// ```
+#[must_use]
+pub fn worker_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+}
+
 /// Opens every connection with a write, and writes all keys if `load` reads.
 ///
 /// # Errors

@@ -27,6 +27,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use clerk::load::worker_threads;
+use tokio::runtime::Builder;
 
 use crate::arguments::{Arguments, Command};
 use crate::error::Error;
@@ -46,7 +48,10 @@ fn main() -> ExitCode {
     let reporter = Reporter::new(arguments.output);
     let outcome = match arguments.command {
         Command::Demo => run(demo::run(reporter)),
-        Command::Bench(bench) => run(async move { bench::run(&bench, reporter).await.map(|()| true) }),
+        Command::Bench(bench) => run_on(
+            Builder::new_multi_thread().worker_threads(worker_threads()),
+            async move { bench::run(&bench, reporter).await.map(|()| true) },
+        ),
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
         Command::Torture(torture) => run(async move { torture::run(&torture, reporter).await }),
         Command::Node(node) => return node::run(node),
@@ -67,7 +72,12 @@ fn main() -> ExitCode {
 
 /// Runs a command to its end; `Ok(false)` means that a check did not hold.
 fn run(command: impl Future<Output = Result<bool, Error>>) -> Result<bool, Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    run_on(&mut Builder::new_multi_thread(), command)
+}
+
+/// The same, on a runtime of this kind.
+fn run_on(runtime: &mut Builder, command: impl Future<Output = Result<bool, Error>>) -> Result<bool, Error> {
+    let runtime = runtime
         .enable_all()
         .build()
         .map_err(Error::system("start the asynchronous runtime"))?;

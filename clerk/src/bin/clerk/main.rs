@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use arguments::{Arguments, Command, Format};
 use clap::{CommandFactory, Parser};
-use clerk::{Clerk, ReadFrom};
+use clerk::{Clerk, ReadFrom, load};
 use failure::{Failure, Status};
 use tokio::runtime;
 
@@ -45,7 +45,7 @@ fn run(arguments: Arguments) -> Result<Status, Failure> {
     let runtime = match arguments.command {
         Command::Bench(_) => {
             let mut several = runtime::Builder::new_multi_thread();
-            several.worker_threads(bench_threads());
+            several.worker_threads(load::worker_threads());
             several
         }
         _ => runtime::Builder::new_current_thread(),
@@ -57,12 +57,6 @@ fn run(arguments: Arguments) -> Result<Status, Failure> {
     // A read of stdin that is still under way must not hold the process.
     runtime.shutdown_background();
     status
-}
-
-/// Half of the processors: more threads than that pass the few connections to and fro, which makes a call a third
-/// dearer, and leave less to the servers if they are on this machine, too.
-fn bench_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
 }
 
 async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
