@@ -82,7 +82,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
-    /// follower is brought up from nothing
+    /// follower is brought up from nothing; with a --duration of 4s or longer
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each

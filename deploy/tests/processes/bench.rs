@@ -1,5 +1,7 @@
 //! `deploy bench` with real processes. What it measures says nothing here: only that it measures.
 
+#[cfg(feature = "etcd")]
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,6 +115,40 @@ fn a_node_that_ends_while_it_is_measured_is_an_error_and_what_was_measured_befor
         stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
         "{stderr}"
     );
+    assert!(is_empty(tmp.path()));
+}
+
+/// An `etcd` that tells its version, but as a node ends at once, on whatever ports. It notes its arguments in `runs`.
+#[cfg(feature = "etcd")]
+const ETCD_THAT_ENDS: &str = r#"#!/bin/sh
+case "$1" in
+--version) echo "etcd Version: 0.0.0" ;;
+*) echo "$2" >> "${0%/*}/runs"; echo "cannot listen" >&2; exit 1 ;;
+esac
+"#;
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_peer_whose_nodes_end_at_once_is_started_three_times_on_other_ports() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let (tmp, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let etcd = bin.path().join("etcd");
+    fs::write(&etcd, ETCD_THAT_ENDS).unwrap();
+    fs::set_permissions(&etcd, fs::Permissions::from_mode(0o755)).unwrap();
+    let arguments = [&["bench", "--against", "etcd", "--workloads", "put"][..], &SMALL].concat();
+    let path = bin.path().to_str().unwrap();
+    let mut bench = Deploy::start_with(&arguments, tmp.path(), &[("PATH", path)]);
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(3), "{stderr}");
+    assert!(stderr.starts_with("error: etcd: node "), "{stderr}");
+    assert!(
+        stderr.contains("ended unexpectedly; its log ends so: cannot listen"),
+        "{stderr}"
+    );
+    let runs = fs::read_to_string(bin.path().join("runs")).unwrap();
+    // Each attempt has a directory of its own, with the data of each node in it.
+    let clusters: BTreeSet<&Path> = runs.lines().filter_map(|run| Path::new(run).parent()).collect();
+    assert_eq!(clusters.len(), 3, "{runs}");
     assert!(is_empty(tmp.path()));
 }
 
