@@ -6,7 +6,7 @@
 //! - *closed loop*: each client has one call in flight and begins the next when it is answered. It finds out how
 //!   much the target can take. A target that stalls also stops the calls that would have shown it.
 //! - *open loop*, with [`Load::rate`]: calls are due at fixed moments, whatever became of the earlier ones, and a
-//!   latency counts from the moment the call was due. A stall shows in every call that it held up (no
+//!   latency counts from the moment the call was due, less what the client's own timer was late. A stall shows in every call that it held up (no
 //!   *coordinated omission*), and calls that could not even begin are counted in [`Outcome::not_begun`].
 //!
 //! ```no_run
@@ -58,7 +58,7 @@ const MOST_CHOSEN_CONNECTIONS: u32 = 2;
 /// More calls in flight than this wait inside the clerk, which is not what is to be measured.
 const MOST_CLIENTS_PER_CONNECTION: u32 = 1_024;
 /// How many keys are written at once before a load that reads.
-const PRELOADS_IN_FLIGHT: u64 = 64;
+const PRELOADS_IN_FLIGHT: u32 = 64;
 /// The longest warm-up that [`warm_up_for`] gives.
 const LONGEST_WARM_UP: Duration = Duration::from_secs(2);
 
@@ -125,12 +125,12 @@ pub struct Load {
     /// Calls per second of all clients together; `None` is a closed loop. Above zero.
     ///
     /// A latency counts from the moment the call was due if all clients were busy then. A client that waited for that
-    /// moment is woken by a timer with a step of a millisecond: its call counts from when it woke, at most a
-    /// millisecond after it was due.
+    /// moment is woken by a timer that counts in milliseconds: its call counts from when it woke, at most two
+    /// milliseconds after it was due.
     pub rate: Option<u64>,
-    /// Which keys the clients draw, one after the other: the same for the same seed. Loads that follow each other on
-    /// one cluster have different ones.
-    pub seed: u64,
+    /// Which keys the clients draw, one after the other: the same for the same seed. Give loads that follow each other on
+    /// one cluster different ones, or the second finds what the first has just used.
+    pub seed: u32,
 }
 
 impl Default for Load {
@@ -231,7 +231,7 @@ pub async fn prepare<T: Target>(targets: &[T], load: &Load) -> Result<(), T::Err
 pub async fn write_all_keys<T: Target>(targets: &[T], load: &Load) -> Result<(), T::Error> {
     let next = Arc::new(AtomicU64::new(0));
     let mut writers = JoinSet::new();
-    for n in 0..PRELOADS_IN_FLIGHT.min(load.keys) {
+    for n in 0..u64::from(PRELOADS_IN_FLIGHT).min(load.keys) {
         let (target, load, next) = (pick(targets, n).clone(), load.clone(), Arc::clone(&next));
         writers.spawn(async move {
             loop {
@@ -262,13 +262,13 @@ pub async fn write_all_keys<T: Target>(targets: &[T], load: &Load) -> Result<(),
 /// When `targets` is empty.
 pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     let clock = Clock::starting_now(load);
-    let gaps = Arc::new(Gaps::on(clock));
-    let begun = Arc::new(AtomicU64::new(0));
+    let gaps = Arc::new(Gaps::on(clock, load.rate.is_some()));
+    let taken = Arc::new(AtomicU64::new(0));
     let tally = Arc::new(Mutex::new(Tally::new()));
     let mut clients = JoinSet::new();
     for number in 0..load.clients {
         let target = pick(targets, number.into()).clone();
-        let client = Client::new(target, load, number, Arc::clone(&begun), Arc::clone(&gaps));
+        let client = Client::new(target, load, number, Arc::clone(&taken), Arc::clone(&gaps));
         clients.spawn(client.run(clock, Arc::clone(&tally)));
     }
     // A client that broke off has told so itself.

@@ -105,7 +105,7 @@ pub(crate) enum Error {
         problem: String,
     },
     /// A node ended while its cluster was measured. What was measured is told.
-    #[error("{0}\nwhat was measured until then is told above")]
+    #[error("{0}\nwhat was measured before, if anything, is told above")]
     EndedWhileMeasured(Box<Error>),
     /// Ctrl-C or a signal to stop.
     #[error("interrupted")]

@@ -42,7 +42,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return refuse(&error, exit::FAILED),
     };
     let join = config.join_command();
-    match actix_rt::System::new().block_on(server::serve(config, room)) {
+    // As a task of its own: what a system blocks on is polled whenever anything on its thread is.
+    let served =
+        actix_rt::System::new().block_on(async { actix_rt::spawn(server::serve(config, room)).await });
+    match served.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
         Ok(()) => ExitCode::from(exit::OK),
         Err(error) => refuse(&error.told_to_starter(&join), error.exit_code()),
     }

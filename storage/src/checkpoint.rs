@@ -43,7 +43,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use raft_core::{Entry, LogReadReply};
 
@@ -65,9 +65,6 @@ const SLED_BATCH_BYTES: u64 = 1024 * 1024;
 
 /// How long to wait for the whole store to be read again.
 const LOAD_WAIT: Duration = Duration::from_secs(600);
-
-/// A write that waits so long for a piece to be carried is told: clients feel it.
-const LONG_WAIT: Duration = Duration::from_millis(50);
 
 /// How long a closing store waits for a thread that did not answer in time before.
 const CLOSE_WAIT_WHEN_STUCK: Duration = Duration::from_secs(1);
@@ -180,13 +177,7 @@ impl Checkpointer {
         let Some(running) = self.running.take() else {
             return Ok(None);
         };
-        let began = Instant::now();
-        let ended = self.receive(&running, self.wait);
-        let waited = began.elapsed();
-        if waited >= LONG_WAIT {
-            tracing::info!(path = %self.path.display(), ?waited, "a write waited for the database");
-        }
-        ended.map(Some).inspect_err(|error| {
+        self.receive(&running, self.wait).map(Some).inspect_err(|error| {
             if matches!(error, StorageError::NoAnswer { .. }) {
                 self.close_wait = self.close_wait.min(CLOSE_WAIT_WHEN_STUCK);
             }

@@ -6,6 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use raft_core::{LogRead, LogReadReply};
 
@@ -21,6 +22,9 @@ use crate::overlay::{Batch, Layer, Overlay, View};
 use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
 use crate::sled_storage::Options;
+
+/// A write that waits so long for sled is told in the log.
+const LONG_WAIT: Duration = Duration::from_millis(50);
 
 /// Commits batches so that they survive a power loss.
 #[derive(Debug)]
@@ -76,7 +80,9 @@ impl JournaledTree {
             self.take_note_of(&carried);
         }
         if !self.journal.encode(&batch)? {
+            let began = Instant::now();
             self.rotate()?;
+            tell_wait(self.checkpointer.path(), began);
         }
         let start = self.journal.append()?;
         self.active.changes.absorb(journal::journaled(batch, start));
@@ -139,7 +145,9 @@ impl JournaledTree {
             if !full.is_far_behind(self.journal.room()) {
                 return Ok(());
             }
+            let began = Instant::now();
             self.checkpointer.wait()?;
+            tell_wait(self.checkpointer.path(), began);
         }
         match full.next_in_step(&self.active.changes, due) {
             Some(piece) => self.checkpointer.begin(piece, None),
@@ -183,6 +191,14 @@ impl JournaledTree {
     #[cfg(test)]
     pub(crate) fn journal(&mut self) -> &mut Journal {
         &mut self.journal
+    }
+}
+
+/// Tells of a wait of a write for sled, if clients feel it.
+fn tell_wait(path: &Path, began: Instant) {
+    let waited = began.elapsed();
+    if waited >= LONG_WAIT {
+        tracing::info!(path = %path.display(), ?waited, "a write waited for the database");
     }
 }
 

@@ -16,8 +16,9 @@ use super::target::{Call, Target};
 use super::{Load, Operation, key};
 
 const NANOS_PER_SECOND: u128 = 1_000_000_000;
-/// The step of the runtime's timer, which wakes a client up to so much later than it wanted.
-const TIMER_STEP: Duration = Duration::from_millis(1);
+/// The runtime's timer wakes a client up to so much later than it wanted: it rounds up to a millisecond once when it notes
+/// the moment, and once when it waits for it.
+const TIMER_LATE: Duration = Duration::from_millis(2);
 /// How many calls a client makes before it takes the tally that all share. A tally for each would be hundreds of
 /// kilobytes a client, and every call would find its part of it out of the cache.
 const COUNTED_AT_ONCE: usize = 64;
@@ -76,7 +77,7 @@ impl Clock {
 #[derive(Clone, Copy, Debug)]
 struct Due {
     due: Instant,
-    begun: Instant,
+    counts_from: Instant,
 }
 
 pub(super) struct Client<T> {
@@ -87,22 +88,22 @@ pub(super) struct Client<T> {
     keys: Keys,
     random: Xoshiro256PlusPlus,
     /// How many calls all clients have taken on, to keep a rate.
-    begun: Arc<AtomicU64>,
+    taken: Arc<AtomicU64>,
     gaps: Arc<Gaps>,
 }
 
 impl<T: Target> Client<T> {
     /// The client of this number; its number and the load's seed decide its keys.
-    pub(super) fn new(target: T, load: &Load, number: u32, begun: Arc<AtomicU64>, gaps: Arc<Gaps>) -> Self {
+    pub(super) fn new(target: T, load: &Load, number: u32, taken: Arc<AtomicU64>, gaps: Arc<Gaps>) -> Self {
         Self {
             target,
             operation: load.operation,
             rate: load.rate,
             value: load.value(),
             keys: Keys::new(load.keys, load.distribution),
-            // No two clients of any two loads have the same: there are fewer than 2^32 of either.
-            random: Xoshiro256PlusPlus::seed_from_u64((load.seed << 32) | u64::from(number)),
-            begun,
+            // No two clients of any two loads have the same.
+            random: Xoshiro256PlusPlus::seed_from_u64((u64::from(load.seed) << 32) | u64::from(number)),
+            taken,
             gaps,
         }
     }
@@ -111,7 +112,7 @@ impl<T: Target> Client<T> {
     pub(super) async fn run(mut self, clock: Clock, tally: Arc<Mutex<Tally<T::Error>>>) {
         let mut counted = Vec::with_capacity(COUNTED_AT_ONCE);
         loop {
-            let Due { due, begun } = self.wait_until_due(clock).await;
+            let Due { due, counts_from } = self.wait_until_due(clock).await;
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
                 return count(&tally, &mut counted);
@@ -124,7 +125,7 @@ impl<T: Target> Client<T> {
             }
             counted.push(Ended {
                 outcome,
-                latency: clock.counts_at(due).then(|| now.duration_since(begun)),
+                latency: clock.counts_at(due).then(|| now.duration_since(counts_from)),
                 ended_in_time: clock.counts_at(now),
             });
             if counted.len() == COUNTED_AT_ONCE {
@@ -134,21 +135,24 @@ impl<T: Target> Client<T> {
     }
 
     /// Waits until the next call is due. With a rate it counts as begun then, even if all clients were busy: a
-    /// stall shows in every call that it held up. Only what the timer takes of its step to wake a client that has
-    /// waited is not the target's.
+    /// stall shows in every call that it held up. Only what the timer is late in waking a client that has waited is
+    /// not the target's.
     async fn wait_until_due(&self, clock: Clock) -> Due {
         let now = Instant::now();
         let Some(rate) = self.rate else {
-            return Due { due: now, begun: now };
+            return Due {
+                due: now,
+                counts_from: now,
+            };
         };
-        let due = clock.due(self.begun.fetch_add(1, Ordering::Relaxed), rate);
+        let due = clock.due(self.taken.fetch_add(1, Ordering::Relaxed), rate);
         sleep_until(due.min(clock.until)).await;
-        let begun = if now < due {
-            Instant::now().min(due + TIMER_STEP)
+        let counts_from = if now < due {
+            Instant::now().min(due + TIMER_LATE)
         } else {
             due
         };
-        Due { due, begun }
+        Due { due, counts_from }
     }
 
     fn next_call(&mut self) -> Call {

@@ -20,11 +20,13 @@ pub(super) struct Gaps {
     /// When the latest operation was acknowledged.
     latest_us: AtomicU64,
     longest_us: AtomicU64,
+    /// Nor do they last longer: at a rate, clients that have no call any more say nothing.
+    ends_in_time: bool,
 }
 
 impl Gaps {
     /// Watches operations from the start on, and counts gaps that reach beyond `from` and begin before `until`.
-    pub(super) fn on(clock: Clock) -> Self {
+    pub(super) fn on(clock: Clock, has_rate: bool) -> Self {
         let since_start = |moment: Instant| micros(moment.duration_since(clock.start));
         Self {
             start: clock.start,
@@ -32,6 +34,7 @@ impl Gaps {
             until_us: since_start(clock.until),
             latest_us: AtomicU64::new(0),
             longest_us: AtomicU64::new(0),
+            ends_in_time: has_rate,
         }
     }
 
@@ -56,6 +59,11 @@ impl Gaps {
         if earlier_us >= self.until_us {
             return;
         }
+        let later_us = if self.ends_in_time {
+            later_us.min(self.until_us)
+        } else {
+            later_us
+        };
         let gap_us = later_us.saturating_sub(earlier_us.max(self.from_us));
         // Most gaps are short: reading first keeps the clients from taking the cache line from each other.
         if gap_us > self.longest_us.load(Ordering::Relaxed) {

@@ -80,7 +80,8 @@ impl<E> Tally<E> {
 /// [`Load::duration`](super::Load::duration). *Operations* are the calls that succeeded and ended in it, whenever they
 /// began: so many a second is what the target did, whatever the last calls took. *Latencies* and *errors* are of the
 /// calls that began in it, whenever they ended: a call that takes longer than all others is not left out. So there may
-/// be a few more latencies than operations, or a few less, at most as many as there are clients.
+/// be a few more latencies than operations, or a few less: at most as many as there are clients, and at a rate those, too,
+/// that were due in the warm-up and were made up for later.
 #[derive(Clone, Debug)]
 pub struct Outcome<E> {
     /// How long was measured.
@@ -94,7 +95,7 @@ pub struct Outcome<E> {
     /// The first of their errors.
     pub first_error: Option<E>,
     /// The longest time in which no operation was acknowledged to any client, in microseconds. One that was
-    /// still going on at the end counts until it is over.
+    /// still going on at the end counts until it is over, without a rate.
     pub longest_gap_us: u64,
     /// How many calls were due in the time measured and could not begin in it; `None` without a rate.
     pub not_begun: Option<u64>,

@@ -5,7 +5,7 @@ use std::future::Future;
 use bytes::Bytes;
 use rpc::client::Consistency;
 
-use super::MOST_CLIENTS_PER_CONNECTION;
+use super::{MOST_CLIENTS_PER_CONNECTION, PRELOADS_IN_FLIGHT};
 use crate::{Clerk, ClerkBuilder, Error};
 
 /// One call of a load.
@@ -87,7 +87,8 @@ impl ClerkTarget {
     pub fn connect(settings: &ClerkBuilder, clients: u32, connections: u32) -> Result<Vec<Self>, Error> {
         let each = clients
             .div_ceil(connections.max(1))
-            .clamp(1, MOST_CLIENTS_PER_CONNECTION);
+            // The keys that a load reads are written first, and not one after the other for want of clients.
+            .clamp(PRELOADS_IN_FLIGHT, MOST_CLIENTS_PER_CONNECTION);
         let settings = settings.clone().max_in_flight(each as usize);
         let target = |_| {
             Ok(Self {

@@ -180,7 +180,7 @@ async fn a_load_that_reads_finds_every_key_written() {
 
 #[tokio::test(start_paused = true)]
 async fn loads_of_one_seed_draw_the_same_keys_and_of_two_seeds_others() {
-    async fn seen(seed: u64) -> Vec<Call> {
+    async fn seen(seed: u32) -> Vec<Call> {
         let target = Script::new(Duration::ZERO..Duration::ZERO);
         let load = Load { seed, ..load(None) };
         run(std::slice::from_ref(&target), &load).await;
@@ -268,6 +268,18 @@ async fn what_began_in_the_warm_up_and_ended_while_it_counted_is_an_operation_wi
     assert!(outcome.max_us() < 10_000, "{}", outcome.max_us());
     // The last call began in time and ended too late: without the first one there would be one less.
     assert_eq!(outcome.operations, outcome.begun);
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_low_rate_the_wait_for_the_last_call_is_no_gap_either() {
+    let slow = Script::new(4_990 * MS..7 * SECOND);
+    let load = Load {
+        clients: 8,
+        ..load(Some(500))
+    };
+    let outcome = run(&[slow], &load).await;
+    assert!(outcome.max_us() >= 2_000_000, "{}", outcome.max_us());
+    assert!(outcome.longest_gap_us <= 20_000, "{}", outcome.longest_gap_us);
 }
 
 #[tokio::test(start_paused = true)]

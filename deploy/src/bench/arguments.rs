@@ -65,7 +65,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = SELECTION)]
     pub(crate) keys: Option<u64>,
     /// How often each workload is measured, or --pause, or --memory, on a fresh cluster each time; medians count. The
-    /// leaders of --failover are spread over the rounds [default: 3, alone 1; --failover: 2, alone 1; --memory: 1]
+    /// leaders of --failover are spread over the rounds [default: 3, alone 1; --failover: 2, alone 1; --pause and --memory: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
     /// How long each measurement takes, after a warm-up, such as 500ms, 5s or 1m [default: 2s]
@@ -82,7 +82,7 @@ pub(crate) struct BenchArguments {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100), conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["keys", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) failover: Option<u32>,
     /// The longest pause between two writes while a snapshot of 1,000,000 keys (or --keys) is cut, and while a
-    /// follower is brought up from nothing; with a --duration of 4s or longer
+    /// follower is brought up from nothing; each takes 12s, or a --duration of at least 4s
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each

@@ -131,7 +131,7 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
     };
     let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
     write_all_keys("ours", &targets, &load).await?;
-    let (endurance, failure) = endure(&mut cluster, &targets, &load, reporter).await?;
+    let (endurance, failure) = endure(&mut cluster, &targets, &load, reporter).await;
     let finished = Finished {
         keys: load.keys,
         endurance,
@@ -151,7 +151,7 @@ async fn endure(
     targets: &[AnyTarget],
     load: &Load,
     reporter: Reporter,
-) -> Result<(Vec<Part>, Option<Error>), Error> {
+) -> (Vec<Part>, Option<Error>) {
     let began = Instant::now();
     let mut puts = 0;
     let mut silence = None;
@@ -164,21 +164,24 @@ async fn endure(
         }
         let part = Load {
             duration: left,
-            seed: number.into(),
+            seed: number,
             ..load.clone()
         };
         let outcome = load::run(targets, &part).await;
         silence = silence.or(refuse_silence("ours", &outcome).err());
         // All that succeeded, those too that were still out when the part was over.
         puts += outcome.begun - outcome.errors;
-        let part = look(cluster, began.elapsed(), puts, &outcome)?;
-        reporter.tell(&part);
-        parts.push(part);
-        if let Err(ended) = cluster.check_all_run() {
-            return Ok((parts, Some(ended)));
+        let ended = cluster.check_all_run();
+        let part = look(cluster, began.elapsed(), puts, &outcome);
+        if let Ok(part) = &part {
+            reporter.tell(part);
+        }
+        // What was measured until then is worth telling.
+        if let Err(failure) = ended.and(part.map(|part| parts.push(part))) {
+            return (parts, Some(failure));
         }
     }
-    Ok((parts, silence.filter(|_| puts == 0)))
+    (parts, silence.filter(|_| puts == 0))
 }
 
 fn look(

@@ -138,14 +138,15 @@ pub(crate) async fn run(
     let mut outcome = Ok(());
     for end in [End::Killed, End::Stopped] {
         let mut gaps_ms = vec![Vec::new(); systems.len()];
-        if outcome.is_ok() {
-            outcome = all_rounds(arguments, systems, (end, times), &mut gaps_ms, reporter).await;
-        }
+        outcome = all_rounds(arguments, systems, (end, times), &mut gaps_ms, reporter).await;
         let measured = systems
             .iter()
             .zip(&gaps_ms)
             .filter(|(_, gaps_ms)| !gaps_ms.is_empty());
         failovers.extend(measured.map(|(system, gaps_ms)| Summary::of(system.name(), end, gaps_ms)));
+        if outcome.is_err() {
+            break;
+        }
     }
     if !failovers.is_empty() {
         reporter.tell(&Finished {

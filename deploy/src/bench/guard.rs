@@ -71,6 +71,10 @@ fn guard(program: &[OsString]) -> io::Result<()> {
 }
 
 fn stop(child: &mut Child) {
+    // Once its end was taken in, its process id may be somebody else's.
+    if !matches!(child.try_wait(), Ok(None)) {
+        return;
+    }
     let _ = kill_process(Pid::from_child(child), Signal::TERM);
     let began = Instant::now();
     while matches!(child.try_wait(), Ok(None)) && began.elapsed() < STOP_LIMIT {

@@ -43,6 +43,8 @@ struct Row {
     #[serde(flatten)]
     fill: Fill,
     system: &'static str,
+    /// How many there were.
+    rounds: usize,
     /// Of each node, in order of their ids; medians over the rounds.
     resident_bytes: Vec<u64>,
 }
@@ -50,16 +52,15 @@ struct Row {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "result")]
 struct Finished {
-    rounds: u32,
     memory: Vec<Row>,
 }
 
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headings = ["WRITTEN", "SYSTEM", "NODE 1 MiB", "NODE 2 MiB", "NODE 3 MiB"];
-        let medians = match self.rounds {
-            1 => String::new(),
-            rounds => format!("; medians of {rounds} rounds, each node by itself"),
+        let medians = match self.memory.iter().map(|row| row.rounds).min() {
+            None | Some(1) => String::new(),
+            Some(rounds) => format!("; medians of {rounds} rounds, each node by itself"),
         };
         let legend = format!("memory in RAM (RSS), values of {VALUE_BYTES} B{medians}");
         f.write_str(&render(&headings, self.memory.iter().map(Row::cells), &legend))
@@ -93,9 +94,7 @@ pub(crate) async fn run(
     let mut outcome = Ok(());
     for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
         let mut measured = vec![Vec::new(); systems.len()];
-        if outcome.is_ok() {
-            outcome = all_rounds(arguments, systems, (fill, rounds), &mut measured).await;
-        }
+        outcome = all_rounds(arguments, systems, (fill, rounds), &mut measured).await;
         let all = systems
             .iter()
             .zip(&measured)
@@ -103,11 +102,15 @@ pub(crate) async fn run(
         memory.extend(all.map(|(system, measured)| Row {
             fill,
             system: system.name(),
+            rounds: measured.len(),
             resident_bytes: medians_of_each(measured),
         }));
+        if outcome.is_err() {
+            break;
+        }
     }
     if !memory.is_empty() {
-        reporter.tell(&Finished { rounds, memory });
+        reporter.tell(&Finished { memory });
     }
     outcome
 }

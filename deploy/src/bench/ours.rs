@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::local::{LocalCluster, new_cluster_id, write_cluster_file};
 use crate::ports;
 
-/// How often the cluster is started anew, on other ports, when a node ends at once: another program may take a
+/// How often a cluster is started, each time on other ports, while one of its nodes ends at once: another program may take a
 /// port between the search for it and the node's start.
 pub(crate) const START_ATTEMPTS: usize = 3;
 

@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::arguments::BenchArguments;
 use super::measure::{refuse_silence, write_all_keys};
 use super::ours::OurCluster;
-use super::statistics::median;
+use super::statistics::{median, median_of_whole};
 use super::system::{AnyTarget, CallError, our_targets};
 use super::table::render;
 use crate::error::Error;
@@ -59,6 +59,8 @@ impl Beside {
 #[derive(Clone, Debug, Serialize)]
 struct Paused {
     beside: Beside,
+    /// Of how many rounds these are the medians.
+    rounds: usize,
     rate: u64,
     longest_gap_ms: f64,
     p50_us: u64,
@@ -80,20 +82,10 @@ impl Paused {
         let first = rounds.first()?;
         let of =
             |number: fn(&Self) -> f64| median(rounds.iter().map(|round| number(round))).unwrap_or_default();
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "microseconds of a few seconds, small counts"
-        )]
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a median is between such numbers"
-        )]
-        let of_whole = |number: fn(&Self) -> u64| {
-            median(rounds.iter().map(|round| number(round) as f64)).unwrap_or_default() as u64
-        };
+        let of_whole = |number: fn(&Self) -> u64| median_of_whole(rounds.iter().map(|round| number(round)));
         Some(Self {
             beside: first.beside,
+            rounds: rounds.len(),
             rate: of_whole(|round| round.rate),
             longest_gap_ms: of(|round| round.longest_gap_ms),
             p50_us: of_whole(|round| round.p50_us),
@@ -134,7 +126,6 @@ impl Paused {
 #[serde(tag = "event", rename = "result")]
 struct Finished {
     keys: u64,
-    rounds: u32,
     pauses: Vec<Paused>,
 }
 
@@ -162,9 +153,9 @@ impl fmt::Display for Finished {
                 (one.errors + one.not_begun).to_string(),
             ]
         });
-        let medians = match self.rounds {
-            1 => String::new(),
-            rounds => format!("; medians of {rounds} rounds, but for what was not done: all of it"),
+        let medians = match self.pauses.iter().map(|one| one.rounds).min() {
+            None | Some(1) => String::new(),
+            Some(rounds) => format!("; medians of {rounds} rounds, but for what was not done: all of it"),
         };
         let legend = format!(
             "{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients{medians}",
@@ -192,7 +183,7 @@ pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
     match duration {
         Some(duration) if duration < SHORTEST => Err(Error::Usage {
             problem: format!(
-                "--duration {duration:?} is too short for --pause, which starts a node {} s after it began",
+                "--duration {duration:?} is too short for --pause, which starts a node {} s after the load began to count",
                 NEWCOMER_AFTER.as_secs()
             ),
             remedy: format!("measure for {} s or longer", SHORTEST.as_secs()),
@@ -205,7 +196,6 @@ pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
     // The default number of keys of the workloads would make a snapshot too small to be felt.
     let keys = arguments.keys_or(DEFAULT_KEYS);
-    let rounds = arguments.rounds_or(1);
     let mut paused = Vec::new();
     let outcome = all_rounds(arguments, keys, &mut paused, reporter).await;
     let of_all_rounds = |beside: &Beside| {
@@ -214,7 +204,7 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
     };
     let pauses: Vec<_> = Beside::ALL.iter().filter_map(of_all_rounds).collect();
     if outcome.is_ok() || !pauses.is_empty() {
-        reporter.tell(&Finished { keys, rounds, pauses });
+        reporter.tell(&Finished { keys, pauses });
     }
     outcome
 }
@@ -321,7 +311,7 @@ impl Pauses {
             })?;
         let before = self.snapshot_indexes().await;
         let load = Load {
-            seed: 1 + beside as u64,
+            seed: 1 + beside as u32,
             ..self.load.clone()
         };
         let running = tokio::spawn(async move { load::run(&targets, &load).await });
@@ -358,6 +348,7 @@ impl Pauses {
         let longest_gap_ms = outcome.longest_gap_us as f64 / 1e3;
         Paused {
             beside,
+            rounds: 1,
             rate: self.load.rate.unwrap_or(0),
             longest_gap_ms,
             p50_us: outcome.quantile_us(0.5),
@@ -466,6 +457,7 @@ mod tests {
     fn of_several_rounds_the_medians_count_and_all_that_was_not_done() {
         let round = |longest_gap_ms, snapshots, not_begun, p50_us| Paused {
             beside: Beside::Snapshots,
+            rounds: 1,
             rate: 1_000,
             longest_gap_ms,
             p50_us,
@@ -498,6 +490,7 @@ mod tests {
     fn a_newcomer_that_was_there_only_after_the_load_is_told_so() {
         let paused = |caught_up_ms, caught_up_after_load| Paused {
             beside: Beside::Newcomer,
+            rounds: 1,
             rate: 1_000,
             longest_gap_ms: 1.0,
             p50_us: 1,

@@ -12,23 +12,23 @@ pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> Option<f64> {
     }
 }
 
+/// The median of whole numbers, rounded down; 0 of none.
+pub(crate) fn median_of_whole(numbers: impl IntoIterator<Item = u64>) -> u64 {
+    #[expect(clippy::cast_precision_loss, reason = "what is measured stays far below 2^52")]
+    let median = median(numbers.into_iter().map(|number| number as f64));
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a median is between such numbers"
+    )]
+    let median = median.unwrap_or_default() as u64;
+    median
+}
+
 /// Of the first of each round, of the second of each, and so on: the memory of each node, for one.
 pub(crate) fn medians_of_each(rounds: &[Vec<u64>]) -> Vec<u64> {
     let count = rounds.iter().map(Vec::len).min().unwrap_or(0);
-    let of = |which: usize| {
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "bytes of memory, which stay far below 2^52"
-        )]
-        let median = median(rounds.iter().map(|round| round[which] as f64));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a median is between such numbers"
-        )]
-        let median = median.unwrap_or_default() as u64;
-        median
-    };
+    let of = |which: usize| median_of_whole(rounds.iter().map(|round| round[which]));
     (0..count).map(of).collect()
 }
 
@@ -43,6 +43,7 @@ mod tests {
         assert_eq!(median([7.0]), Some(7.0));
         assert_eq!(median([]), None);
     }
+
     #[test]
     fn the_median_is_of_each_node_by_itself() {
         let rounds = [vec![1, 20, 300], vec![3, 10, 200], vec![2, 90, 100]];

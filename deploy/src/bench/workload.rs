@@ -93,8 +93,8 @@ impl Workload {
             },
             value_bytes: self.value_bytes,
             rate: None,
-            // Gets and puts that follow each other on one cluster.
-            seed: self.calls as u64,
+            // Gets and puts may follow each other on one cluster, and draw other keys then.
+            seed: self.calls as u32,
         }
     }
 }

@@ -249,7 +249,10 @@ impl Handler<Restored> for Applier {
         tracing::info!("restored the state as of entry {}", snapshot.last_included_index);
         self.report(restored.progress);
         let replaced = restored.replaced;
-        self.run_aside("old-state", move || drop(replaced));
+        // Without a thread it is dropped here.
+        let _ = thread::Builder::new()
+            .name("old-state".to_owned())
+            .spawn(move || drop(replaced));
         for entries in restored.waiting {
             self.apply(entries, ctx);
         }

@@ -31,7 +31,9 @@ pub(crate) async fn run(
         output::print_line(&report.text(connections))?;
     }
     match outcome.first_error {
-        Some(error) if report.operations == 0 => Err(Failure::from(error).at("no operation succeeded")),
+        Some(error) if outcome.begun == outcome.errors => {
+            Err(Failure::from(error).at("no operation succeeded"))
+        }
         _ => Ok(Status::Done),
     }
 }
@@ -43,7 +45,7 @@ struct Report {
     clients: u32,
     seconds: f64,
     operations: u64,
-    /// In the time measured; operations are the calls that ended in it.
+    /// How many calls began in the time measured; `operations` are those that succeeded and ended in it.
     begun: u64,
     errors: u64,
     ops_per_second: f64,
