@@ -18,6 +18,7 @@ mod memory;
 mod ours;
 mod pause;
 mod plot;
+mod restart;
 mod result;
 mod start;
 mod statistics;
@@ -74,6 +75,9 @@ async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(
     }
     if arguments.memory {
         return memory::run(arguments, &systems, reporter).await;
+    }
+    if arguments.restart {
+        return restart::run(arguments, &systems, reporter).await;
     }
     if arguments.endure {
         return endure::run(arguments, reporter).await;

@@ -19,6 +19,16 @@ pub(crate) async fn status(address: &str) -> Option<StatusReply> {
     timeout(LIMIT, look).await.ok().flatten()
 }
 
+/// Whether the node at `address` answers, as the leader does, that `key` holds `value` (a linearizable read); `None`
+/// if it gives no such answer.
+pub(crate) async fn holds(address: &str, key: &str, value: &[u8]) -> Option<bool> {
+    let node = connect(address).await?;
+    let key = Bytes::copy_from_slice(key.as_bytes());
+    let get = node.client().get(context(LIMIT), key, Consistency::Linearizable);
+    let found = get.await.ok()?.ok()?.found;
+    Some(found.is_some_and(|found| found.value == value))
+}
+
 /// All that one node holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Contents {

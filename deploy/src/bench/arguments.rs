@@ -14,6 +14,7 @@ Examples:
   deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
   deploy bench --against etcd --workloads get,lease --clients 1
   deploy bench --failover 10 --against etcd
+  deploy bench --restart --against etcd
   deploy bench --pause --rounds 3
   deploy bench --endure --plots plots
   deploy bench --growth --plots plots
@@ -64,8 +65,9 @@ pub(crate) struct BenchArguments {
     /// How many keys there are [default: 10000]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000), help_heading = SELECTION)]
     pub(crate) keys: Option<u64>,
-    /// How often each workload is measured, or --pause, or --memory, on a fresh cluster each time; medians count. The
-    /// leaders of --failover are spread over the rounds [default: 3, alone 1; --failover: 2, alone 1; --pause and --memory: 1]
+    /// How often each workload is measured, or --pause, --memory or --restart, on a fresh cluster each time; medians
+    /// count. The leaders of --failover are spread over the rounds [default: 3, alone 1; --failover: 2, alone 1;
+    /// --pause and --memory: 1; --restart: 3]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: Option<u32>,
     /// How long each measurement takes, after a warm-up, such as 500ms, 5s or 1m [default: 2s]
@@ -88,12 +90,15 @@ pub(crate) struct BenchArguments {
     /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
+    /// How long a cluster of 500,000 keys (or --keys) takes to serve again after all its nodes were killed
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "duration", "plots"], help_heading = INSTEAD)]
+    pub(crate) restart: bool,
     /// Overwrite 1,000 keys (or --keys) from 256 clients for ten minutes (or --duration): rate, disk and memory as
     /// it goes
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "against", "rounds"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "restart", "against", "rounds"], help_heading = INSTEAD)]
     pub(crate) endure: bool,
     /// Puts and gets by the number of nodes, of keys (up to 1,000,000, or --keys), of bytes in a value, and of clients
-    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "endure", "against", "rounds"], help_heading = INSTEAD)]
+    #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "memory", "restart", "endure", "against", "rounds"], help_heading = INSTEAD)]
     pub(crate) growth: bool,
 }
 
@@ -240,13 +245,13 @@ mod tests {
             Line::try_parse_from(words).is_ok()
         };
         let options = [
-            ("--against etcd", "--failover 1, --memory"),
-            ("--keys 10", "--pause, --memory, --endure, --growth"),
+            ("--against etcd", "--failover 1, --memory, --restart"),
+            ("--keys 10", "--pause, --memory, --restart, --endure, --growth"),
             ("--duration 1s", "--pause, --endure, --growth"),
             ("--plots plots", "--endure, --growth"),
             (
                 "--dir data",
-                "--failover 1, --pause, --memory, --endure, --growth",
+                "--failover 1, --pause, --memory, --restart, --endure, --growth",
             ),
             ("--quick", ""),
             ("--full", ""),
@@ -254,10 +259,21 @@ mod tests {
             ("--clients 1", ""),
             ("--value-sizes 1", ""),
             ("--skew zipf", ""),
-            ("--rounds 1", "--failover 1, --pause, --memory"),
+            ("--rounds 1", "--failover 1, --pause, --memory, --restart"),
         ];
-        for measurement in ["--failover 1", "--pause", "--memory", "--endure", "--growth"] {
+        let measurements = [
+            "--failover 1",
+            "--pause",
+            "--memory",
+            "--restart",
+            "--endure",
+            "--growth",
+        ];
+        for measurement in measurements {
             assert!(takes(measurement));
+            for other in measurements.into_iter().filter(|other| *other != measurement) {
+                assert!(!takes(&format!("{measurement} {other}")), "{measurement} {other}");
+            }
             for (option, heeded_by) in options {
                 let heeds = heeded_by.split(", ").any(|one| one == measurement);
                 assert_eq!(

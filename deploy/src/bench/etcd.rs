@@ -10,8 +10,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use clerk::load::{Call, Target};
-use etcd_client::{Client, ConnectOptions, KvClient};
+use etcd_client::{Client, ConnectOptions, KvClient, Txn, TxnOp};
 use futures_util::future::join_all;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -24,6 +25,9 @@ use crate::ports;
 /// How long one question for a node's state may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many keys one transaction may set with default settings, and how many transactions are under way at once.
+const MOST_OPERATIONS: u64 = 128;
+const TRANSACTIONS_IN_FLIGHT: usize = 8;
 
 /// An installed etcd.
 #[derive(Clone, Debug)]
@@ -235,6 +239,13 @@ async fn view(endpoint: &str) -> Option<View> {
     timeout(LOOK_LIMIT, look).await.ok().flatten()
 }
 
+/// Whether the member at `endpoint` answers that `key` holds `value` (a linearizable read); `None` if it does not answer.
+pub(crate) async fn holds(endpoint: &str, key: &str, value: &[u8]) -> Option<bool> {
+    let mut client = Client::connect([endpoint], Some(options())).await.ok()?;
+    let answer = client.get(key, None).await.ok()?;
+    Some(answer.kvs().first().is_some_and(|found| found.value() == value))
+}
+
 fn options() -> ConnectOptions {
     ConnectOptions::new()
         .with_timeout(CALL_LIMIT)
@@ -334,6 +345,26 @@ impl EtcdTarget {
         client
             .map(|client| Self(client.kv_client()))
             .map_err(|error| problem(format!("no connection to {endpoints:?}: {error}")))
+    }
+}
+
+impl EtcdTarget {
+    /// Sets the keys that loads have, each once, many in a transaction: with a put for each it would take minutes.
+    pub(crate) async fn write_all_keys(&self, keys: u64, value_bytes: u32) -> Result<(), CallError> {
+        let value = vec![b'v'; value_bytes as usize];
+        let put = |number: u64| TxnOp::put(format!("bench/{number:09}"), value.clone(), None);
+        let transaction = |first: u64| {
+            let numbers = first..keys.min(first + MOST_OPERATIONS);
+            let puts: Vec<TxnOp> = numbers.map(put).collect();
+            let mut client = self.0.clone();
+            async move { client.txn(Txn::new().and_then(puts)).await.map(drop) }
+        };
+        let firsts = (0..keys).step_by(usize::try_from(MOST_OPERATIONS).unwrap_or(usize::MAX));
+        let transactions = stream::iter(firsts)
+            .map(transaction)
+            .buffer_unordered(TRANSACTIONS_IN_FLIGHT);
+        let written: Result<(), _> = transactions.try_collect().await;
+        written.map_err(|error| CallError(error.to_string()))
     }
 }
 

@@ -112,7 +112,8 @@ pub(crate) async fn write_all_keys(
     prepare(system, load.keys, load::write_all_keys(targets, load)).await
 }
 
-async fn prepare(
+/// The same with these writes, whichever way they set the keys.
+pub(crate) async fn prepare(
     system: &'static str,
     keys: u64,
     writes: impl Future<Output = Result<(), CallError>>,

@@ -8,12 +8,13 @@ use clerk::{Clerk, Consistency};
 use thiserror::Error;
 
 #[cfg(feature = "etcd")]
-use super::etcd::{Etcd, EtcdCluster, EtcdTarget};
+use super::etcd::{self, Etcd, EtcdCluster, EtcdTarget};
 use super::ours::OurCluster;
 use super::usage::{self, Usage};
 use super::workload::Calls;
 use crate::error::Error;
 use crate::node_process::NodeProcess;
+use crate::observe;
 
 /// How many nodes a cluster has.
 pub(crate) const NODES: u64 = 3;
@@ -140,6 +141,20 @@ impl Cluster {
         }
     }
 
+    /// Where each node serves clients.
+    pub(crate) fn addresses(&self) -> Vec<NodeAddress> {
+        match self {
+            Self::Ours(ours) => {
+                let nodes = ours.nodes().file().nodes.iter();
+                nodes
+                    .map(|node| NodeAddress::Ours(node.client_addr.clone()))
+                    .collect()
+            }
+            #[cfg(feature = "etcd")]
+            Self::Etcd(etcd) => etcd.endpoints().into_iter().map(NodeAddress::Etcd).collect(),
+        }
+    }
+
     /// Who leads now, by the word of a majority.
     pub(crate) async fn leader(&self) -> Option<u64> {
         match self {
@@ -182,6 +197,26 @@ impl Cluster {
             Self::Ours(ours) => ours.nodes_mut().start_node(id),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.start_node(id),
+        }
+    }
+}
+
+/// Where one node serves clients.
+#[derive(Clone, Debug)]
+pub(crate) enum NodeAddress {
+    Ours(String),
+    #[cfg(feature = "etcd")]
+    Etcd(String),
+}
+
+impl NodeAddress {
+    /// Whether the node answers a linearizable read of `key`, on a connection of its own, with `value`; `None` if it
+    /// does not answer.
+    pub(crate) async fn holds(&self, key: &str, value: &[u8]) -> Option<bool> {
+        match self {
+            Self::Ours(address) => observe::holds(address, key, value).await,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(endpoint) => etcd::holds(endpoint, key, value).await,
         }
     }
 }

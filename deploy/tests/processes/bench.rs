@@ -190,6 +190,26 @@ fn a_leader_that_is_killed_or_stopped_leaves_a_gap_that_is_told() {
 }
 
 #[test]
+fn nodes_that_were_killed_serve_again_and_how_long_it_took_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &["--restart", "--keys", "50", "--rounds", "2"]);
+    let each: Vec<Value> = (0..2).map(|_| bench.wait_for("measured")).collect();
+    let result = bench.wait_for("result");
+    let (status, stderr) = bench.wait();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    let seconds = |one: &Value, which: &str| one[which].as_f64().unwrap();
+    let each: Vec<f64> = each.iter().map(|one| seconds(one, "seconds")).collect();
+    assert!(each.iter().all(|seconds| *seconds > 0.0), "{each:?}");
+    let restarts = result["restarts"].as_array().unwrap();
+    assert_eq!((restarts.len(), &result["keys"]), (1, &50.into()), "{result}");
+    let ours = &restarts[0];
+    assert_eq!((&ours["system"], &ours["rounds"]), (&"ours".into(), &2.into()));
+    assert_eq!(seconds(ours, "longest_seconds"), each[0].max(each[1]));
+    assert_eq!(seconds(ours, "median_seconds"), f64::midpoint(each[0], each[1]));
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
 fn a_node_that_ends_while_it_is_to_endure_is_told_with_what_was_measured_and_exit_status_1() {
     let tmp = tempfile::tempdir().unwrap();
     let mut bench = bench(tmp.path(), &["--endure", "--duration", "30s"]);
