@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// Be a node: what `demo` and `up` start
     #[command(hide = true, disable_help_flag = true)]
     Node(NodeArguments),
+    /// Answer every call at once: what `bench --against echo` starts
+    #[command(hide = true, disable_help_flag = true)]
+    Echo(crate::bench::echo::EchoArguments),
     /// Run another program and end it when stdin ends: what `bench` starts a peer's nodes with
     #[cfg(feature = "etcd")]
     #[command(hide = true, disable_help_flag = true)]

@@ -6,6 +6,7 @@
 
 pub(crate) mod arguments;
 mod compare;
+pub(crate) mod echo;
 mod endure;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -51,6 +52,7 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
 }
 
 async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+    arguments.check_peer()?;
     if arguments.pause {
         pause::check_duration(arguments.duration)?;
     }
@@ -101,16 +103,12 @@ fn systems(peer: Option<Peer>) -> (Vec<System>, Option<String>) {
     }
 }
 
-#[cfg(feature = "etcd")]
 fn find(peer: Peer) -> Result<System, String> {
     match peer {
+        Peer::Echo => Ok(System::Echo),
+        #[cfg(feature = "etcd")]
         Peer::Etcd => etcd::Etcd::find().map(System::Etcd),
-    }
-}
-
-#[cfg(not(feature = "etcd"))]
-fn find(peer: Peer) -> Result<System, String> {
-    match peer {
+        #[cfg(not(feature = "etcd"))]
         Peer::Etcd => Err("this program was built without a client of etcd: build it with \
                            `cargo build --release -p deploy --features etcd`, which needs protoc"
             .into()),

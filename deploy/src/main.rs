@@ -55,6 +55,7 @@ fn main() -> ExitCode {
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
         Command::Torture(torture) => run(async move { torture::run(&torture, reporter).await }),
         Command::Node(node) => return node::run(node),
+        Command::Echo(echo) => return bench::echo::run(&echo),
         #[cfg(feature = "etcd")]
         Command::Guard(guard) => return bench::guard::run(&guard),
     };

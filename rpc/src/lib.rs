@@ -12,6 +12,7 @@
 //! | [`server`] | listens, admits connections, runs handlers, stops in order |
 //! | [`connect`], [`caller`] | open a connection, call over it |
 //! | [`limits`] | every limit, with its default |
+//! | [`echo`] | answers every call at once, to measure all this with |
 //!
 //! # Example
 //!
@@ -100,6 +101,7 @@ pub mod client;
 pub mod codec;
 pub mod connect;
 mod connection;
+pub mod echo;
 pub mod framing;
 pub mod hello;
 pub mod limits;

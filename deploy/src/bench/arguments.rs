@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::workload::{Calls, Keys, Workload};
+use crate::error::Error;
 
 pub(crate) const BENCH_EXAMPLES: &str = "\
 Examples:
@@ -13,6 +14,7 @@ Examples:
   deploy bench --against etcd --plots plots
   deploy bench --against etcd --workloads put --clients 256 --value-sizes 1024 --rounds 5
   deploy bench --against etcd --workloads get,lease --clients 1
+  deploy bench --against echo --workloads lease --clients 1,16,64 --rounds 5
   deploy bench --failover 10 --against etcd
   deploy bench --restart --against etcd
   deploy bench --pause --rounds 3
@@ -107,6 +109,8 @@ pub(crate) struct BenchArguments {
 pub(crate) enum Peer {
     /// etcd 3, with its default settings
     Etcd,
+    /// No store, but one process that answers every call at once: what the transport alone costs. For workloads only
+    Echo,
 }
 
 impl BenchArguments {
@@ -148,6 +152,24 @@ impl BenchArguments {
             }
         }
         selected
+    }
+
+    /// Refuses an echo where it would show nothing.
+    pub(crate) fn check_peer(&self) -> Result<(), Error> {
+        let needs_a_store = [
+            (self.failover.is_some(), "--failover"),
+            (self.memory, "--memory"),
+            (self.restart, "--restart"),
+        ];
+        match needs_a_store.iter().find(|(given, _)| *given) {
+            Some((_, option)) if self.against == Some(Peer::Echo) => Err(Error::Usage {
+                problem: format!(
+                    "{option} cannot be measured against an echo: it keeps nothing and has no leader"
+                ),
+                remedy: "leave out --against echo, or name another store".into(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// How many keys there are.
@@ -282,6 +304,20 @@ mod tests {
                     "{measurement} {option}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn an_echo_is_for_the_workloads_alone() {
+        for (line, takes) in [
+            ("--against echo", true),
+            ("--against echo --workloads lease", true),
+            ("--against etcd --restart", true),
+            ("--against echo --restart", false),
+            ("--against echo --memory", false),
+            ("--against echo --failover 1", false),
+        ] {
+            assert_eq!(parse(line).check_peer().is_ok(), takes, "{line}");
         }
     }
 

@@ -163,7 +163,7 @@ async fn all_rounds(
     for round in 1..=rounds {
         for which in turns(systems.len(), round) {
             let mut cluster = systems[which]
-                .start_for(arguments.dir.as_deref(), workload.calls)
+                .start_for(arguments.dir.as_deref(), workload)
                 .await?;
             let measurement = measure(
                 &mut cluster,

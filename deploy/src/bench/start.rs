@@ -53,6 +53,9 @@ impl fmt::Display for Start {
                 "the data is on a file system in memory, where no number means anything: choose another --dir"
             )?;
         }
+        if self.systems.iter().any(|system| system.name == "echo") {
+            writeln!(f, "echo is one process, which answers every call at once")?;
+        }
         let name = |system: &Contestant| format!("{} {}", system.name, system.version);
         let systems: Vec<String> = self.systems.iter().map(name).collect();
         write!(

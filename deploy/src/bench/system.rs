@@ -7,11 +7,12 @@ use clerk::load::{Call, ClerkTarget, Target, connections};
 use clerk::{Clerk, Consistency};
 use thiserror::Error;
 
+use super::echo::EchoServer;
 #[cfg(feature = "etcd")]
 use super::etcd::{self, Etcd, EtcdCluster, EtcdTarget};
 use super::ours::OurCluster;
 use super::usage::{self, Usage};
-use super::workload::Calls;
+use super::workload::{Calls, Workload};
 use crate::error::Error;
 use crate::node_process::NodeProcess;
 use crate::observe;
@@ -27,6 +28,7 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub(crate) enum System {
     Ours,
+    Echo,
     #[cfg(feature = "etcd")]
     Etcd(Etcd),
 }
@@ -35,6 +37,7 @@ impl System {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Ours => "ours",
+            Self::Echo => "echo",
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => "etcd",
         }
@@ -42,7 +45,7 @@ impl System {
 
     pub(crate) fn version(&self) -> String {
         match self {
-            Self::Ours => env!("CARGO_PKG_VERSION").to_owned(),
+            Self::Ours | Self::Echo => env!("CARGO_PKG_VERSION").to_owned(),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.version().to_owned(),
         }
@@ -51,17 +54,23 @@ impl System {
     /// Starts a fresh cluster with default settings and waits until it serves. Its data is in a temporary
     /// directory of its own, under `dir` or where the system has such.
     pub(crate) async fn start(&self, dir: Option<&Path>) -> Result<Cluster, Error> {
-        self.start_for(dir, Calls::Get).await
-    }
-
-    /// As [`Self::start`], with the one setting that calls may need.
-    pub(crate) async fn start_for(&self, dir: Option<&Path>, calls: Calls) -> Result<Cluster, Error> {
         Ok(match self {
-            Self::Ours if calls == Calls::Lease => Cluster::Ours(OurCluster::start_with_leases(dir).await?),
             Self::Ours => Cluster::Ours(OurCluster::start(dir).await?),
+            Self::Echo => Cluster::Echo(EchoServer::start(0)?),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => Cluster::Etcd(EtcdCluster::start(etcd, dir).await?),
         })
+    }
+
+    /// As [`Self::start`], with the one setting that a workload may need.
+    pub(crate) async fn start_for(&self, dir: Option<&Path>, workload: Workload) -> Result<Cluster, Error> {
+        match self {
+            Self::Ours if workload.calls == Calls::Lease => {
+                Ok(Cluster::Ours(OurCluster::start_with_leases(dir).await?))
+            }
+            Self::Echo => Ok(Cluster::Echo(EchoServer::start(workload.value_bytes)?)),
+            _ => self.start(dir).await,
+        }
     }
 }
 
@@ -78,6 +87,8 @@ pub(crate) fn turns(systems: usize, round: u32) -> Vec<usize> {
 #[derive(Debug)]
 pub(crate) enum Cluster {
     Ours(OurCluster),
+    /// One process, which is no cluster. It is not measured where nodes are killed, stopped or started again.
+    Echo(EchoServer),
     #[cfg(feature = "etcd")]
     Etcd(EtcdCluster),
 }
@@ -86,6 +97,7 @@ impl Cluster {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Ours(_) => "ours",
+            Self::Echo(_) => "echo",
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => "etcd",
         }
@@ -95,6 +107,7 @@ impl Cluster {
     pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
         match self {
             Self::Ours(ours) => ours.check_all_run(),
+            Self::Echo(echo) => echo.check_runs(),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.check_all_run(),
         }
@@ -105,6 +118,7 @@ impl Cluster {
         let of = |id| {
             let pid = match self {
                 Self::Ours(ours) => ours.nodes().node(id).map(NodeProcess::pid),
+                Self::Echo(echo) => Some(echo.pid()),
                 #[cfg(feature = "etcd")]
                 Self::Etcd(etcd) => etcd.pid(id),
             };
@@ -112,6 +126,7 @@ impl Cluster {
         };
         let ids = match self {
             Self::Ours(ours) => ours.nodes().ids(),
+            Self::Echo(_) => vec![1],
             #[cfg(feature = "etcd")]
             Self::Etcd(_) => (1..=NODES).collect(),
         };
@@ -123,6 +138,9 @@ impl Cluster {
         let connections = connections(clients, None);
         match self {
             Self::Ours(ours) => our_targets(ours, clients, connections),
+            Self::Echo(echo) => {
+                clerk_targets([echo.address()], clients, connections, Consistency::Linearizable)
+            }
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => {
                 let endpoints = etcd.leader_endpoint().await.into_iter().collect();
@@ -135,7 +153,7 @@ impl Cluster {
     pub(crate) async fn roaming_targets(&self, clients: u32) -> Result<Vec<AnyTarget>, Error> {
         match self {
             // A clerk finds the leader again by itself.
-            Self::Ours(_) => self.targets(clients).await,
+            Self::Ours(_) | Self::Echo(_) => self.targets(clients).await,
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd_targets(etcd.endpoints(), connections(clients, None)).await,
         }
@@ -150,6 +168,7 @@ impl Cluster {
                     .map(|node| NodeAddress::Ours(node.client_addr.clone()))
                     .collect()
             }
+            Self::Echo(echo) => vec![NodeAddress::Ours(echo.address().to_owned())],
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.endpoints().into_iter().map(NodeAddress::Etcd).collect(),
         }
@@ -159,6 +178,7 @@ impl Cluster {
     pub(crate) async fn leader(&self) -> Option<u64> {
         match self {
             Self::Ours(ours) => ours.nodes().leader().await.map(|leader| leader.id),
+            Self::Echo(_) => Some(1),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.leader().await,
         }
@@ -168,6 +188,7 @@ impl Cluster {
     pub(crate) async fn is_whole(&self) -> bool {
         match self {
             Self::Ours(ours) => ours.is_whole().await,
+            Self::Echo(_) => true,
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.is_whole().await,
         }
@@ -177,6 +198,7 @@ impl Cluster {
     pub(crate) fn kill(&mut self, id: u64) {
         match self {
             Self::Ours(ours) => ours.nodes_mut().kill(id),
+            Self::Echo(echo) => echo.kill(),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.kill(id),
         }
@@ -186,6 +208,7 @@ impl Cluster {
     pub(crate) fn ask_to_stop(&mut self, id: u64) {
         match self {
             Self::Ours(ours) => ours.nodes_mut().ask_to_stop(id),
+            Self::Echo(echo) => echo.kill(),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.ask_to_stop(id),
         }
@@ -195,6 +218,10 @@ impl Cluster {
     pub(crate) fn start_node(&mut self, id: u64) -> Result<(), Error> {
         match self {
             Self::Ours(ours) => ours.nodes_mut().start_node(id),
+            Self::Echo(_) => Err(Error::Bench {
+                system: "echo",
+                problem: "it is not started again".into(),
+            }),
             #[cfg(feature = "etcd")]
             Self::Etcd(etcd) => etcd.start_node(id),
         }
@@ -228,17 +255,26 @@ pub(crate) fn our_targets(
     connections: u32,
 ) -> Result<Vec<AnyTarget>, Error> {
     let endpoints = ours.nodes().file().nodes.iter().map(|node| &node.client_addr);
+    let consistency = if ours.nodes().file().raft.lease_reads {
+        Consistency::Lease
+    } else {
+        Consistency::Linearizable
+    };
+    clerk_targets(endpoints, clients, connections, consistency)
+}
+
+fn clerk_targets(
+    endpoints: impl IntoIterator<Item = impl AsRef<str>>,
+    clients: u32,
+    connections: u32,
+    consistency: Consistency,
+) -> Result<Vec<AnyTarget>, Error> {
     let settings = Clerk::builder().endpoints(endpoints).timeout(CALL_LIMIT);
     let targets = ClerkTarget::connect(&settings, clients, connections);
     let targets = targets.map_err(|source| Error::Clerk {
         action: "cannot make the clients".into(),
         source,
     })?;
-    let consistency = if ours.nodes().file().raft.lease_reads {
-        Consistency::Lease
-    } else {
-        Consistency::Linearizable
-    };
     let targets = targets.into_iter().map(|target| target.reading(consistency));
     Ok(targets.map(AnyTarget::Ours).collect())
 }

@@ -66,6 +66,46 @@ fn a_peer_that_cannot_be_had_is_told_and_ours_is_measured_alone() {
     assert_eq!(bench.wait().0.code(), Some(0));
 }
 
+#[test]
+fn an_echo_is_measured_beside_ours_and_only_with_workloads() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = ["--against", "echo", "--workloads", "lease,put", "--rounds", "1"];
+    let mut compared = bench(tmp.path(), &[&SMALL[..], &options].concat());
+    let start = compared.wait_for("start");
+    assert_eq!(
+        (&start["systems"][1]["name"], &start["peer_missing"]),
+        (&"echo".into(), &Value::Null)
+    );
+    // In the first round ours comes first.
+    assert_eq!(compared.wait_for("measured")["system"], "ours");
+    let of_echo = compared.wait_for("measured");
+    assert_eq!(
+        (&of_echo["system"], &of_echo["errors"]),
+        (&"echo".into(), &0.into())
+    );
+    if cfg!(target_os = "linux") {
+        assert_eq!(of_echo["nodes"].as_array().unwrap().len(), 1, "{of_echo}");
+    }
+    let result = compared.wait_for("result");
+    let (status, stderr) = compared.wait();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    let rows = result["results"].as_array().unwrap();
+    let systems: Vec<&str> = rows.iter().map(|row| row["system"].as_str().unwrap()).collect();
+    assert_eq!(systems, ["ours", "echo", "ours", "echo"]);
+    for (row, is_ours) in rows.iter().zip([true, false, true, false]) {
+        assert!(row["ops_per_second"].as_f64().unwrap() > 0.0, "{row}");
+        assert_eq!(row["ratio"].is_f64(), is_ours, "{row}");
+    }
+
+    let (status, stderr) = bench(tmp.path(), &["--restart", "--against", "echo"]).wait();
+    assert_eq!(status.code(), Some(2), "{stderr}");
+    assert!(
+        stderr.starts_with("error: --restart cannot be measured against an echo"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
+}
+
 /// The only cluster in `tmp`, another than `last`.
 fn cluster_in(tmp: &Path, last: &Path) -> PathBuf {
     eventually("a cluster is there", || {
