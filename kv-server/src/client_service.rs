@@ -12,7 +12,7 @@ use rpc::client::{
 use rpc::peer::DiskRoom;
 use tarpc::context::Context;
 
-use crate::actors::{GetStatus, RaftNode};
+use crate::actors::{AskLease, GetStatus, RaftNode};
 use crate::command::{Command, Operation, validate_key, validate_scan, validate_write_id};
 use crate::intake::{Answer, Door, ReadWay};
 use crate::sessions::Outcome;
@@ -85,10 +85,20 @@ impl ClientService {
             Consistency::Stale => return Ok(Box::pin(self.status_of_node()).await?.soft_state.term),
             // Through the log where no entry fits: a read index promises the same.
             Consistency::Linearizable | Consistency::Log => ReadWay::Round,
-            Consistency::Lease => ReadWay::Lease,
+            Consistency::Lease => match self.lease_barrier().await {
+                Some(term) => return Ok(term),
+                None => ReadWay::Lease,
+            },
             Consistency::Anywhere => ReadWay::Anywhere,
         };
         Ok(self.0.door.read(way).await?.term)
+    }
+
+    /// The term, if the leader's lease covers a read that is here and the state machine has come far enough. The node
+    /// itself is asked, past the KV server: nobody has to wait, and for one client the way is half as long.
+    async fn lease_barrier(&self) -> Option<Term> {
+        let lease = self.0.node.send(AskLease).await.ok().flatten()?;
+        (self.0.reader.applied_index() >= lease.index).then_some(lease.term)
     }
 
     async fn status_of_node(&self) -> Result<raft_core::Status, KvError> {

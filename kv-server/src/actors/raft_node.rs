@@ -8,6 +8,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult,
 use bytes::Bytes;
 use raft_core::{
     CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status,
+    Term,
 };
 use storage::Progress;
 use tokio::sync::{oneshot, watch};
@@ -137,6 +138,21 @@ pub(crate) struct ReadIndex {
     pub(crate) id: ReadId,
     /// How to find out.
     pub(crate) way: ReadWay,
+}
+
+/// The read index of a read that is here already, if this leader holds a lease at this very moment. If not, the read has to
+/// go by [`ReadIndex`].
+#[derive(Debug, Message)]
+#[rtype(result = "Option<LeaseReadIndex>")]
+pub(crate) struct AskLease;
+
+/// How far the state machine must have come for a read, by the leader's lease.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeaseReadIndex {
+    /// The leader's term.
+    pub(crate) term: Term,
+    /// The read index.
+    pub(crate) index: LogIndex,
 }
 
 /// The state machine has come to this index.
@@ -432,6 +448,16 @@ impl Handler<ReadIndex> for RaftNode {
                 self.links.reads.do_send(ReadsDecided(vec![dropped]));
             }
         }
+    }
+}
+
+impl Handler<AskLease> for RaftNode {
+    type Result = MessageResult<AskLease>;
+
+    fn handle(&mut self, _: AskLease, _: &mut Self::Context) -> Self::Result {
+        let index = self.lease_read_index();
+        let term = self.driver.node().soft_state().term;
+        MessageResult(index.map(|index| LeaseReadIndex { term, index }))
     }
 }
 
