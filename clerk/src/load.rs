@@ -41,6 +41,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -189,15 +190,28 @@ pub fn connections(clients: u32, chosen: Option<u32>) -> u32 {
     connections.min(clients).max(1)
 }
 
-/// How many threads the runtime of a load should have: half of the processors. More than that pass the few connections
-/// to and fro, which makes a call a third dearer, and leave less to the servers if they are on this machine, too.
+/// The kind of runtime that a load is best run on: one with half as many threads as there are processors. More than that
+/// pass the few connections to and fro, which makes a call a third dearer, and leave less to the servers if they are on this
+/// machine, too.
+///
+/// Where that is one thread, the runtime is of the kind that knows no others: with more than 256 clients that are ready at
+/// once, the other kind lets some of them wait for a tenth of a second.
 ///
 /// ```
-/// assert!(clerk::load::worker_threads() > 0);
+/// let runtime = clerk::load::runtime().enable_all().build()?;
+/// assert_eq!(runtime.block_on(async { 7 }), 7);
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[must_use]
-pub fn worker_threads() -> usize {
-    std::thread::available_parallelism().map_or(1, |processors| (processors.get() / 2).max(1))
+pub fn runtime() -> Builder {
+    match std::thread::available_parallelism().map_or(1, |processors| processors.get() / 2) {
+        0 | 1 => Builder::new_current_thread(),
+        threads => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    }
 }
 
 /// Opens every connection with a write, and writes all keys if `load` reads.

@@ -27,7 +27,6 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use clerk::load::worker_threads;
 use tokio::runtime::Builder;
 
 use crate::arguments::{Arguments, Command};
@@ -48,10 +47,9 @@ fn main() -> ExitCode {
     let reporter = Reporter::new(arguments.output);
     let outcome = match arguments.command {
         Command::Demo => run(demo::run(reporter)),
-        Command::Bench(bench) => run_on(
-            Builder::new_multi_thread().worker_threads(worker_threads()),
-            async move { bench::run(&bench, reporter).await.map(|()| true) },
-        ),
+        Command::Bench(bench) => run_on(&mut clerk::load::runtime(), async move {
+            bench::run(&bench, reporter).await.map(|()| true)
+        }),
         Command::Up(up) => run(async move { up::run(&up, reporter).await.map(|()| true) }),
         Command::Torture(torture) => run(async move { torture::run(&torture, reporter).await }),
         Command::Node(node) => return node::run(node),

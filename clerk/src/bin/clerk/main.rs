@@ -43,11 +43,7 @@ fn run(arguments: Arguments) -> Result<Status, Failure> {
         return completions(shell);
     }
     let runtime = match arguments.command {
-        Command::Bench(_) => {
-            let mut several = runtime::Builder::new_multi_thread();
-            several.worker_threads(load::worker_threads());
-            several
-        }
+        Command::Bench(_) => load::runtime(),
         _ => runtime::Builder::new_current_thread(),
     }
     .enable_all()
