@@ -21,7 +21,7 @@ Examples:
   deploy torture --duration 20s        kill and pause nodes and cut links, and check what clients saw
   deploy up                            three nodes on 127.0.0.1, their data in ./kv-cluster
   deploy up --nodes 5 --dir /var/tmp/five --base-port 9000
-  deploy bench --quick                 how fast it is on this machine, in about 20 seconds
+  deploy bench --quick                 how fast it is on this machine, in about 10 seconds
 
 Exit status: 0 done, 1 a check did not hold, 2 wrong usage or configuration, 3 not done
 (or done, and what came of it could not be written to stdout).";

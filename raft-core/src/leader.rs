@@ -584,10 +584,9 @@ impl Node {
         } else if storage_stalled && !alone {
             self.step_down(StepDownReason::StorageStalled);
         } else if let Some(leader) = self.leader_mut() {
-            leader
-                .peers
-                .values_mut()
-                .for_each(|peer| peer.recently_active = false);
+            for peer in leader.peers.values_mut() {
+                peer.active_before = std::mem::take(&mut peer.recently_active);
+            }
         }
     }
 
@@ -617,9 +616,10 @@ impl Node {
         let target = leader
             .peers
             .iter()
-            .filter(|(peer, progress)| configuration.is_voter(**peer) && progress.recently_active)
-            .filter(|(peer, progress)| progress.counts && may_take_over(**peer))
-            .max_by_key(|(_, progress)| progress.match_index)
+            .filter(|(peer, _)| configuration.is_voter(**peer) && may_take_over(**peer))
+            // Right behind a check nobody has answered yet, and all may be well.
+            .filter(|(_, progress)| progress.counts && (progress.recently_active || progress.active_before))
+            .max_by_key(|(_, progress)| (progress.recently_active, progress.match_index))
             .map(|(peer, _)| *peer)?;
         leader.transfer = Some(Transfer {
             target,

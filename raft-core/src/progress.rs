@@ -42,6 +42,8 @@ pub(crate) struct Progress {
     pub(crate) state: ProgressState,
     /// Whether the peer answered since the last check for a quorum.
     pub(crate) recently_active: bool,
+    /// Whether it answered between the last check and the one before.
+    pub(crate) active_before: bool,
     /// The store that the peer runs on, once it has answered.
     pub(crate) incarnation: Option<Incarnation>,
     /// Whether that store's word counts. Taken for granted until the first answer, by which nothing is
@@ -70,6 +72,7 @@ impl Progress {
                 awaiting_answer: false,
             },
             recently_active: true,
+            active_before: false,
             incarnation: None,
             counts: true,
             proof_index: None,

@@ -379,6 +379,24 @@ fn a_hand_over_goes_on_as_soon_as_the_target_has_caught_up() {
     assert_eq!(cluster.leader(), Some(NodeId(2)));
 }
 
+/// Right behind a check for a quorum nobody has answered since, which is no reason to leave without a successor.
+#[test]
+fn a_hand_over_finds_somebody_at_any_moment() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    for _ in 0..2 {
+        // 3 answers nothing for two checks, 2 answers until the last.
+        cluster.heartbeat(1);
+        cluster.settle();
+        (0..ELECTION_TIMEOUT_MIN).for_each(|_| cluster.tick(1));
+    }
+    assert_eq!(cluster.role(1), Role::Leader);
+    let target = cluster.with(NodeId(1), |server| server.transfer_leadership());
+    assert_eq!(target, Some(Some(NodeId(2))));
+}
+
 /// A hand-over to one peer is not given to another, though that one's log is further.
 #[test]
 fn a_hand_over_to_somebody_goes_to_nobody_else() {

@@ -111,7 +111,7 @@ impl<E> Outcome<E> {
     }
 
     /// The latency, in microseconds, that this share of the calls (0 to 1) did not exceed, to three digits; 0
-    /// when no call succeeded.
+    /// when no call that began in the time measured succeeded. Those that were [not begun](Self::not_begun) have none.
     #[must_use]
     pub fn quantile_us(&self, share: f64) -> u64 {
         self.latencies_us.value_at_quantile(share)

@@ -85,14 +85,20 @@ impl fmt::Display for Finished<'_> {
             .iter()
             .map(|row| cells(row, last.replace(row.workload) != Some(row.workload)));
         let mut rows: Vec<_> = rows.collect();
-        if self.results.iter().all(|row| row.ratio.is_none()) {
+        let is_alone = self.results.iter().all(|row| row.ratio.is_none());
+        if is_alone {
             headings.remove(RATIO_COLUMN);
             rows.iter_mut().for_each(|cells| drop(cells.remove(RATIO_COLUMN)));
         }
         let s = if self.rounds == 1 { "" } else { "s" };
+        let ratio = if is_alone {
+            ""
+        } else {
+            " OPS/S of ours as a multiple of the peer's (RATIO),"
+        };
         let legend = format!(
-            "medians of {} round{s} of {} s, {} keys; OPS/S of ours as a multiple of the peer's (RATIO), longest time \
-             without a\nsuccess (GAP), CPU time of all nodes and of the clients for an operation, memory of the largest node",
+            "medians of {} round{s} of {} s, {} keys;{ratio} longest time without a success (GAP),\nCPU time of all nodes \
+             and of the clients for an operation, memory of the largest node",
             self.rounds, self.seconds_each, self.keys
         );
         f.write_str(&render(&headings, rows, &legend))

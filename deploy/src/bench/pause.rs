@@ -53,6 +53,14 @@ enum Beside {
 
 impl Beside {
     const ALL: [Self; 3] = [Self::Nothing, Self::Snapshots, Self::Newcomer];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Snapshots => "snapshots",
+            Self::Newcomer => "a new follower",
+        }
+    }
 }
 
 /// One measurement is done.
@@ -245,9 +253,10 @@ async fn one_round(
     let mut bench = Pauses::prepare(cluster, keys, duration).await?;
     for beside in Beside::ALL {
         tell(format!(
-            "{} writes/s for {} s, beside {beside:?}",
+            "{} writes/s for {} s, beside {}",
             bench.load.rate.unwrap_or(0),
-            duration.as_secs()
+            duration.as_secs(),
+            beside.name()
         ));
         let paused = bench.measure(beside).await?;
         tell(format!(
@@ -266,7 +275,7 @@ struct Pauses {
 
 impl Pauses {
     /// Writes all keys and finds the rate.
-    async fn prepare(cluster: OurCluster, keys: u64, duration: Duration) -> Result<Self, Error> {
+    async fn prepare(mut cluster: OurCluster, keys: u64, duration: Duration) -> Result<Self, Error> {
         let closed = Load {
             clients: CLIENTS,
             keys,
@@ -278,6 +287,7 @@ impl Pauses {
         let targets = targets(&cluster)?;
         write_all_keys("ours", &targets, &closed).await?;
         let probe = load::run(&targets, &closed).await;
+        cluster.check_all_run()?;
         refuse_silence("ours", &probe)?;
         #[expect(
             clippy::cast_possible_truncation,

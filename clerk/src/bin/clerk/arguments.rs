@@ -228,7 +228,7 @@ pub(crate) struct LoadOptions {
     /// How many bytes each value has
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_size: u32,
-    /// Calls per second, all clients together, begun on time whether earlier ones have ended or not; latency
+    /// Calls per second, all clients together, as long as a client is free when one is due; latency
     /// then counts from the moment a call was due, less what the client's own timer was late (2 ms at most)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,

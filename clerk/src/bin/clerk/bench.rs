@@ -30,6 +30,12 @@ pub(crate) async fn run(
     } else {
         output::print_line(&report.text(connections))?;
     }
+    if outcome.begun == 0 && outcome.not_begun > Some(0) {
+        return Err(Failure::not_done(
+            "no call that was due in the time measured could begin in it: the clients are too few or the rate too high, \
+             and nothing can be said of latencies",
+        ));
+    }
     match outcome.first_error {
         Some(error) if outcome.begun == outcome.errors => {
             Err(Failure::from(error).at("no operation succeeded"))
@@ -98,9 +104,11 @@ impl Report {
             ("p99", self.p99_us),
             ("p99.9", self.p999_us),
             ("max", self.max_us),
-            ("longest gap", self.longest_gap_us),
         ];
-        rows.extend(times.map(|(name, us)| (name, format!("{us} µs"))));
+        let known = self.begun > self.errors;
+        let time = |us: u64| if known { format!("{us} µs") } else { "-".into() };
+        rows.extend(times.map(|(name, us)| (name, time(us))));
+        rows.push(("longest gap", format!("{} µs", self.longest_gap_us)));
         rows.extend(self.not_begun.map(|calls| ("not begun", calls.to_string())));
         let first = self.first_error.as_ref();
         let first = first.map_or_else(String::new, |error| format!(", the first: {error}"));
