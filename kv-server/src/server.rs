@@ -375,6 +375,9 @@ impl Server {
             return;
         }
         let Ok(Some(target)) = self.node.send(StepAside).await else {
+            tracing::info!(
+                "nobody was heard from lately who could take over: the others, if any, elect a leader"
+            );
             return;
         };
         // To be no longer the leader is not enough: one that reaches no majority steps down, too.

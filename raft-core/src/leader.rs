@@ -597,12 +597,13 @@ impl Node {
 
     /// Hands leadership to the peer whose log is furthest (thesis §3.10), for an orderly shutdown. No
     /// proposals are taken meanwhile; given up after an election timeout. Returns the peer, or `None` if
-    /// this node is not the leader, a hand-over is already under way, or nobody could take over.
+    /// this node is not the leader or nobody could take over. A hand-over that is under way goes on: returned is who
+    /// takes over.
     pub fn transfer_leadership(&mut self) -> Option<NodeId> {
         self.transfer_leadership_if(|_| true)
     }
 
-    /// The same, to `target` and nobody else.
+    /// The same, to `target` and nobody else: `None`, too, while another one takes over.
     pub fn transfer_leadership_to(&mut self, target: NodeId) -> Option<NodeId> {
         self.transfer_leadership_if(|peer| peer == target)
     }
@@ -610,8 +611,8 @@ impl Node {
     fn transfer_leadership_if(&mut self, may_take_over: impl Fn(NodeId) -> bool) -> Option<NodeId> {
         let configuration = self.log.configuration().clone();
         let leader = self.leader_mut()?;
-        if leader.transfer.is_some() {
-            return None;
+        if let Some(transfer) = &leader.transfer {
+            return Some(transfer.target).filter(|target| may_take_over(*target));
         }
         let target = leader
             .peers

@@ -12,7 +12,7 @@
 //! - A voter's clock is a count of ticks, which may be ahead of the time by [`SLACK_TICKS`]; the lease is shorter
 //!   by that, too. Its ticks may be late without harm: it then keeps its promise for longer.
 //! - The leader's clock must not be late: a leader that was stopped for a while has missed its ticks. So it is
-//!   read off a real clock, by whoever runs the node, just before a read is served: [`Node::clock_reads`]. A clock
+//!   read off a real clock, by whoever runs the node, just before a read is served: [`Node::lease_read_index`]. A clock
 //!   that stands still while others go on (a virtual machine that is frozen and goes on later) breaks the
 //!   assumption.
 //! - All servers have the same `election_timeout_min`: it is what voters promise.
@@ -94,25 +94,25 @@ impl Config {
 
 impl Node {
     /// A clock that never goes back and that passes reads `now`, in whole ticks since any fixed moment. Only
-    /// leases look at it. To be called before [`Node::ready`] and before [`Node::lease_read_index`], and the
-    /// reading must be taken after the read has arrived.
+    /// leases look at it. To be called before [`Node::ready`], whose rounds begin then.
     pub fn clock_reads(&mut self, now: Ticks) {
         self.clock = self.clock.max(now);
     }
 
-    /// The read index of a read that may be served without a round, because this leader holds a lease as of the
-    /// last [`Node::clock_reads`]. `None` if it does not, or leases are switched off: ask for
-    /// [`Node::read_index`] then.
+    /// The read index of a read that may be served without a round, because this leader holds a lease `now`: what the
+    /// clock of [`Node::clock_reads`] reads since the read arrived, not before. `None` if it does not, or leases are
+    /// switched off: ask for [`Node::read_index`] then.
     #[must_use]
-    pub fn lease_read_index(&self) -> Option<LogIndex> {
+    pub fn lease_read_index(&mut self, now: Ticks) -> Option<LogIndex> {
+        self.clock_reads(now);
         let leader = self.leader().filter(|_| self.config.lease_reads)?;
         if leader.is_handing_over() || !self.has_committed_in_own_term() {
             return None;
         }
-        let (id, now, length) = (self.id(), self.clock, self.config.lease_length());
+        let (id, clock, length) = (self.id(), self.clock, self.config.lease_length());
         // The members of now: those of a later leader's election overlap with them, not with older ones.
         let holds = self.log.configuration().has_quorum(|member| {
-            member == id || (self.peer_counts(member) && leader.lease.is_bound(member, now, length))
+            member == id || (self.peer_counts(member) && leader.lease.is_bound(member, clock, length))
         });
         holds.then(|| self.log.commit_index())
     }

@@ -410,6 +410,28 @@ fn a_hand_over_to_somebody_goes_to_nobody_else() {
     assert_eq!(target, Some(Some(NodeId(3))));
 }
 
+/// Whoever stops a leader must know that it is about to have a successor, whoever asked for that.
+#[test]
+fn a_hand_over_that_is_under_way_goes_on() {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    cluster.settle();
+    cluster.isolate(3);
+    cluster.propose(1, "2 is ahead of 3");
+    cluster.settle();
+    let hand_over_to = |server: &mut Server, id| server.node.transfer_leadership_to(NodeId(id));
+    let targets = cluster.with(NodeId(1), |server| {
+        (
+            hand_over_to(server, 3),
+            server.transfer_leadership(),
+            hand_over_to(server, 3),
+            hand_over_to(server, 2),
+        )
+    });
+    let to_3 = Some(NodeId(3));
+    assert_eq!(targets, Some((to_3, to_3, to_3, None)));
+}
+
 /// No index that a peer can name makes a node panic.
 #[test]
 fn a_heartbeat_behind_the_highest_number_is_a_conflict() {

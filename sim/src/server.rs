@@ -19,7 +19,7 @@ use kv_server::pending::Pending;
 use kv_server::state_machine::StateMachine;
 use raft_core::{
     CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, Refusal, Restored, Role,
-    SnapshotToSend, SoftState, Standing, Status, Storage, Term, Write,
+    SnapshotToSend, SoftState, Standing, Status, Storage, Term, Ticks, Write,
 };
 use storage::{Identity, MemoryDisk, MemoryStorage};
 
@@ -123,6 +123,8 @@ pub(crate) struct Server {
     index_answers: IndexAnswers,
     soft_state: SoftState,
     last_read: ReadId,
+    /// What the machine's clock read when the node looked last.
+    clock: Ticks,
     calls: BTreeMap<CallId, Origin>,
     last_call: CallId,
     outputs: Vec<Output>,
@@ -169,6 +171,7 @@ impl Server {
             answers: Rc::default(),
             index_answers: Rc::default(),
             last_read: ReadId::ZERO,
+            clock: Ticks::ZERO,
             calls: BTreeMap::new(),
             last_call: CallId::ZERO,
             outputs: Vec::new(),

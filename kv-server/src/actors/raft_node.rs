@@ -251,8 +251,8 @@ impl RaftNode {
 
     /// The read index, at once, if a lease holds at this very moment.
     fn lease_read_index(&mut self) -> Option<LogIndex> {
-        self.read_lease_clock();
-        self.driver.node().lease_read_index()
+        let now = self.lease_clock.now();
+        self.driver.node_mut().lease_read_index(now)
     }
 
     /// The connection to the leader that this node follows.

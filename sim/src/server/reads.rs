@@ -74,6 +74,7 @@ pub(super) fn scan(reader: &StateReader, from: Bytes, to: Bytes) -> Answer {
 impl Server {
     /// What the machine's clock reads, which goes on while the node does not.
     pub(crate) fn clock_reads(&mut self, now: Ticks) {
+        self.clock = now;
         self.driver.node_mut().clock_reads(now);
     }
 
@@ -88,7 +89,7 @@ impl Server {
         self.last_read = self.last_read.next();
         let read = self.last_read;
         self.pending.register_read(read, waiter);
-        let lease = self.driver.node().lease_read_index();
+        let lease = self.driver.node_mut().lease_read_index(self.clock);
         if let Some(index) = lease.filter(|_| way == ReadWay::Lease) {
             return self.pending.confirmed(read, index);
         }
