@@ -9,6 +9,7 @@ use clerk::Consistency;
 use clerk::load::{self, Load};
 
 use crate::duration;
+use crate::failure::Failure;
 
 /// The client of the replicated key-value store.
 ///
@@ -207,9 +208,9 @@ pub(crate) struct LoadOptions {
     /// What each call does
     #[arg(long, default_value = "put")]
     op: Operation,
-    /// How many of a hundred calls read, with --op mixed
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
-    reads: u8,
+    /// How many of a hundred calls read, with --op mixed [default: 50]
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    reads: Option<u8>,
     /// How many clients call at once
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     clients: u32,
@@ -232,12 +233,36 @@ pub(crate) struct LoadOptions {
     /// then counts from the moment a call was due, less what the client's own timer was late (2 ms at most)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
-    /// How fresh reads must be
-    #[arg(long, value_name = "HOW", default_value = "linearizable")]
-    pub(crate) consistency: Freshness,
+    /// How fresh reads must be [default: linearizable]
+    #[arg(long, value_name = "HOW")]
+    consistency: Option<Freshness>,
 }
 
 impl LoadOptions {
+    /// Refuses what the load would not heed.
+    pub(crate) fn check(&self) -> Result<(), Failure> {
+        let reads = matches!(self.op, Operation::Get | Operation::Mixed);
+        let unheeded = [
+            (
+                self.reads.is_some() && self.op != Operation::Mixed,
+                "--reads is for --op mixed",
+            ),
+            (
+                self.consistency.is_some() && !reads,
+                "--consistency is for loads that read: --op get or mixed",
+            ),
+        ];
+        match unheeded.iter().find(|(unheeded, _)| *unheeded) {
+            Some((_, problem)) => Err(Failure::usage(*problem)),
+            None => Ok(()),
+        }
+    }
+
+    /// How fresh they ask reads to be.
+    pub(crate) fn consistency(&self) -> Consistency {
+        self.consistency.unwrap_or(Freshness::Linearizable).into()
+    }
+
     /// The load that they ask for.
     pub(crate) fn load(&self) -> Load {
         Load {
@@ -246,7 +271,7 @@ impl LoadOptions {
                 Operation::Get => load::Operation::Get,
                 Operation::Append => load::Operation::Append,
                 Operation::Mixed => load::Operation::Mixed {
-                    reads_percent: self.reads,
+                    reads_percent: self.reads.unwrap_or(50),
                 },
             },
             clients: self.clients,

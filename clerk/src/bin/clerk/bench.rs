@@ -15,9 +15,10 @@ pub(crate) async fn run(
     format: Format,
     options: LoadOptions,
 ) -> Result<Status, Failure> {
+    options.check()?;
     let load = options.load();
     let connections = load::connections(load.clients, options.connections());
-    let consistency = options.consistency.into();
+    let consistency = options.consistency();
     let targets: Vec<ClerkTarget> = ClerkTarget::connect(&settings, load.clients, connections)?
         .into_iter()
         .map(|target| target.reading(consistency))

@@ -75,7 +75,14 @@ async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
         !reads.is_empty() && reads.iter().all(|how| *how == Consistency::Stale),
         "{reads:?}"
     );
-    for wrong in [["--reads", "101"], ["--distribution", "normal"], ["--rate", "0"]] {
+    for wrong in [
+        ["--reads", "101"],
+        ["--distribution", "normal"],
+        ["--rate", "0"],
+        // What a load of writes alone does not heed.
+        ["--reads", "50"],
+        ["--consistency", "stale"],
+    ] {
         run(&cluster, ["bench"].into_iter().chain(wrong))
             .await
             .fails(2, "");
