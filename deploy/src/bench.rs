@@ -14,6 +14,7 @@ mod failover;
 mod growth;
 #[cfg(feature = "etcd")]
 pub(crate) mod guard;
+mod interrupts;
 mod measure;
 mod memory;
 mod ours;
@@ -31,28 +32,34 @@ mod workload;
 use std::path::Path;
 
 use self::arguments::{BenchArguments, Peer};
+use self::interrupts::Interrupts;
 use self::start::Start;
 use self::system::System;
 use crate::error::Error;
 use crate::made::MadeDirectories;
 use crate::report::Reporter;
-use crate::signals::StopSignals;
 
 /// What `statfs` calls a file system that is in memory.
 #[cfg(target_os = "linux")]
 const TMPFS: rustix::fs::FsWord = 0x0102_1994;
 
-/// Measures what `arguments` ask for. A signal ends it, its clusters and their data.
+/// Measures what `arguments` ask for. A signal ends it, its clusters and their data, once what was measured is told.
 pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
-    let mut signals = StopSignals::listen()?;
-    tokio::select! {
-        outcome = measure_all(arguments, reporter) => outcome,
-        () = signals.next() => Err(Error::Interrupted),
+    let interrupts = Interrupts::listen(arguments.plots.is_some())?;
+    match measure_all(arguments, reporter, &interrupts).await {
+        // It has seen what it wanted.
+        Err(Error::Unread) => Ok(()),
+        outcome => outcome,
     }
 }
 
-async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+async fn measure_all(
+    arguments: &BenchArguments,
+    reporter: Reporter,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     arguments.check_peer()?;
+    arguments.check_size()?;
     if arguments.pause {
         pause::check_duration(arguments.duration)?;
     }
@@ -70,24 +77,24 @@ async fn measure_all(arguments: &BenchArguments, reporter: Reporter) -> Result<(
         is_in_memory(arguments.dir.as_deref()),
     ));
     if let Some(times) = arguments.failover {
-        return failover::run(arguments, &systems, times, reporter).await;
+        return failover::run(arguments, &systems, times, reporter, interrupts).await;
     }
     if arguments.pause {
-        return pause::run(arguments, reporter).await;
+        return pause::run(arguments, reporter, interrupts).await;
     }
     if arguments.memory {
-        return memory::run(arguments, &systems, reporter).await;
+        return memory::run(arguments, &systems, reporter, interrupts).await;
     }
     if arguments.restart {
-        return restart::run(arguments, &systems, reporter).await;
+        return restart::run(arguments, &systems, reporter, interrupts).await;
     }
     if arguments.endure {
-        return endure::run(arguments, reporter).await;
+        return endure::run(arguments, reporter, interrupts).await;
     }
     if arguments.growth {
-        return growth::run(arguments, reporter).await;
+        return growth::run(arguments, reporter, interrupts).await;
     }
-    let results = compare::run(arguments, &systems, reporter).await?;
+    let results = compare::run(arguments, &systems, reporter, interrupts).await?;
     if let Some(dir) = &arguments.plots {
         plot::write_all(dir, &results)?;
     }

@@ -110,6 +110,9 @@ pub(crate) enum Error {
     /// Ctrl-C or a signal to stop.
     #[error("interrupted")]
     Interrupted,
+    /// Nobody reads what a command prints, which is all that it works for.
+    #[error("nobody reads the output")]
+    Unread,
     /// The demo failed; its directory is kept.
     #[error("{source}\nthe nodes' logs and data are kept in {}", dir.display())]
     Kept {

@@ -6,11 +6,14 @@ use std::sync::OnceLock;
 
 use clap::ValueEnum;
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use crate::error::NOT_DONE;
 
 /// Set once stdout has failed to take something.
 static NOT_TOLD: OnceLock<()> = OnceLock::new();
+/// Told when whoever read stdout is found to be gone.
+static READER_WENT_AWAY: Notify = Notify::const_new();
 
 /// How to print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,7 +39,7 @@ impl Reporter {
     ///
     /// One that cannot be written is no reason to stop: the cluster that the events are about goes on. It is told on
     /// stderr, once, and in the exit status; see [`exit_status`]. A reader that went away has seen what it wanted: that
-    /// changes nothing.
+    /// is no failure, and [`reader_went_away`] tells a command that works for its output alone.
     pub(crate) fn tell(self, event: &(impl Display + Serialize)) {
         let line = match self.format {
             Format::Text => event.to_string(),
@@ -50,7 +53,9 @@ impl Reporter {
 }
 
 fn give_up(error: &io::Error) {
-    if error.kind() != io::ErrorKind::BrokenPipe && NOT_TOLD.set(()).is_ok() {
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        READER_WENT_AWAY.notify_one();
+    } else if NOT_TOLD.set(()).is_ok() {
         // Nothing is left to be done if stderr is closed.
         let _ = writeln!(
             io::stderr(),
@@ -58,6 +63,11 @@ fn give_up(error: &io::Error) {
              the command goes on, and ends with exit status {NOT_DONE} if nothing else fails"
         );
     }
+}
+
+/// Waits until something could not be told because nobody reads any more.
+pub(crate) async fn reader_went_away() {
+    READER_WENT_AWAY.notified().await;
 }
 
 /// The exit status of a command whose work itself would end with `status`: it is not done when not all of what came of

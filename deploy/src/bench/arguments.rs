@@ -27,6 +27,11 @@ missing it is said, and ours is measured alone.
 
 Exit status: 0 measured, 1 a node ended while it was measured, 2 wrong usage, 3 not done.";
 
+/// How many keys the workloads have, unless said.
+pub(crate) const KEYS: u64 = 10_000;
+/// The most that all values together may have.
+const MOST_BYTES: u64 = 4 << 30;
+
 const SELECTION: &str = "Which workloads";
 const INSTEAD: &str = "Instead of the workloads";
 
@@ -89,7 +94,8 @@ pub(crate) struct BenchArguments {
     /// follower is brought up from nothing; each takes 12s, or a --duration of at least 4s
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
-    /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys (or --keys) once each
+    /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys once each (or --keys once each,
+    /// and before that a fifth of them ten times)
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
     /// How long a cluster of 500,000 keys (or --keys) takes to serve again after all its nodes were killed
@@ -172,6 +178,25 @@ impl BenchArguments {
         }
     }
 
+    /// Refuses keys and values that take more room together than any machine should give a benchmark unasked.
+    pub(crate) fn check_size(&self) -> Result<(), Error> {
+        let keys = self.keys_or(KEYS);
+        let largest = self.selection().iter().map(|one| one.value_bytes).max();
+        let bytes = keys.saturating_mul(largest.unwrap_or(0).into());
+        if bytes <= MOST_BYTES {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            problem: format!(
+                "{keys} keys with values of {} bytes are {} MiB on each node, and at most {} are taken",
+                largest.unwrap_or(0),
+                bytes >> 20,
+                MOST_BYTES >> 20
+            ),
+            remedy: "name fewer --keys or smaller --value-sizes".into(),
+        })
+    }
+
     /// How many keys there are.
     pub(crate) fn keys_or(&self, default: u64) -> u64 {
         self.keys.unwrap_or(default)
@@ -195,7 +220,7 @@ impl BenchArguments {
     }
 }
 
-/// Parses `500ms`, `5s` or `2m`: more than nothing, at most ten minutes.
+/// Parses `500ms`, `5s` or `2m`: one millisecond to ten minutes.
 fn parse_duration(text: &str) -> Result<Duration, String> {
     let at = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -211,8 +236,8 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| format!("{number:?} is not a number"))?;
     let seconds = number * scale;
-    if seconds <= 0.0 || seconds > 600.0 {
-        return Err("it must be above zero and at most 10m".into());
+    if !(0.001..=600.0).contains(&seconds) {
+        return Err("it must be at least 1ms and at most 10m".into());
     }
     Ok(Duration::from_secs_f64(seconds))
 }
@@ -322,11 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn keys_and_values_that_no_machine_has_room_for_are_refused() {
+        for (line, takes) in [
+            ("--full", true),
+            ("--value-sizes 1048576 --keys 4096", true),
+            ("--value-sizes 16,1048576 --keys 4097", false),
+            ("--value-sizes 1048576", false),
+            ("--keys 10000000", true),
+            ("--memory --keys 10000000", true),
+        ] {
+            assert_eq!(parse(line).check_size().is_ok(), takes, "{line}");
+        }
+    }
+
+    #[test]
     fn durations_have_units_and_bounds() {
         for (text, ms) in [("500ms", 500), ("5s", 5_000), ("1.5s", 1_500), ("1m", 60_000)] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
         }
-        for text in ["", "5", "s", "0s", "11m", "-1s", "1h", "..s"] {
+        for text in ["", "5", "s", "0s", "0.9ms", "11m", "-1s", "1h", "..s"] {
             assert!(parse_duration(text).is_err(), "{text:?} was taken");
         }
     }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::arguments::BenchArguments;
+use super::arguments::{BenchArguments, KEYS};
+use super::interrupts::Interrupts;
 use super::measure::{Measurement, measure};
 use super::result::Row;
 use super::system::{System, turns};
@@ -12,9 +13,6 @@ use super::table::{known, mib, render};
 use super::workload::Workload;
 use crate::error::Error;
 use crate::report::Reporter;
-
-/// How many keys there are, unless said.
-const KEYS: u64 = 10_000;
 
 /// Where the table has the ratio to the peer.
 const RATIO_COLUMN: usize = 3;
@@ -127,14 +125,17 @@ fn cells(row: &Row, is_new: bool) -> Vec<String> {
     ]
 }
 
-/// Measures every selected workload and prints the table; if a measurement fails, that of the workloads before it.
+/// Measures every selected workload and prints the table; if a measurement fails or is interrupted, that of the workloads
+/// before it.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
     reporter: Reporter,
+    interrupts: &Interrupts,
 ) -> Result<Vec<Row>, Error> {
     let mut results = Vec::new();
-    let outcome = all_workloads(arguments, systems, &mut results, reporter).await;
+    let all = all_workloads(arguments, systems, &mut results, reporter);
+    let outcome = interrupts.or(all).await;
     if outcome.is_ok() || !results.is_empty() {
         reporter.tell(&Finished {
             keys: arguments.keys_or(KEYS),

@@ -11,10 +11,11 @@ use clerk::load::{self, Load, Outcome};
 use serde::Serialize;
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 use super::measure::{refuse_silence, write_all_keys};
 use super::ours::OurCluster;
 use super::plot::{self, Curve};
-use super::system::{AnyTarget, CallError, our_targets};
+use super::system::{CallError, our_targets};
 use super::table::{mib, render};
 use super::usage;
 use crate::error::Error;
@@ -118,9 +119,13 @@ impl fmt::Display for Finished {
     }
 }
 
-/// Overwrites the keys, tells each part as it ends, and prints the table; draws it if plots are wanted.
-pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
-    let mut cluster = OurCluster::start(arguments.dir.as_deref()).await?;
+/// Overwrites the keys, tells each part as it ends, and prints the table, of what was measured if it fails or is
+/// interrupted; draws it if plots are wanted.
+pub(crate) async fn run(
+    arguments: &BenchArguments,
+    reporter: Reporter,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     let load = Load {
         clients: CLIENTS,
         keys: arguments.keys_or(DEFAULT_KEYS),
@@ -129,33 +134,38 @@ pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Resul
         duration: arguments.duration.unwrap_or(DEFAULT_DURATION),
         ..Load::default()
     };
-    let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
-    write_all_keys("ours", &targets, &load).await?;
-    let (endurance, failure) = endure(&mut cluster, &targets, &load, reporter).await;
+    let mut endurance = Vec::new();
+    let all = endure(arguments.dir.as_deref(), &load, &mut endurance, reporter);
+    let outcome = interrupts.or(all).await;
     let finished = Finished {
         keys: load.keys,
         endurance,
     };
+    if finished.endurance.is_empty() {
+        return outcome;
+    }
     reporter.tell(&finished);
     let drawn = match &arguments.plots {
         Some(dir) => draw(dir, &finished.endurance),
         None => Ok(()),
     };
-    failure.map_or(drawn, Err)
+    outcome.and(drawn)
 }
 
-/// The parts, and why they are no success: a node ended, which is the end of the last part, or not one put was made.
-/// A part without a put is one like the others: it shows a pause.
+/// Measures the parts. It is no success if a node ended, which is the end of the last part, or not one put was made. A part
+/// without a put is one like the others: it shows a pause.
 async fn endure(
-    cluster: &mut OurCluster,
-    targets: &[AnyTarget],
+    dir: Option<&Path>,
     load: &Load,
+    parts: &mut Vec<Part>,
     reporter: Reporter,
-) -> (Vec<Part>, Option<Error>) {
+) -> Result<(), Error> {
+    let mut cluster = OurCluster::start(dir).await?;
+    let targets = our_targets(&cluster, CLIENTS, load::connections(CLIENTS, None))?;
+    write_all_keys("ours", &targets, load).await?;
     let began = Instant::now();
     let mut puts = 0;
     let mut silence = None;
-    let mut parts = Vec::new();
     for number in 1..=PARTS {
         // To begin and to end a part takes time, too: the last one ends when it is due.
         let left = (load.duration * number / PARTS).saturating_sub(began.elapsed());
@@ -167,21 +177,20 @@ async fn endure(
             seed: number,
             ..load.clone()
         };
-        let outcome = load::run(targets, &part).await;
+        let outcome = load::run(&targets, &part).await;
         silence = silence.or(refuse_silence("ours", &outcome).err());
         // All that succeeded, those too that were still out when the part was over.
         puts += outcome.begun - outcome.errors;
         let ended = cluster.check_all_run();
-        let part = look(cluster, began.elapsed(), puts, &outcome);
+        let part = look(&cluster, began.elapsed(), puts, &outcome);
         if let Ok(part) = &part {
             reporter.tell(part);
         }
         // What was measured until then is worth telling.
-        if let Err(failure) = ended.and(part.map(|part| parts.push(part))) {
-            return (parts, Some(failure));
-        }
+        let part = part.map(|part| parts.push(part));
+        ended.and(part)?;
     }
-    (parts, silence.filter(|_| puts == 0))
+    silence.filter(|_| puts == 0).map_or(Ok(()), Err)
 }
 
 fn look(

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -42,7 +43,7 @@ impl Etcd {
         let directories = env::var_os("PATH").unwrap_or_default();
         let program = env::split_paths(&directories)
             .map(|directory| directory.join("etcd"))
-            .find(|program| program.is_file())
+            .find(|program| is_executable(program))
             .ok_or("no etcd is installed: there is none on PATH")?;
         let output = Command::new(&program)
             .arg("--version")
@@ -59,6 +60,11 @@ impl Etcd {
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
+}
+
+/// As a shell finds a program: one that nobody may execute hides none that stands behind it on PATH.
+fn is_executable(program: &Path) -> bool {
+    fs::metadata(program).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0)
 }
 
 /// A running cluster. The nodes come first, so that they are gone before the directory is.
@@ -81,7 +87,7 @@ impl EtcdCluster {
             let mut cluster = Self::spawn(etcd, under)?;
             let began = Instant::now();
             let ended = loop {
-                if let Some(ended) = cluster.ended() {
+                if let Some(ended) = cluster.ended(None) {
                     break ended;
                 }
                 if cluster.leader().await.is_some() {
@@ -118,19 +124,19 @@ impl EtcdCluster {
         Ok(cluster)
     }
 
-    /// The first node whose process has ended, in words.
-    fn ended(&mut self) -> Option<String> {
-        let mut nodes = self.nodes.iter_mut();
-        let id = nodes.find_map(|(id, node)| node.has_ended().then_some(*id))?;
+    /// The first node whose process has ended, in words; but for `gone`, which is to end.
+    fn ended(&mut self, gone: Option<u64>) -> Option<String> {
+        let mut others = self.nodes.iter_mut().filter(|(id, _)| Some(**id) != gone);
+        let id = others.find_map(|(id, node)| node.has_ended().then_some(*id))?;
         let last_line = last_line(&self.log(id));
         Some(format!(
             "node {id} ended unexpectedly; its log ends so: {last_line}"
         ))
     }
 
-    /// An error if a node's process has ended.
-    pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
-        self.ended()
+    /// An error if a node's process has ended, but for `gone`, which is to end.
+    pub(crate) fn check_others_run(&mut self, gone: Option<u64>) -> Result<(), Error> {
+        self.ended(gone)
             .map_or(Ok(()), |ended| Err(ended_while_measured("etcd", ended)))
     }
 

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 use super::statistics::median;
 use super::system::{AnyTarget, Cluster, System, turns};
 use super::table::render;
@@ -133,12 +134,14 @@ pub(crate) async fn run(
     systems: &[System],
     times: u32,
     reporter: Reporter,
+    interrupts: &Interrupts,
 ) -> Result<(), Error> {
     let mut failovers = Vec::new();
     let mut outcome = Ok(());
     for end in [End::Killed, End::Stopped] {
         let mut gaps_ms = vec![Vec::new(); systems.len()];
-        outcome = all_rounds(arguments, systems, (end, times), &mut gaps_ms, reporter).await;
+        let all = all_rounds(arguments, systems, (end, times), &mut gaps_ms, reporter);
+        outcome = interrupts.or(all).await;
         let measured = systems
             .iter()
             .zip(&gaps_ms)
@@ -218,7 +221,7 @@ impl Stage {
 
     /// Ends the leader and starts it again; the longest time without a write around it.
     async fn fail_over(&mut self, end: End) -> Result<Duration, Error> {
-        self.wait("the cluster is not whole", async |stage| {
+        self.wait(None, "the cluster is not whole", async |stage| {
             stage.cluster.is_whole().await
         })
         .await?;
@@ -233,9 +236,11 @@ impl Stage {
         // An acknowledgement of the old leader may have been on its way when it ended: only one from here on
         // shows that the gap is over.
         let led_at = Instant::now();
-        self.wait("nothing is written under the new leader", async |stage| {
-            stage.progress.any_since(led_at)
-        })
+        self.wait(
+            Some(old),
+            "nothing is written under the new leader",
+            async |stage| stage.progress.any_since(led_at),
+        )
         .await?;
         sleep(STEADY).await;
         let gap = self.progress.longest_gap(ended_at, Instant::now());
@@ -243,9 +248,11 @@ impl Stage {
         Ok(gap)
     }
 
-    async fn leader_other_than(&self, old: Option<u64>) -> Result<u64, Error> {
+    /// Waits for a leader. A node that ends meanwhile is an error, but for the old leader.
+    async fn leader_other_than(&mut self, old: Option<u64>) -> Result<u64, Error> {
         let began = Instant::now();
         while began.elapsed() < LIMIT {
+            self.cluster.check_others_run(old)?;
             match self.cluster.leader().await {
                 Some(leader) if Some(leader) != old => return Ok(leader),
                 _ => sleep(LOOK_EVERY).await,
@@ -254,9 +261,16 @@ impl Stage {
         Err(self.late("there is no new leader"))
     }
 
-    async fn wait(&self, what: &str, mut condition: impl AsyncFnMut(&Self) -> bool) -> Result<(), Error> {
+    /// Waits for `condition`. A node that ends meanwhile is an error, but for `gone`, which is to end.
+    async fn wait(
+        &mut self,
+        gone: Option<u64>,
+        what: &str,
+        mut condition: impl AsyncFnMut(&Self) -> bool,
+    ) -> Result<(), Error> {
         let began = Instant::now();
         while began.elapsed() < LIMIT {
+            self.cluster.check_others_run(gone)?;
             if condition(self).await {
                 return Ok(());
             }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 use super::measure::{Measurement, measure};
 use super::ours::OurCluster;
 use super::plot::{self, Curve};
@@ -211,9 +212,13 @@ impl fmt::Display for Finished {
 
 /// Measures every point on a fresh cluster, tells each as it is done, and prints the table, of what was measured if one
 /// fails; draws it if plots are wanted.
-pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+pub(crate) async fn run(
+    arguments: &BenchArguments,
+    reporter: Reporter,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     let mut growth = Vec::new();
-    let outcome = grow(arguments, &mut growth, reporter).await;
+    let outcome = interrupts.or(grow(arguments, &mut growth, reporter)).await;
     let finished = Finished {
         seconds_each: arguments.duration().as_secs_f64(),
         growth,

@@ -7,6 +7,7 @@ use clerk::load::Load;
 use serde::Serialize;
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 use super::measure::write_all_keys;
 use super::statistics::medians_of_each;
 use super::system::{System, turns};
@@ -88,13 +89,15 @@ pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
     reporter: Reporter,
+    interrupts: &Interrupts,
 ) -> Result<(), Error> {
     let rounds = arguments.rounds_or(1);
     let mut memory = Vec::new();
     let mut outcome = Ok(());
     for fill in fills(arguments.keys_or(DEFAULT_KEYS)) {
         let mut measured = vec![Vec::new(); systems.len()];
-        outcome = all_rounds(arguments, systems, (fill, rounds), &mut measured).await;
+        let all = all_rounds(arguments, systems, (fill, rounds), &mut measured);
+        outcome = interrupts.or(all).await;
         let all = systems
             .iter()
             .zip(&measured)

@@ -118,7 +118,13 @@ impl OurCluster {
 
     /// An error if the process of a node that was started has ended.
     pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
-        let Some((id, status)) = self.nodes.ended().into_iter().next() else {
+        self.check_others_run(None)
+    }
+
+    /// The same, but for the node `gone`, which is to end.
+    pub(crate) fn check_others_run(&mut self, gone: Option<u64>) -> Result<(), Error> {
+        let ended = self.nodes.ended();
+        let Some((id, status)) = ended.into_iter().find(|(id, _)| Some(*id) != gone) else {
             return Ok(());
         };
         let error = self.nodes.ended_early(id, status);

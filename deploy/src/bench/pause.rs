@@ -13,6 +13,7 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 use super::measure::{refuse_silence, write_all_keys};
 use super::ours::OurCluster;
 use super::statistics::{median, median_of_whole};
@@ -201,11 +202,16 @@ pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
 }
 
 /// Measures all three in each round and prints the table, of what was measured if a measurement fails.
-pub(crate) async fn run(arguments: &BenchArguments, reporter: Reporter) -> Result<(), Error> {
+pub(crate) async fn run(
+    arguments: &BenchArguments,
+    reporter: Reporter,
+    interrupts: &Interrupts,
+) -> Result<(), Error> {
     // The default number of keys of the workloads would make a snapshot too small to be felt.
     let keys = arguments.keys_or(DEFAULT_KEYS);
     let mut paused = Vec::new();
-    let outcome = all_rounds(arguments, keys, &mut paused, reporter).await;
+    let all = all_rounds(arguments, keys, &mut paused, reporter);
+    let outcome = interrupts.or(all).await;
     let of_all_rounds = |beside: &Beside| {
         let each: Vec<&Paused> = paused.iter().filter(|one| one.beside == *beside).collect();
         Paused::medians(&each)

@@ -10,6 +10,7 @@ use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
 use super::arguments::BenchArguments;
+use super::interrupts::Interrupts;
 #[cfg(feature = "etcd")]
 use super::measure::prepare;
 use super::measure::write_all_keys;
@@ -117,9 +118,11 @@ pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
     reporter: Reporter,
+    interrupts: &Interrupts,
 ) -> Result<(), Error> {
     let mut seconds = vec![Vec::new(); systems.len()];
-    let outcome = all_rounds(arguments, systems, &mut seconds, reporter).await;
+    let all = all_rounds(arguments, systems, &mut seconds, reporter);
+    let outcome = interrupts.or(all).await;
     let measured = systems
         .iter()
         .zip(&seconds)

@@ -105,11 +105,16 @@ impl Cluster {
 
     /// An error if a node's process has ended: what is measured then says nothing.
     pub(crate) fn check_all_run(&mut self) -> Result<(), Error> {
+        self.check_others_run(None)
+    }
+
+    /// The same, but for the node `gone`, which is to end.
+    pub(crate) fn check_others_run(&mut self, gone: Option<u64>) -> Result<(), Error> {
         match self {
-            Self::Ours(ours) => ours.check_all_run(),
+            Self::Ours(ours) => ours.check_others_run(gone),
             Self::Echo(echo) => echo.check_runs(),
             #[cfg(feature = "etcd")]
-            Self::Etcd(etcd) => etcd.check_all_run(),
+            Self::Etcd(etcd) => etcd.check_others_run(gone),
         }
     }
 

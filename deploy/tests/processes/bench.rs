@@ -211,6 +211,58 @@ fn a_signal_ends_the_benchmark_and_its_nodes_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_was_measured_before_a_signal_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &SMALL);
+    bench.wait_for("measured");
+    bench.signal(Signal::INT);
+    let result = bench.wait_for("result");
+    let rows = result["results"].as_array().unwrap();
+    assert!((1..4).contains(&rows.len()), "{result}");
+    assert_eq!(rows[0]["workload"], "put");
+    let (status, stderr) = bench.wait();
+    assert_eq!(
+        (status.code(), stderr.as_str()),
+        (Some(3), "error: interrupted\n")
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
+fn nothing_is_measured_for_a_reader_that_went_away() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (reader, stdout) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut bench = Deploy::start_onto(&["bench", "--duration", "5m"], tmp.path(), stdout);
+    let (status, stderr) = bench.wait();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
+fn a_node_that_ends_by_itself_in_a_failover_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &["--failover", "100"]);
+    let cluster = cluster_in(tmp.path(), Path::new(""));
+    bench.wait_for("failover");
+    // Whenever it runs: it may be the leader that is ended right now, and is to come back then.
+    eventually("deploy notices", || {
+        let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap_or_default();
+        if let Ok(pid) = pid.trim().parse() {
+            kill(pid);
+        }
+        bench.has_ended().then_some(())
+    });
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
 fn a_leader_that_is_killed_or_stopped_leaves_a_gap_that_is_told() {
     let tmp = tempfile::tempdir().unwrap();
     let mut bench = bench(tmp.path(), &["--failover", "1"]);

@@ -103,6 +103,11 @@ impl Deploy {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Whether it has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits for its end; the status and what it said on stderr.
     pub(crate) fn wait(&mut self) -> (ExitStatus, String) {
         let status = eventually("deploy ends", || self.child.try_wait().unwrap());
