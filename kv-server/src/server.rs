@@ -45,6 +45,8 @@ use crate::state_machine::StateMachine;
 
 /// How long a leader tries to hand over before it goes.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_millis(1_500);
+/// How often it asks for that: a hand-over that is under way goes on, one that was given up begins anew.
+const HAND_OVER_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the rest of an orderly stop may take. With the hand-over it stays below the five seconds that
 /// service managers are promised.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -371,22 +373,35 @@ impl Server {
 
     /// A leader that goes hands leadership over first, so that clients wait for no election.
     async fn hand_over(&mut self) {
-        if self.soft_state.borrow().role != Role::Leader {
+        let leads = |state: &SoftState| state.role == Role::Leader;
+        // To be no longer the leader is not enough: one that reaches no majority steps down, too.
+        let another_leads = |state: &SoftState| state.role != Role::Leader && state.leader_id.is_some();
+        if !leads(&self.soft_state.borrow()) {
             return;
         }
-        let Ok(Some(target)) = self.node.send(StepAside).await else {
-            tracing::info!(
-                "nobody was heard from lately who could take over: the others, if any, elect a leader"
-            );
-            return;
-        };
-        // To be no longer the leader is not enough: one that reaches no majority steps down, too.
-        let another_leads = self
-            .soft_state
-            .wait_for(|state| state.role != Role::Leader && state.leader_id.is_some());
-        // Whether it came to that is in the state itself.
-        let _ = tokio::time::timeout(HAND_OVER_TIMEOUT, another_leads).await;
-        tracing::info!("{}", told_of_hand_over(target, *self.soft_state.borrow()));
+        let deadline = tokio::time::Instant::now() + HAND_OVER_TIMEOUT;
+        let mut target = None;
+        while !another_leads(&self.soft_state.borrow()) && tokio::time::Instant::now() < deadline {
+            if leads(&self.soft_state.borrow()) {
+                match self.node.send(StepAside).await {
+                    Ok(Some(peer)) => target = Some(peer),
+                    // Nobody could take over, or the node has stepped down just now.
+                    Ok(None) if leads(&self.soft_state.borrow()) => break,
+                    Ok(None) => {}
+                    Err(_) => return,
+                }
+            }
+            // Whether it came to that is in the state itself.
+            let _ = tokio::time::timeout(HAND_OVER_INTERVAL, self.soft_state.wait_for(another_leads)).await;
+        }
+        let state = *self.soft_state.borrow();
+        match target {
+            Some(target) => tracing::info!("{}", told_of_hand_over(target, state)),
+            None if leads(&state) => {
+                tracing::info!("no other node was heard from lately: whoever is left elects a leader");
+            }
+            None => {}
+        }
     }
 
     /// Refuses new work, ends what waits, flushes and closes, in this order.

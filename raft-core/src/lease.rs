@@ -94,14 +94,16 @@ impl Config {
 
 impl Node {
     /// A clock that never goes back and that passes reads `now`, in whole ticks since any fixed moment. Only
-    /// leases look at it. To be called before [`Node::ready`], whose rounds begin then.
+    /// leases look at it. To be called before [`Node::tick_heartbeat`] and [`Node::ready`]: rounds begin in both.
     pub fn clock_reads(&mut self, now: Ticks) {
         self.clock = self.clock.max(now);
     }
 
-    /// The read index of a read that may be served without a round, because this leader holds a lease `now`: what the
-    /// clock of [`Node::clock_reads`] reads since the read arrived, not before. `None` if it does not, or leases are
-    /// switched off: ask for [`Node::read_index`] then.
+    /// The read index of a read that may be served without a round, because this leader holds a lease. `None` if it
+    /// does not, or leases are switched off: ask for [`Node::read_index`] then.
+    ///
+    /// `now` is a reading of the clock of [`Node::clock_reads`], taken after the read has arrived: an older one could
+    /// serve from a lease that has ended.
     #[must_use]
     pub fn lease_read_index(&mut self, now: Ticks) -> Option<LogIndex> {
         self.clock_reads(now);

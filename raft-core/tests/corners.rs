@@ -410,7 +410,7 @@ fn a_hand_over_to_somebody_goes_to_nobody_else() {
     assert_eq!(target, Some(Some(NodeId(3))));
 }
 
-/// Whoever stops a leader must know that it is about to have a successor, whoever asked for that.
+/// Whoever stops a leader waits for its successor, whoever asked for that one.
 #[test]
 fn a_hand_over_that_is_under_way_goes_on() {
     let mut cluster = Cluster::new(3, config);

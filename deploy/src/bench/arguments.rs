@@ -25,7 +25,11 @@ Examples:
 `--against etcd` needs an `etcd` on PATH, and a `deploy` that was built with `--features etcd`. Where either is \
 missing it is said, and ours is measured alone.
 
-Exit status: 0 measured, 1 a node ended while it was measured, 2 wrong usage, 3 not done.";
+What was measured is told, too, where a node ends, a measurement fails, or a signal such as Ctrl-C interrupts. It \
+ends when nobody reads its output any more, unless it is to draw plots.
+
+Exit status: 0 measured, or nobody reads on; 1 a node ended while it was measured; 2 wrong usage; 3 not done or \
+interrupted.";
 
 /// How many keys the workloads have, unless said.
 pub(crate) const KEYS: u64 = 10_000;
@@ -63,8 +67,8 @@ pub(crate) struct BenchArguments {
     /// How many clients call at once [default: 1,16,64,256]
     #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=10_000), help_heading = SELECTION)]
     pub(crate) clients: Vec<u32>,
-    /// Bytes of a value [default: 128]
-    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1_000_000), help_heading = SELECTION)]
+    /// Bytes of a value; those of all keys together at most 4 GiB [default: 128]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(0..=1_048_576), help_heading = SELECTION)]
     pub(crate) value_sizes: Vec<u32>,
     /// Which keys the calls choose [default: uniform]
     #[arg(long, visible_alias = "skew", value_name = "HOW,...", value_delimiter = ',', help_heading = SELECTION)]
@@ -94,8 +98,8 @@ pub(crate) struct BenchArguments {
     /// follower is brought up from nothing; each takes 12s, or a --duration of at least 4s
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "against", "plots"], help_heading = INSTEAD)]
     pub(crate) pause: bool,
-    /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys once each (or --keys once each,
-    /// and before that a fifth of them ten times)
+    /// The memory of each node after 1,000,000 puts on 100,000 keys, and after 500,000 keys once each; with --keys
+    /// after ten puts on each of a fifth of them, and after one on each
     #[arg(long, conflicts_with_all = OF_WORKLOADS, conflicts_with_all = ["failover", "pause", "duration", "plots"], help_heading = INSTEAD)]
     pub(crate) memory: bool,
     /// How long a cluster of 500,000 keys (or --keys) takes to serve again after all its nodes were killed
@@ -178,7 +182,7 @@ impl BenchArguments {
         }
     }
 
-    /// Refuses keys and values that take more room together than any machine should give a benchmark unasked.
+    /// Refuses keys and values that take more room together than a benchmark should.
     pub(crate) fn check_size(&self) -> Result<(), Error> {
         let keys = self.keys_or(KEYS);
         let largest = self.selection().iter().map(|one| one.value_bytes).max();
@@ -190,7 +194,7 @@ impl BenchArguments {
             problem: format!(
                 "{keys} keys with values of {} bytes are {} MiB on each node, and at most {} are taken",
                 largest.unwrap_or(0),
-                bytes >> 20,
+                bytes.div_ceil(1 << 20),
                 MOST_BYTES >> 20
             ),
             remedy: "name fewer --keys or smaller --value-sizes".into(),

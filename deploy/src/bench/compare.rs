@@ -125,8 +125,7 @@ fn cells(row: &Row, is_new: bool) -> Vec<String> {
     ]
 }
 
-/// Measures every selected workload and prints the table; if a measurement fails or is interrupted, that of the workloads
-/// before it.
+/// Measures every selected workload and prints the table, of the workloads before it if one fails or is interrupted.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],

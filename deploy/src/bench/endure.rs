@@ -141,19 +141,18 @@ pub(crate) async fn run(
         keys: load.keys,
         endurance,
     };
-    if finished.endurance.is_empty() {
-        return outcome;
+    if outcome.is_ok() || !finished.endurance.is_empty() {
+        reporter.tell(&finished);
     }
-    reporter.tell(&finished);
-    let drawn = match &arguments.plots {
+    outcome?;
+    match &arguments.plots {
         Some(dir) => draw(dir, &finished.endurance),
         None => Ok(()),
-    };
-    outcome.and(drawn)
+    }
 }
 
-/// Measures the parts. It is no success if a node ended, which is the end of the last part, or not one put was made. A part
-/// without a put is one like the others: it shows a pause.
+/// Measures the parts. It is no success if a node ended, which is the end of the last part, or not one put was made. A
+/// part without a put is one like the others: it shows a pause.
 async fn endure(
     dir: Option<&Path>,
     load: &Load,

@@ -128,7 +128,7 @@ impl fmt::Display for Finished {
 }
 
 /// Ends the leader of each system, by either signal, so many times, and prints the table, of what was measured if one
-/// fails. The systems take turns.
+/// fails or is interrupted. The systems take turns.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],
@@ -243,6 +243,7 @@ impl Stage {
         )
         .await?;
         sleep(STEADY).await;
+        self.cluster.check_others_run(Some(old))?;
         let gap = self.progress.longest_gap(ended_at, Instant::now());
         self.cluster.start_node(old)?;
         Ok(gap)

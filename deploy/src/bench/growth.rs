@@ -211,7 +211,7 @@ impl fmt::Display for Finished {
 }
 
 /// Measures every point on a fresh cluster, tells each as it is done, and prints the table, of what was measured if one
-/// fails; draws it if plots are wanted.
+/// fails or is interrupted; draws it if plots are wanted.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     reporter: Reporter,

@@ -35,9 +35,11 @@ impl Interrupts {
     pub(crate) async fn or<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let mut signalled = self.signalled.clone();
         tokio::select! {
-            outcome = work => outcome,
+            // What was interrupted before it began does not begin.
+            biased;
             _ = signalled.wait_for(|signalled| *signalled) => Err(Error::Interrupted),
             () = report::reader_went_away(), if !self.goes_on_unread => Err(Error::Unread),
+            outcome = work => outcome,
         }
     }
 }

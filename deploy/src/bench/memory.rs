@@ -11,7 +11,7 @@ use super::interrupts::Interrupts;
 use super::measure::write_all_keys;
 use super::statistics::medians_of_each;
 use super::system::{System, turns};
-use super::table::{mib, render};
+use super::table::{mib, of_several_rounds, render};
 use super::usage;
 use crate::error::Error;
 use crate::report::Reporter;
@@ -59,10 +59,10 @@ struct Finished {
 impl fmt::Display for Finished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let headings = ["WRITTEN", "SYSTEM", "NODE 1 MiB", "NODE 2 MiB", "NODE 3 MiB"];
-        let medians = match self.memory.iter().map(|row| row.rounds).min() {
-            None | Some(1) => String::new(),
-            Some(rounds) => format!("; medians of {rounds} rounds, each node by itself"),
-        };
+        let medians = of_several_rounds(self.memory.iter().map(|row| row.rounds))
+            .map_or_else(String::new, |rounds| {
+                format!("; medians of {rounds}, each node by itself")
+            });
         let legend = format!("memory in RAM (RSS), values of {VALUE_BYTES} B{medians}");
         f.write_str(&render(&headings, self.memory.iter().map(Row::cells), &legend))
     }
@@ -84,7 +84,8 @@ impl Row {
     }
 }
 
-/// Fills a fresh cluster of each system in each way and prints the table, of what was measured if one fails.
+/// Fills a fresh cluster of each system in each way and prints the table, of what was measured if one fails or
+/// is interrupted.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],

@@ -18,7 +18,7 @@ use super::measure::{refuse_silence, write_all_keys};
 use super::ours::OurCluster;
 use super::statistics::{median, median_of_whole};
 use super::system::{AnyTarget, CallError, our_targets};
-use super::table::render;
+use super::table::{of_several_rounds, render};
 use crate::error::Error;
 use crate::report::Reporter;
 
@@ -162,10 +162,10 @@ impl fmt::Display for Finished {
                 (one.errors + one.not_begun).to_string(),
             ]
         });
-        let medians = match self.pauses.iter().map(|one| one.rounds).min() {
-            None | Some(1) => String::new(),
-            Some(rounds) => format!("; medians of {rounds} rounds, but for what was not done: all of it"),
-        };
+        let medians = of_several_rounds(self.pauses.iter().map(|one| one.rounds))
+            .map_or_else(String::new, |rounds| {
+                format!("; medians of {rounds}, but for what was not done: all of it")
+            });
         let legend = format!(
             "{} keys of {VALUE_BYTES} B; open loop, {CLIENTS} clients{medians}",
             self.keys
@@ -201,7 +201,7 @@ pub(crate) fn check_duration(duration: Option<Duration>) -> Result<(), Error> {
     }
 }
 
-/// Measures all three in each round and prints the table, of what was measured if a measurement fails.
+/// Measures all three in each round and prints the table, of what was measured if one fails or is interrupted.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     reporter: Reporter,

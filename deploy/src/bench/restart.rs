@@ -113,7 +113,7 @@ impl fmt::Display for Finished {
 }
 
 /// Fills a fresh cluster of each system, kills its nodes and starts them again; prints the table, of what was measured
-/// if one fails. The systems take turns.
+/// if one fails or is interrupted. The systems take turns.
 pub(crate) async fn run(
     arguments: &BenchArguments,
     systems: &[System],

@@ -42,6 +42,17 @@ pub(crate) fn known(number: Option<f64>, text: impl FnOnce(f64) -> String) -> St
     number.map_or_else(|| "-".to_owned(), text)
 }
 
+/// How many rounds the rows are of, in words; `None` where none is of more than one. Some have fewer if the last round was
+/// broken off.
+pub(crate) fn of_several_rounds(rows: impl Iterator<Item = usize> + Clone) -> Option<String> {
+    let (fewest, most) = (rows.clone().min()?, rows.max()?);
+    match (fewest, most) {
+        (_, ..=1) => None,
+        _ if fewest == most => Some(format!("{most} rounds")),
+        _ => Some(format!("{fewest} to {most} rounds")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +65,22 @@ mod tests {
             render(&["WHAT", "WHO", "N"], rows, "N: how many"),
             "\nWHAT  WHO      N\nput   ours  1000\n      x        7\n\nN: how many"
         );
+    }
+
+    #[test]
+    fn rows_of_several_rounds_are_told_as_such() {
+        for (rows, told) in [
+            (&[][..], None),
+            (&[1, 1], None),
+            (&[3, 3], Some("3 rounds")),
+            (&[3, 1], Some("1 to 3 rounds")),
+        ] {
+            assert_eq!(
+                of_several_rounds(rows.iter().copied()).as_deref(),
+                told,
+                "{rows:?}"
+            );
+        }
     }
 
     #[test]

@@ -229,6 +229,38 @@ fn what_was_measured_before_a_signal_is_told() {
 }
 
 #[test]
+fn what_was_endured_before_a_signal_is_told() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut bench = bench(tmp.path(), &["--endure", "--duration", "20s"]);
+    bench.wait_for("part");
+    bench.signal(Signal::INT);
+    let result = bench.wait_for("result");
+    assert!(
+        (1..20).contains(&result["endurance"].as_array().unwrap().len()),
+        "{result}"
+    );
+    let (status, stderr) = bench.wait();
+    assert_eq!(
+        (status.code(), stderr.as_str()),
+        (Some(3), "error: interrupted\n")
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+#[test]
+fn plots_are_drawn_though_nobody_reads() {
+    let (tmp, plots) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (reader, stdout) = std::io::pipe().unwrap();
+    drop(reader);
+    let plots_dir = plots.path().to_str().unwrap();
+    let options = ["bench", "--workloads", "put", "--plots", plots_dir];
+    let mut bench = Deploy::start_onto(&[&options[..], &SMALL].concat(), tmp.path(), stdout);
+    let (status, stderr) = bench.wait();
+    assert_eq!((status.code(), stderr.as_str()), (Some(0), ""));
+    assert!(!is_empty(plots.path()));
+}
+
+#[test]
 fn nothing_is_measured_for_a_reader_that_went_away() {
     let tmp = tempfile::tempdir().unwrap();
     let (reader, stdout) = std::io::pipe().unwrap();
