@@ -54,10 +54,12 @@ pub use self::target::{Call, ClerkTarget, Target};
 /// How many clients share a connection, unless said: enough for the server to take several requests at once
 /// off the socket, few enough for a second connection to use a second core.
 const CLIENTS_PER_CONNECTION: u32 = 32;
-/// How many connections are chosen at most: with 64 clients two were faster than one, and four slower than two.
-const MOST_CHOSEN_CONNECTIONS: u32 = 2;
-/// More calls in flight than this wait inside the clerk, which is not what is to be measured.
-const MOST_CLIENTS_PER_CONNECTION: u32 = 1_024;
+/// How many connections are chosen unless more are needed: with 64 clients two were faster than one, and four slower than
+/// two.
+const USUAL_CONNECTIONS: u32 = 2;
+/// More are needed for more clients than this on each. With several hundred on one, all of them wait while the server
+/// works through their calls, and the server while they work through its answers.
+const MOST_CLIENTS_PER_CONNECTION: u32 = 128;
 /// How many keys are written at once before a load that reads.
 const PRELOADS_IN_FLIGHT: u32 = 64;
 /// The longest warm-up that [`warm_up_for`] gives.
@@ -184,7 +186,7 @@ pub fn connections(clients: u32, chosen: Option<u32>) -> u32 {
         let needed = clients.div_ceil(MOST_CLIENTS_PER_CONNECTION);
         clients
             .div_ceil(CLIENTS_PER_CONNECTION)
-            .min(MOST_CHOSEN_CONNECTIONS)
+            .min(USUAL_CONNECTIONS)
             .max(needed)
     });
     connections.min(clients).max(1)

@@ -225,8 +225,9 @@ fn one_key_is_chosen_by_either_distribution() {
 #[test]
 fn there_are_never_more_connections_than_clients() {
     assert_eq!(connections(1, None), 1);
-    assert_eq!(connections(1_000, None), MOST_CHOSEN_CONNECTIONS);
-    assert_eq!(connections(10_000, None), 10);
+    assert_eq!(connections(256, None), USUAL_CONNECTIONS);
+    assert_eq!(connections(257, None), 3);
+    assert_eq!(connections(10_000, None), 79);
     assert_eq!(connections(3, Some(10)), 3);
 }
 
