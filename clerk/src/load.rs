@@ -37,7 +37,7 @@ mod outcome;
 mod target;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -292,7 +292,10 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     // Calls that were still out at the end have been waited for: a gap may have lasted as long.
     let end = clock.until.max(Instant::now());
     let due = load.rate.map(|rate| clock.due_while_measured(rate));
-    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tally = client::lock(&tally);
+    if let Some(rate) = load.rate {
+        client::count_not_taken(&mut tally, clock, taken.load(Ordering::Relaxed), rate);
+    }
     std::mem::replace(&mut *tally, Tally::new()).conclude(load.duration, due, gaps.longest_until(end))
 }
 

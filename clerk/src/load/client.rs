@@ -1,7 +1,7 @@
 //! One client: makes one call after the other until the time is up.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,10 +22,30 @@ const TIMER_LATE: Duration = Duration::from_millis(2);
 /// How many calls a client makes before it takes the tally that all share. A tally for each would be hundreds of
 /// kilobytes a client, and every call would find its part of it out of the cache.
 const COUNTED_AT_ONCE: usize = 64;
+/// In how many slices at most the calls are counted that nobody has taken on.
+const MOST_SLICES: u64 = 10_000;
+
+/// Who broke off while it counted has left numbers behind that are good enough to go on with.
+pub(super) fn lock<E>(tally: &Mutex<Tally<E>>) -> MutexGuard<'_, Tally<E>> {
+    tally.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Counts the calls that are due while `clock` counts and whose numbers, from `taken` on, no client has taken on.
+pub(super) fn count_not_taken<E>(tally: &mut Tally<E>, clock: Clock, taken: u64, rate: u64) {
+    let end = clock.due_before(clock.until, rate);
+    let first = taken.max(clock.due_before(clock.from, rate));
+    let calls = end.saturating_sub(first);
+    // At the highest rates they are too many to be looked at one by one.
+    let slices = calls.min(MOST_SLICES);
+    for slice in 0..slices {
+        let [from, to] = [slice, slice + 1].map(|slice| slice * calls / slices);
+        let waited = clock.until - clock.due(first + to - 1, rate);
+        tally.count_not_begun(waited, to - from);
+    }
+}
 
 fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<Ended<E>>) {
-    // Who broke off while it counted has left numbers behind that are good enough to go on with.
-    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tally = lock(tally);
     for ended in counted.drain(..) {
         tally.count(ended);
     }
@@ -65,11 +85,13 @@ impl Clock {
 
     /// How many calls are due while it counts, at `rate` calls a second.
     pub(super) fn due_while_measured(self, rate: u64) -> u64 {
-        let before = |moment: Instant| {
-            let calls = moment.duration_since(self.start).as_nanos() * u128::from(rate);
-            calls.div_ceil(NANOS_PER_SECOND)
-        };
-        u64::try_from(before(self.until) - before(self.from)).unwrap_or(u64::MAX)
+        self.due_before(self.until, rate) - self.due_before(self.from, rate)
+    }
+
+    /// How many calls are due before `moment`, at `rate` calls a second.
+    fn due_before(self, moment: Instant, rate: u64) -> u64 {
+        let calls = moment.duration_since(self.start).as_nanos() * u128::from(rate);
+        u64::try_from(calls.div_ceil(NANOS_PER_SECOND)).unwrap_or(u64::MAX)
     }
 }
 
@@ -115,7 +137,11 @@ impl<T: Target> Client<T> {
             let Due { due, counts_from } = self.wait_until_due(clock).await;
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
-                return count(&tally, &mut counted);
+                count(&tally, &mut counted);
+                if self.rate.is_some() && clock.counts_at(due) {
+                    lock(&tally).count_not_begun(clock.until - due, 1);
+                }
+                return;
             }
             let call = self.next_call();
             let outcome = self.target.call(call).await;

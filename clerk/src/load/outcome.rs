@@ -22,6 +22,7 @@ pub(super) struct Ended<E> {
 pub(super) struct Tally<E> {
     operations: u64,
     latencies_us: Histogram<u64>,
+    begun: u64,
     errors: u64,
     first_error: Option<E>,
 }
@@ -33,6 +34,7 @@ impl<E> Tally<E> {
         Self {
             operations: 0,
             latencies_us,
+            begun: 0,
             errors: 0,
             first_error: None,
         }
@@ -45,12 +47,9 @@ impl<E> Tally<E> {
         let Some(latency) = call.latency else {
             return;
         };
+        self.begun += 1;
         match call.outcome {
-            Ok(()) => {
-                let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
-                self.latencies_us
-                    .saturating_record(us.clamp(1, LONGEST_LATENCY_US));
-            }
+            Ok(()) => self.record(latency, 1),
             Err(error) => {
                 self.errors += 1;
                 self.first_error.get_or_insert(error);
@@ -58,17 +57,27 @@ impl<E> Tally<E> {
         }
     }
 
+    /// So many calls were due while it counted, and had waited for at least so long when that was over.
+    pub(super) fn count_not_begun(&mut self, waited: Duration, calls: u64) {
+        self.record(waited, calls);
+    }
+
+    fn record(&mut self, latency: Duration, calls: u64) {
+        let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        self.latencies_us
+            .saturating_record_n(us.clamp(1, LONGEST_LATENCY_US), calls);
+    }
+
     /// It counted for `measured`; `due` calls were due then, if they had a rate.
     pub(super) fn conclude(self, measured: Duration, due: Option<u64>, longest_gap_us: u64) -> Outcome<E> {
-        let begun = self.latencies_us.len() + self.errors;
         Outcome {
             measured,
             operations: self.operations,
-            begun,
+            begun: self.begun,
             errors: self.errors,
             first_error: self.first_error,
             longest_gap_us,
-            not_begun: due.map(|due| due.saturating_sub(begun)),
+            not_begun: due.map(|due| due.saturating_sub(self.begun)),
             latencies_us: self.latencies_us,
         }
     }
@@ -111,7 +120,8 @@ impl<E> Outcome<E> {
     }
 
     /// The latency, in microseconds, that this share of the calls (0 to 1) did not exceed, to three digits; 0
-    /// when no call that began in the time measured succeeded. Those that were [not begun](Self::not_begun) have none.
+    /// when no call that began in the time measured succeeded. Those that were [not begun](Self::not_begun) count with the
+    /// time from when they were due to the end, which is less than they would have taken.
     #[must_use]
     pub fn quantile_us(&self, share: f64) -> u64 {
         self.latencies_us.value_at_quantile(share)

@@ -119,6 +119,35 @@ async fn calls_that_could_not_begin_before_the_end_are_counted() {
     let outcome = run(&[target], &load(Some(10_000))).await;
     assert_eq!(outcome.begun + outcome.not_begun.unwrap(), 40_000);
     assert!(outcome.not_begun.unwrap() > 20_000, "{outcome:?}");
+    // The half that never began is not left out: those calls are the ones that waited longest.
+    assert!(
+        outcome.quantile_us(0.5) > 1_000_000,
+        "{}",
+        outcome.quantile_us(0.5)
+    );
+    assert!(
+        (3_000_000..5_100_000).contains(&outcome.max_us()),
+        "{}",
+        outcome.max_us()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_rate_a_stall_to_the_end_shows_in_every_call_that_it_held_up() {
+    for clients in [1, 8, 200] {
+        let target = Script::new(4_100 * MS..6 * SECOND);
+        let load = Load {
+            clients,
+            ..load(Some(100))
+        };
+        let outcome = run(&[target], &load).await;
+        assert_eq!(outcome.begun + outcome.not_begun.unwrap(), 400);
+        // 90 of 400 calls were due in the stall, one every ten milliseconds; of those not begun the wait is counted to the
+        // end, when half of all that were held up had waited for 450 ms.
+        assert!(outcome.quantile_us(0.77) < 2_500, "{}", outcome.quantile_us(0.77));
+        let held_up = outcome.quantile_us(0.89);
+        assert!(held_up > 400_000, "{clients} clients: {held_up}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
