@@ -251,6 +251,11 @@ impl Journal {
         Ok(start)
     }
 
+    /// The file that is written.
+    pub(crate) fn active_path(&self) -> &Path {
+        self.active.path()
+    }
+
     /// Tells the length that the file has which is not written at present.
     pub(crate) fn set_other_bytes(&mut self, bytes: u64) {
         self.other_bytes = bytes;

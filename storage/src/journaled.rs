@@ -23,8 +23,10 @@ use crate::read_back::ReadBack;
 use crate::restore::{self, Loaded};
 use crate::sled_storage::Options;
 
-/// A write that waits so long for sled is told in the log.
+/// A write that waits so long for sled is told in the log, and one that waits so long for the disk.
 const LONG_WAIT: Duration = Duration::from_millis(50);
+/// Waits for the disk are told no more often: on a slow one every write is one.
+const TELL_OF_DISK_EVERY: Duration = Duration::from_secs(10);
 
 /// Commits batches so that they survive a power loss.
 #[derive(Debug)]
@@ -36,6 +38,7 @@ pub(crate) struct JournaledTree {
     full: Option<Carrying>,
     checkpointer: Checkpointer,
     journal_bytes: u64,
+    told_of_disk: Option<Instant>,
 }
 
 impl JournaledTree {
@@ -68,6 +71,7 @@ impl JournaledTree {
             full: full.map(Carrying::new),
             checkpointer,
             journal_bytes: options.journal_bytes,
+            told_of_disk: None,
         };
         opened.keep_in_step()?;
         Ok((opened, loaded))
@@ -84,7 +88,9 @@ impl JournaledTree {
             self.rotate()?;
             tell_wait(self.checkpointer.path(), began);
         }
+        let began = Instant::now();
         let start = self.journal.append()?;
+        self.tell_wait_for_disk(began.elapsed());
         self.active.changes.absorb(journal::journaled(batch, start));
         self.keep_in_step()
     }
@@ -185,6 +191,15 @@ impl JournaledTree {
     fn take_note_of(&mut self, carried: &Carried) {
         if let Some(bytes) = carried.file_bytes {
             self.journal.set_other_bytes(bytes);
+        }
+    }
+
+    fn tell_wait_for_disk(&mut self, waited: Duration) {
+        let is_due = |told: Instant| told.elapsed() >= TELL_OF_DISK_EVERY;
+        if waited >= LONG_WAIT && self.told_of_disk.is_none_or(is_due) {
+            self.told_of_disk = Some(Instant::now());
+            let path = self.journal.active_path().display();
+            tracing::info!(%path, ?waited, "a write waited for the disk");
         }
     }
 
