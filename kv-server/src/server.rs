@@ -101,7 +101,7 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
             if server.files.are_in_place() {
                 server.applier.do_send(PutNothingOff);
                 let replaced = snapshot_is_replaced(Arc::clone(&server.snapshots), HAND_OVER_TIMEOUT);
-                let ((), replaced) = tokio::join!(server.hand_over(), replaced);
+                let ((), replaced) = tokio::join!(server.hand_over(config.nodes.len() > 1), replaced);
                 replaced.map_err(Fatal::SnapshotRemoved)
             } else {
                 Err(Fatal::FilesLost(server.files.what_is_lost()))
@@ -372,11 +372,11 @@ impl Server {
     }
 
     /// A leader that goes hands leadership over first, so that clients wait for no election.
-    async fn hand_over(&mut self) {
+    async fn hand_over(&mut self, has_peers: bool) {
         let leads = |state: &SoftState| state.role == Role::Leader;
         // To be no longer the leader is not enough: one that reaches no majority steps down, too.
         let another_leads = |state: &SoftState| state.role != Role::Leader && state.leader_id.is_some();
-        if !leads(&self.soft_state.borrow()) {
+        if !has_peers || !leads(&self.soft_state.borrow()) {
             return;
         }
         let deadline = tokio::time::Instant::now() + HAND_OVER_TIMEOUT;
