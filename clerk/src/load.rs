@@ -6,8 +6,9 @@
 //! - *closed loop*: each client has one call in flight and begins the next when it is answered. It finds out how
 //!   much the target can take. A target that stalls also stops the calls that would have shown it.
 //! - *open loop*, with [`Load::rate`]: calls are due at fixed moments, whatever became of the earlier ones, and a
-//!   latency counts from the moment the call was due, less what the client's own timer was late. A stall shows in every call that it held up (no
-//!   *coordinated omission*), and calls that could not even begin are counted in [`Outcome::not_begun`].
+//!   latency counts from the moment the call was due, less what the client's own timer was late. A stall shows in every
+//!   call that it held up (no *coordinated omission*): calls that could not even begin are counted in
+//!   [`Outcome::not_begun`], and have as latencies what they had waited at the end.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -129,7 +130,7 @@ pub struct Load {
     ///
     /// A latency counts from the moment the call was due if all clients were busy then. A client that waited for that
     /// moment is woken by a timer that counts in milliseconds: its call counts from when it woke, at most two
-    /// milliseconds after it was due.
+    /// milliseconds after it was due. For one that can begin no more, the wait until the end counts.
     pub rate: Option<u64>,
     /// Which keys the clients draw, one after the other: the same for the same seed. Give loads that follow each other on
     /// one cluster different ones, or the second finds what the first has just used.

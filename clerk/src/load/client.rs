@@ -38,7 +38,8 @@ pub(super) fn count_not_taken<E>(tally: &mut Tally<E>, clock: Clock, taken: u64,
     // At the highest rates they are too many to be looked at one by one.
     let slices = calls.min(MOST_SLICES);
     for slice in 0..slices {
-        let [from, to] = [slice, slice + 1].map(|slice| slice * calls / slices);
+        // As many in each, and one more in the first ones.
+        let [from, to] = [slice, slice + 1].map(|at| at * (calls / slices) + at.min(calls % slices));
         let waited = clock.until - clock.due(first + to - 1, rate);
         tally.count_not_begun(waited, to - from);
     }
@@ -138,8 +139,8 @@ impl<T: Target> Client<T> {
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
                 count(&tally, &mut counted);
-                if self.rate.is_some() && clock.counts_at(due) {
-                    lock(&tally).count_not_begun(clock.until - due, 1);
+                if self.rate.is_some() && clock.counts_at(due) && counts_from < clock.until {
+                    lock(&tally).count_not_begun(clock.until - counts_from, 1);
                 }
                 return;
             }

@@ -87,10 +87,11 @@ impl<E> Tally<E> {
 ///
 /// It is of the time measured, which begins when the warm-up ends and has the length of
 /// [`Load::duration`](super::Load::duration). *Operations* are the calls that succeeded and ended in it, whenever they
-/// began: so many a second is what the target did, whatever the last calls took. *Latencies* and *errors* are of the
-/// calls that began in it, whenever they ended: a call that takes longer than all others is not left out. So there may
-/// be a few more latencies than operations, or a few less: at most as many as there are clients, and at a rate those, too,
-/// that were due in the warm-up and were made up for later.
+/// began: so many a second is what the target did, whatever the last calls took. *Errors* are of the calls that began in
+/// it, whenever they ended, and so are *latencies*, of those that succeeded: a call that takes longer than all others is not
+/// left out. So there may be a few more of them than operations, or a few less: at most as many as there are clients, and at
+/// a rate those, too, that were due in the warm-up and were made up for later. At a rate the calls that were
+/// [not begun](Self::not_begun) have latencies besides.
 #[derive(Clone, Debug)]
 pub struct Outcome<E> {
     /// How long was measured.
@@ -119,15 +120,15 @@ impl<E> Outcome<E> {
         self.operations as f64 / self.measured.as_secs_f64()
     }
 
-    /// The latency, in microseconds, that this share of the calls (0 to 1) did not exceed, to three digits; 0
-    /// when no call that began in the time measured succeeded. Those that were [not begun](Self::not_begun) count with the
-    /// time from when they were due to the end, which is less than they would have taken.
+    /// The latency, in microseconds, that this share of the calls (0 to 1) did not exceed, to three digits; 0 when there
+    /// is none. A call that was [not begun](Self::not_begun) counts with the time from when it was due to the end, which is less
+    /// than it would have taken.
     #[must_use]
     pub fn quantile_us(&self, share: f64) -> u64 {
         self.latencies_us.value_at_quantile(share)
     }
 
-    /// The longest latency in microseconds, to three digits.
+    /// The longest latency of the same calls in microseconds, to three digits.
     #[must_use]
     pub fn max_us(&self) -> u64 {
         self.latencies_us.max()

@@ -230,7 +230,8 @@ pub(crate) struct LoadOptions {
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(0..=1_048_576))]
     value_size: u32,
     /// Calls per second, all clients together, as long as a client is free when one is due; latency
-    /// then counts from the moment a call was due, less what the client's own timer was late (2 ms at most)
+    /// then counts from the moment a call was due, less what the client's own timer was late (2 ms at most), and to the
+    /// end for one that can begin no more
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     rate: Option<u64>,
     /// How fresh reads must be [default: linearizable]

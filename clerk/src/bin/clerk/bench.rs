@@ -33,8 +33,7 @@ pub(crate) async fn run(
     }
     if outcome.begun == 0 && outcome.not_begun > Some(0) {
         return Err(Failure::not_done(
-            "no call that was due in the time measured could begin in it: the clients are too few or the rate too high, \
-             and nothing can be said of latencies",
+            "no call that was due in the time measured could begin in it: the clients are too few or the rate too high",
         ));
     }
     match outcome.first_error {
@@ -45,7 +44,8 @@ pub(crate) async fn run(
     }
 }
 
-/// What is printed in the end. Latencies are of the calls that succeeded.
+/// What is printed in the end. Latencies are of the calls that succeeded, and at a rate of those, too, that could not begin:
+/// what they had waited at the end.
 #[derive(Debug, Serialize)]
 struct Report {
     op: &'static str,
@@ -106,7 +106,8 @@ impl Report {
             ("p99.9", self.p999_us),
             ("max", self.max_us),
         ];
-        let known = self.begun > self.errors;
+        // Whatever is known is above zero.
+        let known = self.max_us > 0;
         let time = |us: u64| if known { format!("{us} µs") } else { "-".into() };
         rows.extend(times.map(|(name, us)| (name, time(us))));
         rows.push(("longest gap", format!("{} µs", self.longest_gap_us)));
