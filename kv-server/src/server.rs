@@ -392,7 +392,11 @@ impl Server {
                 }
             }
             // Whether it came to that is in the state itself.
-            let _ = tokio::time::timeout(HAND_OVER_INTERVAL, self.soft_state.wait_for(another_leads)).await;
+            let waiting = tokio::time::timeout(HAND_OVER_INTERVAL, self.soft_state.wait_for(another_leads));
+            if let Ok(Err(_)) = waiting.await {
+                // The node has ended by itself: nothing will come of it.
+                return;
+            }
         }
         let state = *self.soft_state.borrow();
         match target {
