@@ -12,10 +12,11 @@ use rpc::client::{
 use rpc::peer::DiskRoom;
 use tarpc::context::Context;
 
-use crate::actors::{AskLease, GetStatus, RaftNode};
+use crate::actors::{GetStatus, RaftNode};
 use crate::command::{Command, Operation, validate_key, validate_scan, validate_write_id};
 use crate::intake::{Answer, Door, ReadWay};
 use crate::sessions::Outcome;
+use crate::shared_lease::SharedLease;
 use crate::state_machine::Reply;
 use crate::state_reader::StateReader;
 
@@ -30,6 +31,7 @@ pub(crate) struct ClientService(Arc<Shared>);
 struct Shared {
     door: Arc<Door>,
     node: Addr<RaftNode>,
+    lease: SharedLease,
     reader: StateReader,
     about: About,
 }
@@ -46,12 +48,19 @@ pub(crate) struct About {
 }
 
 impl ClientService {
-    /// Serves clients of the server behind `door` and `node`; reads come from `reader`.
+    /// Serves clients of the server behind `door` and `node`, whose leases `lease` tells; reads come from `reader`.
     #[must_use]
-    pub(crate) fn new(door: Arc<Door>, node: Addr<RaftNode>, reader: StateReader, about: About) -> Self {
+    pub(crate) fn new(
+        door: Arc<Door>,
+        node: Addr<RaftNode>,
+        lease: SharedLease,
+        reader: StateReader,
+        about: About,
+    ) -> Self {
         Self(Arc::new(Shared {
             door,
             node,
+            lease,
             reader,
             about,
         }))
@@ -85,7 +94,7 @@ impl ClientService {
             Consistency::Stale => return Ok(Box::pin(self.status_of_node()).await?.soft_state.term),
             // Through the log where no entry fits: a read index promises the same.
             Consistency::Linearizable | Consistency::Log => ReadWay::Round,
-            Consistency::Lease => match self.lease_barrier().await {
+            Consistency::Lease => match self.lease_barrier() {
                 Some(term) => return Ok(term),
                 None => ReadWay::Lease,
             },
@@ -94,11 +103,11 @@ impl ClientService {
         Ok(self.0.door.read(way).await?.term)
     }
 
-    /// The term, if the leader's lease covers a read that is here and the state machine has come far enough. The node
-    /// itself is asked, past the KV server: nobody has to wait, and for one client the way is half as long.
-    async fn lease_barrier(&self) -> Option<Term> {
-        let lease = self.0.node.send(AskLease).await.ok().flatten()?;
-        (self.0.reader.applied_index() >= lease.index).then_some(lease.term)
+    /// The term, if the leader's lease covers a read that is here and the state machine has come far enough: nobody is
+    /// asked, and nobody has to wait.
+    fn lease_barrier(&self) -> Option<Term> {
+        let (term, index) = self.0.lease.read_index()?;
+        (self.0.reader.applied_index() >= index).then_some(term)
     }
 
     async fn status_of_node(&self) -> Result<raft_core::Status, KvError> {

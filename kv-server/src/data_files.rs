@@ -1,7 +1,7 @@
 //! Whether the node still works on the files that its data directory names.
 //!
-//! The persister asks after every commit, before anything is told of it; a watch asks when there are no commits. Once
-//! the answer was no it stays no: nothing leaves the node any more, and it stops.
+//! The persister asks after every commit, before anything is told of it; a watch looks more closely, and also when there
+//! are no commits. Once the answer was no it stays no: nothing leaves the node any more, and it stops.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -34,7 +34,18 @@ impl DataFiles {
     /// Looks whether everything is in place.
     #[must_use]
     pub(crate) fn are_in_place(&self) -> bool {
-        if !self.are_lost() && !self.presence.is_whole() {
+        self.look(Presence::is_whole)
+    }
+
+    /// Looks whether everything is in place as far as this system's own calls could change that
+    /// ([`Presence::is_still_whole`]).
+    #[must_use]
+    pub(crate) fn are_still_in_place(&self) -> bool {
+        self.look(Presence::is_still_whole)
+    }
+
+    fn look(&self, is_whole: impl FnOnce(&Presence) -> bool) -> bool {
+        if !self.are_lost() && !is_whole(&self.presence) {
             self.lost.store(true, Ordering::Release);
         }
         !self.are_lost()

@@ -87,9 +87,9 @@ mod exit;
 #[cfg(test)]
 mod full_disk;
 pub mod group_commit;
+mod held_up;
 mod inspect;
 mod intake;
-mod lease_clock;
 mod limits;
 pub mod logging;
 mod map;
@@ -101,6 +101,7 @@ mod run;
 mod server;
 mod server_error;
 pub mod sessions;
+mod shared_lease;
 mod shutdown;
 pub mod state_machine;
 pub mod state_reader;

@@ -32,6 +32,7 @@ impl<A, F: FnOnce(Result<A, KvError>)> Waiter<A> for F {
 #[derive(Debug)]
 pub struct Pending<W: Waiter<Reply>, R: Waiter<LogIndex>> {
     capacity: usize,
+    is_closed: bool,
     is_shut_down: bool,
     /// Where to send clients whose request was not done.
     leader: Option<Member>,
@@ -51,6 +52,7 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
     pub fn new(capacity: usize, last_applied: LogIndex) -> Self {
         Self {
             capacity,
+            is_closed: false,
             is_shut_down: false,
             leader: None,
             last_applied,
@@ -89,7 +91,7 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
     ///
     /// As [`admission`](Self::admission).
     pub fn admission_beside(&self, on_the_way: usize) -> Result<(), KvError> {
-        if self.is_shut_down {
+        if self.is_closed {
             return Err(KvError::ShuttingDown);
         }
         if self.len() + on_the_way >= self.capacity {
@@ -215,9 +217,15 @@ impl<W: Waiter<Reply>, R: Waiter<LogIndex>> Pending<W, R> {
         self.end_all(&error);
     }
 
+    /// Admits nothing more. What was admitted goes on.
+    pub fn close(&mut self) {
+        self.is_closed = true;
+    }
+
     /// Ends everything, and refuses what comes later. Writes end with [`KvError::OutcomeUnknown`], since
     /// their entries are in the log; reads with [`KvError::ShuttingDown`].
     pub fn shutdown(&mut self) {
+        self.close();
         self.is_shut_down = true;
         self.end_all(&KvError::ShuttingDown);
     }
@@ -439,6 +447,23 @@ mod tests {
         assert_eq!(fixture.pending.admission(), Ok(()));
         fixture.register(1, 1, 1);
         fixture.register(2, 2, 1);
+        fixture.pending.applied(LogIndex(1), Term(1), Reply::Nothing);
+        fixture.pending.applied(LogIndex(2), Term(1), Reply::Nothing);
+        assert_eq!(
+            fixture.writes(),
+            [(1, Ok(Reply::Nothing)), (2, Ok(Reply::Nothing))]
+        );
+    }
+
+    #[test]
+    fn what_was_admitted_before_it_was_closed_goes_on() {
+        let mut fixture = Fixture::new(10);
+        fixture.register(1, 1, 1);
+        fixture.pending.close();
+        assert_eq!(fixture.pending.admission(), Err(KvError::ShuttingDown));
+        // On its way to the log when it was closed.
+        fixture.register(2, 2, 1);
+        assert_eq!(fixture.pending.len(), 2);
         fixture.pending.applied(LogIndex(1), Term(1), Reply::Nothing);
         fixture.pending.applied(LogIndex(2), Term(1), Reply::Nothing);
         assert_eq!(

@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::actors::{
     Applier, ApplierSettings, DiskIsLow, ElectionTicker, HeartbeatTicker, KvServer, Links, Listeners,
     MakeRoom, PeerAddress, Persister, PutNothingOff, RaftNode, ReplaceSnapshot, Replicator, ShutDown,
-    StepAside, StopPersister, StopRaftNode, WatchedDisk,
+    StepAside, StopPersister, StopRaftNode, TakeNoMore, WatchedDisk,
 };
 use crate::apply_loop;
 use crate::client_service::{About, ClientService};
@@ -35,11 +35,12 @@ use crate::disk_watch::{
     CommitClock, Watch, space_around, watch_files, watch_snapshot, watch_space, watch_stalls,
 };
 use crate::driver::Driver;
+use crate::held_up::tell_when_held_up;
 use crate::intake::{Door, Intake};
-use crate::lease_clock::LeaseClock;
 use crate::not_taken::RefusalReporter;
 use crate::peer_service::PeerService;
 use crate::server_error::ServerError;
+use crate::shared_lease::SharedLease;
 use crate::shutdown::{Fatal, StopReceiver, StopSender, stop_channel};
 use crate::state_machine::StateMachine;
 
@@ -54,6 +55,8 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const WAITING_INTERVAL: Duration = Duration::from_secs(10);
 /// How long requests in flight may still run when the ports close.
 const REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked whether they have ended.
+const FINISH_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A running server.
 struct Server {
@@ -85,6 +88,7 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
     let opened = Opened::open(&config)?;
     let joins = opened.restored.hard_state.standing == Standing::Joining;
     let mut server = Server::start(&config, room, ports, opened)?;
+    actix_rt::spawn(tell_when_held_up());
     if joins {
         actix_rt::spawn(tell_that_it_waits(server.soft_state.clone()));
     }
@@ -116,7 +120,10 @@ pub(crate) async fn serve(config: Config, room: ConnectionRoom) -> Result<(), Se
         }
         ServerError::Fatal(failure)
     });
-    if tokio::time::timeout(STOP_TIMEOUT, server.stop()).await.is_err() {
+    if tokio::time::timeout(STOP_TIMEOUT, server.stop(outcome.is_ok()))
+        .await
+        .is_err()
+    {
         // A thread hangs, most likely on its disk. Waiting for it would hang the process, too.
         tracing::warn!("did not stop in time and ends at once; what was acknowledged is on disk");
         if let Err(error) = &outcome {
@@ -338,7 +345,7 @@ impl Server {
             commit_clock: Arc::default(),
             files: Arc::clone(&files),
         };
-        let (intake, lease_clock) = (Intake::default(), LeaseClock::new(election_tick(config)));
+        let (intake, lease) = (Intake::default(), SharedLease::new(election_tick(config)));
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
@@ -346,14 +353,20 @@ impl Server {
             let applier = start_applier(&parts, ctx, &kv, state, snapshot);
             let links = links(&parts, ctx, &persister, &kv, &applier);
             started = Some((persister, kv, applier));
-            RaftNode::new(Driver::new(node), links, soft_state_sender, lease_clock, progress)
+            RaftNode::new(
+                Driver::new(node),
+                links,
+                soft_state_sender,
+                lease.clone(),
+                progress,
+            )
         });
         let (persister, kv, applier) = started.expect("create runs its closure before it returns");
         start_tickers(config, &ticker_thread, &node);
         let watches = start_watches(&parts, &kv, &applier).map_err(Fatal::Thread)?;
         let (stop_serving, _) = watch::channel(false);
         let door = Arc::new(Door::new(intake, kv.clone()));
-        let service = ClientService::new(Arc::clone(&door), node.clone(), reader, about(config));
+        let service = ClientService::new(Arc::clone(&door), node.clone(), lease, reader, about(config));
         let serving = serve_ports(&parts, identity, ports, &stop_serving, &node, door, service);
         Ok(Self {
             node,
@@ -408,8 +421,24 @@ impl Server {
         }
     }
 
-    /// Refuses new work, ends what waits, flushes and closes, in this order.
-    async fn stop(self) {
+    /// Refuses new work, and gives what is on its way the time to arrive: whoever waits for a write learns what became
+    /// of it. Where leadership was handed over nobody waits any more.
+    async fn finish_requests(&self) {
+        let deadline = tokio::time::Instant::now() + REQUEST_GRACE;
+        while let Ok(waiting @ 1..) = self.kv.send(TakeNoMore).await {
+            if tokio::time::Instant::now() >= deadline {
+                tracing::info!("{waiting} requests were still waiting after {REQUEST_GRACE:?}");
+                return;
+            }
+            tokio::time::sleep(FINISH_INTERVAL).await;
+        }
+    }
+
+    /// Refuses new work, ends what waits, flushes and closes, in this order. A node that `can_finish` what waits does.
+    async fn stop(self, can_finish: bool) {
+        if can_finish {
+            self.finish_requests().await;
+        }
         let _ = self.kv.send(ShutDown).await;
         self.stop_serving.send_replace(true);
         for port in self.serving {

@@ -33,7 +33,7 @@ pub struct Config {
     /// before it stopped, and that leader counts on it (see [`lease`](crate::lease)). All servers of a cluster
     /// whose leaders use leases need it. It costs little: no server stands for election sooner anyway.
     pub silent_start: bool,
-    /// A leader may serve reads on a lease ([`Node::lease_read_index`](crate::Node::lease_read_index)). This
+    /// A leader may serve reads on a lease ([`Node::read_lease`](crate::Node::read_lease)). This
     /// makes safety depend on clocks: see [`lease`](crate::lease) before you switch it on. It needs
     /// `check_quorum` and, on all servers, `silent_start` and the same `election_timeout_min`.
     pub lease_reads: bool,

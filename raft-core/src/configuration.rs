@@ -125,14 +125,19 @@ impl Configuration {
     /// The highest index that a quorum has reached, given how far each member is (Raft §5.3).
     #[must_use]
     pub fn quorum_index(&self, reached: impl Fn(NodeId) -> LogIndex) -> LogIndex {
-        let majority_index = |voters: &BTreeSet<NodeId>| {
-            let mut indexes: Vec<LogIndex> = voters.iter().map(|id| reached(*id)).collect();
-            indexes.sort_unstable();
+        self.reached_by_quorum(reached)
+    }
+
+    /// The most that each member of some quorum has reached; nothing, where nobody can decide.
+    pub(crate) fn reached_by_quorum<T: Ord + Copy + Default>(&self, reached: impl Fn(NodeId) -> T) -> T {
+        let by_majority = |voters: &BTreeSet<NodeId>| {
+            let mut all: Vec<T> = voters.iter().map(|id| reached(*id)).collect();
+            all.sort_unstable();
             // With n voters in rising order, the one at (n - 1) / 2 and all behind it are a majority.
-            indexes.get(indexes.len().saturating_sub(1) / 2).copied()
+            all.get(all.len().saturating_sub(1) / 2).copied()
         };
-        let incoming = majority_index(&self.voters).unwrap_or(LogIndex::ZERO);
-        majority_index(&self.outgoing_voters).map_or(incoming, |outgoing| outgoing.min(incoming))
+        let incoming = by_majority(&self.voters).unwrap_or_default();
+        by_majority(&self.outgoing_voters).map_or(incoming, |outgoing| outgoing.min(incoming))
     }
 
     pub(crate) fn size_bytes(&self) -> usize {

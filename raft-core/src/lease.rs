@@ -12,7 +12,7 @@
 //! - A voter's clock is a count of ticks, which may be ahead of the time by [`SLACK_TICKS`]; the lease is shorter
 //!   by that, too. Its ticks may be late without harm: it then keeps its promise for longer.
 //! - The leader's clock must not be late: a leader that was stopped for a while has missed its ticks. So it is
-//!   read off a real clock, by whoever runs the node, just before a read is served: [`Node::lease_read_index`]. A clock
+//!   read off a real clock, by whoever runs the node, after a read has arrived: [`ReadLease::read_index`]. A clock
 //!   that stands still while others go on (a virtual machine that is frozen and goes on later) breaks the
 //!   assumption.
 //! - All servers have the same `election_timeout_min`: it is what voters promise.
@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::config::Config;
 use crate::node::Node;
-use crate::types::{LogIndex, NodeId, Ticks};
+use crate::types::{LogIndex, NodeId, Term, Ticks};
 
 /// How far two clocks may drift apart, in percent of the time that passes.
 pub const MAX_CLOCK_DRIFT_PERCENT: u64 = 10;
@@ -73,10 +73,10 @@ impl Lease {
         self.given_up = true;
     }
 
-    /// Whether `peer` will vote for nobody else, though the clock reads `now`.
-    fn is_bound(&self, peer: NodeId, now: Ticks, length: Ticks) -> bool {
-        let renewed = self.renewed.get(&peer);
-        !self.given_up && renewed.is_some_and(|began| is_within(*began, now, length))
+    /// The first reading of the clock at which `peer` may vote for somebody else.
+    fn bound_until(&self, peer: NodeId, length: Ticks) -> Ticks {
+        let renewed = self.renewed.get(&peer).filter(|_| !self.given_up);
+        renewed.map_or(Ticks::ZERO, |began| Ticks(began.get() + length.get()))
     }
 }
 
@@ -99,24 +99,57 @@ impl Node {
         self.clock = self.clock.max(now);
     }
 
-    /// The read index of a read that may be served without a round, because this leader holds a lease. `None` if it
-    /// does not, or leases are switched off: ask for [`Node::read_index`] then.
+    /// The lease of this leader. `None` if it has none, or leases are switched off: ask for [`Node::read_index`] then.
     ///
-    /// `now` is a reading of the clock of [`Node::clock_reads`], taken after the read has arrived: an older one could
-    /// serve from a lease that has ended.
+    /// It can be kept and looked at until its time is over, as long as it is asked for again after each
+    /// [`Node::ready`] *before* anything of that leaves: what ends a lease early (votes for others, a hand-over, other
+    /// members) has an effect through messages alone.
     #[must_use]
-    pub fn lease_read_index(&mut self, now: Ticks) -> Option<LogIndex> {
-        self.clock_reads(now);
+    pub fn read_lease(&self) -> Option<ReadLease> {
         let leader = self.leader().filter(|_| self.config.lease_reads)?;
         if leader.is_handing_over() || !self.has_committed_in_own_term() {
             return None;
         }
-        let (id, clock, length) = (self.id(), self.clock, self.config.lease_length());
+        let length = self.config.lease_length();
+        let bound_until = |member| match member {
+            // It votes for nobody while it leads.
+            _ if member == self.id() => Ticks(u64::MAX),
+            _ if self.peer_counts(member) => leader.lease.bound_until(member, length),
+            _ => Ticks::ZERO,
+        };
         // The members of now: those of a later leader's election overlap with them, not with older ones.
-        let holds = self.log.configuration().has_quorum(|member| {
-            member == id || (self.peer_counts(member) && leader.lease.is_bound(member, clock, length))
-        });
-        holds.then(|| self.log.commit_index())
+        let until = self.log.configuration().reached_by_quorum(bound_until);
+        (until > self.clock).then(|| ReadLease {
+            term: self.hard_state.current_term,
+            index: self.log.commit_index(),
+            until,
+        })
+    }
+}
+
+/// A leader's lease: reads need no round until it ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLease {
+    term: Term,
+    index: LogIndex,
+    until: Ticks,
+}
+
+impl ReadLease {
+    /// The leader's term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// The read index of a read that has arrived: it may be served once the state machine has applied that. `None` if the
+    /// lease has ended.
+    ///
+    /// `now` is a reading of the clock of [`Node::clock_reads`], taken after the read has arrived: an older one could
+    /// serve from a lease that has ended.
+    #[must_use]
+    pub fn read_index(&self, now: Ticks) -> Option<LogIndex> {
+        (now < self.until).then_some(self.index)
     }
 }
 
@@ -129,7 +162,7 @@ mod tests {
     const LENGTH: Ticks = Ticks(10);
 
     fn is_bound(lease: &Lease, now: u64) -> bool {
-        lease.is_bound(PEER, Ticks(now), LENGTH)
+        Ticks(now) < lease.bound_until(PEER, LENGTH)
     }
 
     #[test]

@@ -171,6 +171,7 @@ mod types;
 pub use config::{Config, ConfigError};
 pub use configuration::Configuration;
 pub use event::{Event, StepDownReason, VoteRefusal};
+pub use lease::ReadLease;
 pub use message::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Envelope, InstallSnapshot, InstallSnapshotResponse,
     Message, SnapshotOutcome, TimeoutNow, TimeoutNowResponse, VoteRequest, VoteResponse,

@@ -18,8 +18,8 @@ use kv_server::driver::{Actions, Driver};
 use kv_server::pending::Pending;
 use kv_server::state_machine::StateMachine;
 use raft_core::{
-    CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, Refusal, Restored, Role,
-    SnapshotToSend, SoftState, Standing, Status, Storage, Term, Ticks, Write,
+    CallId, Configuration, Envelope, Event, LogIndex, Message, Node, NodeId, ReadId, ReadLease, Refusal,
+    Restored, Role, SnapshotToSend, SoftState, Standing, Status, Storage, Term, Ticks, Write,
 };
 use storage::{Identity, MemoryDisk, MemoryStorage};
 
@@ -125,6 +125,8 @@ pub(crate) struct Server {
     last_read: ReadId,
     /// What the machine's clock read when the node looked last.
     clock: Ticks,
+    /// The lease as the node told of it last: what reads look at.
+    told_lease: Option<ReadLease>,
     calls: BTreeMap<CallId, Origin>,
     last_call: CallId,
     outputs: Vec<Output>,
@@ -172,6 +174,7 @@ impl Server {
             index_answers: Rc::default(),
             last_read: ReadId::ZERO,
             clock: Ticks::ZERO,
+            told_lease: None,
             calls: BTreeMap::new(),
             last_call: CallId::ZERO,
             outputs: Vec::new(),
@@ -302,7 +305,11 @@ impl Server {
     /// Takes what the core has to say and puts every part of it where it belongs.
     fn flush(&mut self) {
         let mut batches = 0;
-        while let Some(actions) = self.driver.poll() {
+        loop {
+            let actions = self.driver.poll();
+            // Before any of it leaves.
+            self.told_lease = self.driver.node().read_lease();
+            let Some(actions) = actions else { break };
             batches += 1;
             assert!(
                 batches <= MOST_BATCHES,

@@ -233,6 +233,11 @@ pub(crate) fn standing_parts() -> Vec<PathBuf> {
     parts
 }
 
+/// The directories that they are in, relative to the data directory.
+pub(crate) fn standing_directories() -> [&'static Path; 3] {
+    ["", SLED_DIR, JOURNAL_DIR].map(Path::new)
+}
+
 /// Checks that a directory whose creation was finished has all that belongs there.
 pub(crate) fn require_parts(dir: &Path) -> Result<(), StorageError> {
     let sled_dir = Path::new(SLED_DIR);

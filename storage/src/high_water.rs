@@ -26,7 +26,8 @@
 //! A slot is one byte with the length of a sealed number, then that number.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::durability;
@@ -93,8 +94,8 @@ impl HighWater {
 
     fn try_record(&mut self, batch: u64, sync: bool) -> io::Result<()> {
         let slot = usize::from(batch % 2 == 1);
-        self.file.seek(SeekFrom::Start((slot * SLOT_BYTES) as u64))?;
-        self.file.write_all(&encode_slot(SLOT_PLACES[slot], batch))?;
+        let encoded = encode_slot(SLOT_PLACES[slot], batch);
+        self.file.write_all_at(&encoded, (slot * SLOT_BYTES) as u64)?;
         if sync { self.file.sync_data() } else { Ok(()) }
     }
 }

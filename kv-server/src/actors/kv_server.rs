@@ -136,6 +136,11 @@ pub(crate) struct PeerDiskRoom(pub(crate) NodeId, pub(crate) DiskRoom);
 #[rtype(result = "()")]
 pub(crate) struct DiskIsLow;
 
+/// Refuse what comes. Answers how many requests still wait.
+#[derive(Debug, Message)]
+#[rtype(result = "usize")]
+pub(crate) struct TakeNoMore;
+
 /// End everything that waits and refuse what comes.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -373,6 +378,15 @@ impl Handler<DiskIsLow> for KvServer {
             self.looks_until_hand_over = LOOKS_BETWEEN_HAND_OVERS;
             self.hand_over.do_send(HandOver(successor));
         }
+    }
+}
+
+impl Handler<TakeNoMore> for KvServer {
+    type Result = usize;
+
+    fn handle(&mut self, _: TakeNoMore, _: &mut Self::Context) -> Self::Result {
+        self.pending.close();
+        self.proposing + self.pending.len()
     }
 }
 

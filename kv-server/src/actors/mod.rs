@@ -23,11 +23,9 @@ mod replicator;
 mod tickers;
 
 pub(crate) use applier::{Applier, ApplierSettings, Listeners, MakeRoom, PutNothingOff, ReplaceSnapshot};
-pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown};
+pub(crate) use kv_server::{DiskIsLow, Drain, KvServer, ShutDown, TakeNoMore};
 pub(crate) use persister::{Persister, Stop as StopPersister, WatchedDisk};
-pub(crate) use raft_node::{
-    AskLease, GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode,
-};
+pub(crate) use raft_node::{GetStatus, Links, PeerRequest, RaftNode, StepAside, Stop as StopRaftNode};
 pub(crate) use replicator::{PeerAddress, Replicator};
 pub(crate) use tickers::{ElectionTicker, HeartbeatTicker};
 

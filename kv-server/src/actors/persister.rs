@@ -103,7 +103,7 @@ impl<S: Storage<Error = StorageError> + Send + Unpin + 'static> Persister<S> {
         {
             let working = self.disk.clock.start();
             let committed = self.queue.commit(storage, self.snapshots.as_ref());
-            let in_place = self.disk.files.are_in_place();
+            let in_place = self.disk.files.are_still_in_place();
             drop(working);
             match committed {
                 // It went into files without a name, or failed because they are gone. The watch tells and stops the

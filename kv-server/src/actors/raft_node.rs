@@ -8,7 +8,6 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Message, MessageResult,
 use bytes::Bytes;
 use raft_core::{
     CallId, Envelope, LogIndex, NodeId, ReadId, ReadOutcome, SnapshotMeta, SnapshotToSend, SoftState, Status,
-    Term,
 };
 use storage::Progress;
 use tokio::sync::{oneshot, watch};
@@ -23,8 +22,8 @@ use super::tickers::{ElectionTick, HeartbeatTick};
 use crate::data_files::DataFiles;
 use crate::driver::{Actions, Driver};
 use crate::intake::ReadWay;
-use crate::lease_clock::LeaseClock;
 use crate::not_taken::RefusalReporter;
+use crate::shared_lease::SharedLease;
 
 /// Inputs after which a batch of outputs is made even if more wait, so that a flood does not hold the
 /// answers back.
@@ -71,7 +70,7 @@ pub(crate) struct RaftNode {
     calls: HashMap<CallId, oneshot::Sender<raft_core::Message>>,
     last_call: CallId,
     soft_state: watch::Sender<SoftState>,
-    lease_clock: LeaseClock,
+    lease: SharedLease,
     storage: Progress,
     /// How many steps storage had made at the last tick.
     storage_steps: u64,
@@ -140,21 +139,6 @@ pub(crate) struct ReadIndex {
     pub(crate) way: ReadWay,
 }
 
-/// The read index of a read that is here already, if this leader holds a lease at this very moment. If not, the read has to
-/// go by [`ReadIndex`].
-#[derive(Debug, Message)]
-#[rtype(result = "Option<LeaseReadIndex>")]
-pub(crate) struct AskLease;
-
-/// How far the state machine must have come for a read, by the leader's lease.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LeaseReadIndex {
-    /// The leader's term.
-    pub(crate) term: Term,
-    /// The read index.
-    pub(crate) index: LogIndex,
-}
-
 /// The state machine has come to this index.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
@@ -197,7 +181,7 @@ impl RaftNode {
         driver: Driver,
         links: Links,
         soft_state: watch::Sender<SoftState>,
-        lease_clock: LeaseClock,
+        lease: SharedLease,
         storage: Progress,
     ) -> Self {
         Self {
@@ -206,7 +190,7 @@ impl RaftNode {
             calls: HashMap::new(),
             last_call: CallId::ZERO,
             soft_state,
-            lease_clock,
+            lease,
             storage_steps: storage.steps(),
             storage,
             inputs_since_flush: 0,
@@ -229,10 +213,14 @@ impl RaftNode {
         self.inputs_since_flush = 0;
         if self.links.files.are_lost() {
             // Neither its promises nor what a leader counts its own copy for may leave any more.
-            return;
+            return self.lease.tell(None);
         }
         self.read_lease_clock();
-        while let Some(actions) = self.driver.poll() {
+        loop {
+            let actions = self.driver.poll();
+            // Before any of it leaves.
+            self.lease.tell(self.driver.node().read_lease());
+            let Some(actions) = actions else { break };
             self.act(actions);
         }
     }
@@ -245,14 +233,7 @@ impl RaftNode {
     }
 
     fn read_lease_clock(&mut self) {
-        let now = self.lease_clock.now();
-        self.driver.node_mut().clock_reads(now);
-    }
-
-    /// The read index, at once, if a lease holds at this very moment.
-    fn lease_read_index(&mut self) -> Option<LogIndex> {
-        let now = self.lease_clock.now();
-        self.driver.node_mut().lease_read_index(now)
+        self.driver.node_mut().clock_reads(self.lease.now());
     }
 
     /// The connection to the leader that this node follows.
@@ -433,7 +414,7 @@ impl Handler<ReadIndex> for RaftNode {
 
     fn handle(&mut self, ReadIndex { id, way }: ReadIndex, ctx: &mut Self::Context) {
         if way == ReadWay::Lease
-            && let Some(index) = self.lease_read_index()
+            && let Some((_, index)) = self.lease.read_index()
         {
             let confirmed = ReadOutcome::Confirmed { id, index };
             return self.links.reads.do_send(ReadsDecided(vec![confirmed]));
@@ -448,16 +429,6 @@ impl Handler<ReadIndex> for RaftNode {
                 self.links.reads.do_send(ReadsDecided(vec![dropped]));
             }
         }
-    }
-}
-
-impl Handler<AskLease> for RaftNode {
-    type Result = MessageResult<AskLease>;
-
-    fn handle(&mut self, _: AskLease, _: &mut Self::Context) -> Self::Result {
-        let index = self.lease_read_index();
-        let term = self.driver.node().soft_state().term;
-        MessageResult(index.map(|index| LeaseReadIndex { term, index }))
     }
 }
 
@@ -536,6 +507,7 @@ impl Handler<Stop> for RaftNode {
     fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         use actix::ActorContext;
         self.flush();
+        self.lease.tell(None);
         self.calls.clear();
         ctx.stop();
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rpc::client::Consistency;
+use rpc::client::{Consistency, KvError};
 
 use crate::support::{Caller, Cluster, DEADLINE, Server, wait_until};
 
@@ -254,6 +254,38 @@ fn an_orderly_stop_hands_leadership_over_and_ends_with_status_0() {
     assert!(servers[leader - 1].log().contains("handed leadership to node"));
     caller.append(&cluster, "k", "w");
     assert_eq!(caller.get(&cluster, "k").as_deref(), Some("vw"));
+}
+
+/// Whoever waits for a write when the server is told to stop learns what became of it.
+#[test]
+fn a_server_that_stops_finishes_what_it_has_begun() {
+    let cluster = Cluster::of(1);
+    let mut server = cluster.start(1);
+    Caller::new().append(&cluster, "k", "v");
+    let addr = cluster.client_addrs[0];
+    let endings: Vec<_> = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..16)
+            .map(|number| {
+                scope.spawn(move || Caller::new().put_until_refused(addr, &format!("key-{number}")))
+            })
+            .collect();
+        let reader = Caller::new();
+        wait_until("all of them write", || {
+            let written =
+                (0..16).map(|number| reader.get_at(addr, &format!("key-{number}"), Consistency::Stale));
+            written.map(|answer| answer?.ok()?).collect::<Option<Vec<_>>>()
+        });
+        let status = server.terminate();
+        assert!(status.success(), "{status}");
+        writers.into_iter().map(|writer| writer.join().unwrap()).collect()
+    });
+    let unknown = endings
+        .iter()
+        .flatten()
+        .filter(|error| **error == KvError::OutcomeUnknown);
+    // A disk may take longer than a server has to stop.
+    let gave_up = server.log().contains("requests were still waiting");
+    assert!(unknown.count() == 0 || gave_up, "{endings:?}");
 }
 
 #[test]

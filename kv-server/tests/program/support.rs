@@ -314,6 +314,21 @@ impl Caller {
         Some(answer.ok()?.map(drop))
     }
 
+    /// Puts one value after the other, on one connection, until the server says why not; `None` if it never does.
+    pub(crate) fn put_until_refused(&mut self, addr: SocketAddr, key: &str) -> Option<KvError> {
+        let connection = self.connect(addr)?;
+        loop {
+            self.begin_write();
+            let id = self.write_id(&connection)?;
+            let answer = connection
+                .client()
+                .put(context(), id, key.to_owned().into(), "v".into());
+            if let Err(error) = self.runtime.block_on(answer).ok()? {
+                return Some(error);
+            }
+        }
+    }
+
     /// Deletes exactly once, however often it has to ask.
     pub(crate) fn delete(&mut self, cluster: &Cluster, key: &str) {
         self.begin_write();

@@ -25,7 +25,10 @@ fn led_by_1_with_leases(count: u64) -> Cluster {
 
 /// What a lease gives at server `id` when its clock reads `now`.
 fn lease_at(cluster: &mut Cluster, id: u64, now: u64) -> Option<LogIndex> {
-    let read = |server: &mut Server| server.node.lease_read_index(Ticks(now));
+    let read = |server: &mut Server| {
+        server.node.clock_reads(Ticks(now));
+        server.node.read_lease()?.read_index(Ticks(now))
+    };
     cluster.with(NodeId(id), read).flatten()
 }
 

@@ -89,8 +89,8 @@ impl Server {
         self.last_read = self.last_read.next();
         let read = self.last_read;
         self.pending.register_read(read, waiter);
-        let lease = self.driver.node_mut().lease_read_index(self.clock);
-        if let Some(index) = lease.filter(|_| way == ReadWay::Lease) {
+        let lease = self.told_lease.filter(|_| way == ReadWay::Lease);
+        if let Some(index) = lease.and_then(|lease| lease.read_index(self.clock)) {
             return self.pending.confirmed(read, index);
         }
         if self.driver.node_mut().read_index(read).is_ok() {
