@@ -1,15 +1,11 @@
 //! Calls: order, deadlines, sizes, answers that do not fit.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use common::{
+use crate::common::{
     MapService, PATIENCE, connect, frame, get_frame, greeted, read_response, soon, start_kv, until, write_id,
 };
+use bytes::Bytes;
 use futures_util::future::join_all;
 use rpc::client::{Consistency, KvResponse};
 use rpc::framing::{FailureReason, WireRequest, WireResponse};

@@ -1,14 +1,10 @@
 //! The hello: who is let in, who is refused, and what either side is told.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
 use std::time::Duration;
 
-use common::{
-    CLUSTER, MapService, Running, begun, closed, connect, greeted, identity, soon, start_kv, start_peer,
-    until,
+use crate::common::{
+    CLUSTER, MapService, PATIENCE, Running, begun, closed, connect, greeted, identity, soon, start_kv,
+    start_peer, until,
 };
 use raft_core::NodeId;
 use rpc::hello::{Hello, HelloError, PROTOCOL_VERSION, Reply, ServerIdentity};
@@ -140,7 +136,7 @@ async fn above_the_cap_refused(limits: ServerLimits) {
             .is_err()
         {}
     };
-    tokio::time::timeout(common::PATIENCE, connecting)
+    tokio::time::timeout(PATIENCE, connecting)
         .await
         .expect("a connection that ended still counts");
     server.stop().await;
@@ -331,9 +327,7 @@ async fn a_connection_knows_when_it_has_ended() {
     let connection = connect(&server).await;
     assert!(!connection.is_closed());
     server.stop().await;
-    tokio::time::timeout(common::PATIENCE, connection.closed())
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
     until("the connection is closed", || connection.is_closed()).await;
     let error = connection.client().status(soon()).await.unwrap_err();
     assert!(rpc::is_disconnect(&error), "{error}");

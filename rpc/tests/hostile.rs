@@ -1,16 +1,12 @@
 //! Connections that do not behave, by the hundred, beside one that does.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
 use std::time::Duration;
 
-use bytes::Bytes;
-use common::{
+use crate::common::{
     MapService, PATIENCE, Running, begun, closed, connect, frame, get_frame, greeted, soon, start_kv,
     write_id,
 };
+use bytes::Bytes;
 use rpc::framing::WireRequest;
 use rpc::limits::MAX_FRAME_BYTES;
 use rpc::{KvConnection, ServerLimits};
@@ -193,15 +189,15 @@ fn running_out_of_file_descriptors_does_not_end_the_server() {
             .block_on(fill_up());
         return;
     }
-    let status = std::process::Command::new("sh")
-        .args([
-            "-c",
-            "ulimit -n 64 && exec \"$0\" --exact running_out_of_file_descriptors_does_not_end_the_server",
-        ])
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 64 && exec \"$0\" --exact \"$1\""])
         .arg(std::env::current_exe().unwrap())
+        .arg("hostile::running_out_of_file_descriptors_does_not_end_the_server")
         .env(INSIDE, "1")
-        .status();
-    assert!(status.unwrap().success());
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
 #[cfg(unix)]

@@ -1,11 +1,7 @@
 //! Every method, there and back.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
+use crate::common::{CLUSTER, MapService, connect, soon, start_kv, start_peer, write_id};
 use bytes::Bytes;
-use common::{CLUSTER, MapService, connect, soon, start_kv, start_peer, write_id};
 use raft_core::{
     AppendEntries, AppendOutcome, Configuration, Entry, Incarnation, InstallSnapshot, Leadership, LogIndex,
     NodeId, Payload, Sender, SnapshotMeta, SnapshotOutcome, Standing, Term, TimeoutNow, VoteRequest,

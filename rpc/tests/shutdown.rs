@@ -1,13 +1,11 @@
 //! Stopping a server.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
-
-mod common;
-
 use std::time::Duration;
 
+use crate::common::{
+    MapService, PATIENCE, connect, get_frame, greeted, read_response, soon, start_kv, until,
+};
 use bytes::Bytes;
-use common::{MapService, connect, get_frame, greeted, read_response, soon, start_kv, until};
 use rpc::client::Consistency;
 use rpc::framing::WireResponse;
 use rpc::{ConnectError, ConnectOptions, ServerLimits, connect_kv};
@@ -17,7 +15,7 @@ use tokio::io::AsyncWriteExt;
 async fn requests_in_flight_are_answered_and_new_callers_are_not_taken() {
     let service = MapService::default();
     let limits = ServerLimits {
-        shutdown_grace: common::PATIENCE,
+        shutdown_grace: PATIENCE,
         ..ServerLimits::default()
     };
     let mut server = start_kv(service.clone(), limits).await;

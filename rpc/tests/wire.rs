@@ -1,5 +1,4 @@
 //! The bytes on the wire: that they stay what they are, and that no bytes do harm.
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;

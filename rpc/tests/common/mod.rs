@@ -1,6 +1,4 @@
 //! Services and servers for the tests.
-#![allow(dead_code, reason = "each test file uses a part")]
-#![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
