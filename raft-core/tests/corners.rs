@@ -1,14 +1,12 @@
 //! Corners: cases that went wrong once, or nearly. Each test tells the shortest story that shows it.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::cluster::Cluster;
-use common::disk::Disk;
-use common::messages::{append, chunk, conflict, matched, snapshot, vote_request};
-use common::server::{Happening, Server};
-use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
+use crate::common::cluster::Cluster;
+use crate::common::disk::Disk;
+use crate::common::messages::{append, chunk, conflict, matched, snapshot, vote_request};
+use crate::common::server::{Happening, Server};
+use crate::common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     AppendOutcome, CallId, Config, Envelope, Event, LogIndex, Message, Node, NodeId, ProgressState,
     ReadOutcome, Role, SnapshotMeta, SnapshotOutcome, Storage, Term, Write,

@@ -1,21 +1,19 @@
 //! Scenarios told as stories: each file in `testscripts/` gives commands and holds what came of them, who sent
 //! what to whom, what was persisted, what was committed. A change of behaviour shows up as a difference that a
-//! person can judge. To accept one: `UPDATE_GOLDENFILES=1 cargo test -p raft-core --test golden`, then read
+//! person can judge. To accept one: `UPDATE_GOLDENFILES=1 cargo test -p raft-core --test it golden`, then read
 //! the diff.
 //!
 //! The commands are the variants of [`Command`]. Nothing moves by itself: a message waits until `deliver` or
 //! `settle`, a write until `persist` or `settle`.
 
-mod common;
-
 use std::error::Error;
 use std::path::Path;
 
+use crate::common::cluster::Cluster;
+use crate::common::disk::Disk;
+use crate::common::server::Server;
+use crate::common::{config, entries, plain_raft, voters};
 use bytes::Bytes;
-use common::cluster::Cluster;
-use common::disk::Disk;
-use common::server::Server;
-use common::{config, entries, plain_raft, voters};
 use raft_core::{Config, Message, NodeId};
 
 /// What a script may say.

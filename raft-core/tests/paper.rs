@@ -1,16 +1,13 @@
 //! The Raft paper (Ongaro and Ousterhout, "In Search of an Understandable Consensus Algorithm", extended
 //! version), claim by claim: one test each, in the paper's order. `thesis.rs` does the same for the thesis.
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
 
-mod common;
-
-use common::cluster::Cluster;
-use common::disk::Disk;
-use common::messages::{
+use crate::common::cluster::Cluster;
+use crate::common::disk::Disk;
+use crate::common::messages::{
     answer_to_round, append, chunk, matched, snapshot, snapshot_answer, timeout_now, vote, vote_request,
 };
-use common::server::{Happening, Server};
-use common::{
+use crate::common::server::{Happening, Server};
+use crate::common::{
     ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, command, config, entries, entry, plain_raft, voters,
 };
 use raft_core::{

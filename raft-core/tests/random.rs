@@ -6,16 +6,14 @@
 //! runs that many seeds:
 //!
 //! ```text
-//! RAFT_SEED=17 cargo test -p raft-core --test random
-//! RAFT_SEEDS=50000 cargo test --release -p raft-core --test random
+//! RAFT_SEED=17 cargo test -p raft-core --test it random
+//! RAFT_SEEDS=50000 cargo test --release -p raft-core --test it random
 //! ```
 
-mod common;
-
+use crate::common::cluster::Cluster;
+use crate::common::server::Server;
+use crate::common::{ELECTION_TIMEOUT_MAX, config};
 use bytes::Bytes;
-use common::cluster::Cluster;
-use common::server::Server;
-use common::{ELECTION_TIMEOUT_MAX, config};
 use raft_core::{Config, Envelope, LogIndex, Message, NodeId, Standing, Ticks};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -411,7 +409,7 @@ impl Drop for Run {
         }
         eprintln!("{:?}", self.faults);
         eprintln!(
-            "replay with: RAFT_SEED={} cargo test -p raft-core --test random",
+            "replay with: RAFT_SEED={} cargo test -p raft-core --test it random",
             self.seed
         );
     }

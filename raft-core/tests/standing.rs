@@ -1,13 +1,11 @@
 //! Stores that count and stores that do not: the founding of a cluster, nodes that lost their disk, and how
 //! they come back (see the module `standing` of the crate). One claim a test.
 
-mod common;
-
-use common::cluster::Cluster;
-use common::disk::Disk;
-use common::messages::append;
-use common::server::{Happening, Server};
-use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
+use crate::common::cluster::Cluster;
+use crate::common::disk::Disk;
+use crate::common::messages::append;
+use crate::common::server::{Happening, Server};
+use crate::common::{self, ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     AppendEntries, AppendEntriesResponse, AppendOutcome, Config, Event, Incarnation, Leadership, LogIndex,
     Message, NodeId, ReadOutcome, Refusal, Role, Sender, Standing, Term, VoteResponse,

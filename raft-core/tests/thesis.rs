@@ -1,15 +1,13 @@
 //! Ongaro's thesis ("Consensus: Bridging Theory and Practice"), claim by claim, for the parts that go beyond
 //! the paper: one test each, in the thesis' order.
 
-mod common;
-
-use common::cluster::Cluster;
-use common::disk::Disk;
-use common::messages::{
+use crate::common::cluster::Cluster;
+use crate::common::disk::Disk;
+use crate::common::messages::{
     answer_to_round, append, matched, pre_vote, timeout_now, vote_request, vote_request_of_transfer,
 };
-use common::server::{Happening, Server};
-use common::{ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
+use crate::common::server::{Happening, Server};
+use crate::common::{self, ELECTION_TIMEOUT_MAX, ELECTION_TIMEOUT_MIN, config, entries, plain_raft, voters};
 use raft_core::{
     Config, Configuration, Entry, Incarnation, LogIndex, Message, NodeId, ProposeError, ReadId, ReadOutcome,
     Role, Term, Ticks,

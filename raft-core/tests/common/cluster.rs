@@ -212,13 +212,7 @@ impl Cluster {
 
     // The network.
 
-    /// Delivers the oldest message, if its link is whole and its receiver is up; else it is lost.
-    pub(crate) fn deliver_next(&mut self) {
-        if let Some(envelope) = self.network.pop_front() {
-            self.deliver(envelope);
-        }
-    }
-
+    /// Delivers the message, if its link is whole and its receiver is up; else it is lost.
     pub(crate) fn deliver(&mut self, envelope: Envelope) {
         if !self.cut.contains(&(envelope.from, envelope.to)) {
             self.with(envelope.to, |server| server.receive(envelope));

@@ -8,8 +8,6 @@
 //! - [`invariants`]: what must hold after every single step, whatever the test does.
 //! - [`messages`]: messages by hand, for tests that play the other servers.
 //! - [`story`]: what happens, told in words.
-#![allow(clippy::unwrap_used, reason = "a helper that fails fails its test")]
-#![allow(dead_code, reason = "every test file uses a part of this")]
 
 pub(crate) mod cluster;
 pub(crate) mod disk;
