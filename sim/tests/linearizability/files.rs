@@ -7,8 +7,8 @@ use sim::linearizability::{
     write,
 };
 
-use crate::build::{At, WithOutcome as _, history};
-use crate::generate::{self, Shape};
+use super::build::{At, WithOutcome as _, history};
+use super::generate::{self, Shape};
 use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 

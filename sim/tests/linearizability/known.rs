@@ -1,6 +1,6 @@
 //! Histories that people get wrong, by hand.
 
-use crate::build::{At, WithOutcome as _, assert_broken_by, assert_linearizable};
+use super::build::{At, WithOutcome as _, assert_broken_by, assert_linearizable};
 
 #[test]
 fn nothing_and_one_thing_after_the_other_are_linearizable() {

@@ -5,9 +5,9 @@ use rand::{RngExt as _, SeedableRng as _};
 use rand_pcg::Pcg64Mcg;
 use sim::linearizability::{Limits, Verdict, check};
 
-use crate::brute_force::is_linearizable;
-use crate::build::history;
-use crate::generate::{self, Shape};
+use super::brute_force::is_linearizable;
+use super::build::history;
+use super::generate::{self, Shape};
 
 #[test]
 fn what_a_linearizable_map_does_passes() {

@@ -6,8 +6,8 @@ use rand::SeedableRng as _;
 use rand_pcg::Pcg64Mcg;
 use sim::linearizability::{History, Limits, Operation, Report, Verdict, Violation, check};
 
-use crate::build::{At, history};
-use crate::generate::{self, Shape};
+use super::build::{At, history};
+use super::generate::{self, Shape};
 
 fn run(keys: usize, operations: usize, scans_per_mille: u32, limits: Limits) -> Report {
     let shape = Shape {
@@ -105,7 +105,7 @@ fn a_violation_stays_one_if_a_limit_is_reached_at_another_key() {
 }
 
 /// Operations on each key: as many as a debug build checks in no time. With a thousand it is a measurement:
-/// `CHECKER_OPERATIONS=1000 cargo test --release -p sim --test linearizability busy -- --nocapture`
+/// `CHECKER_OPERATIONS=1000 cargo test --release -p sim --test it busy -- --nocapture`
 fn operations_per_key() -> usize {
     let asked = std::env::var("CHECKER_OPERATIONS").ok();
     asked.map_or(30, |text| text.parse().expect("CHECKER_OPERATIONS is a number"))
