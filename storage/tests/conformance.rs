@@ -1,8 +1,6 @@
 //! Both implementations pass the one suite.
 
-mod common;
-
-use common::{InMemory, OnDisk};
+use crate::common::{InMemory, OnDisk};
 use raft_core::{LogIndex, Storage as _, Write};
 use storage::conformance::{self, Device, command, cut_snapshot, initial_configuration};
 

@@ -1,12 +1,9 @@
 //! A power loss in the middle of a write leaves the state before or the state after it, never one between.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{copy_dir, open};
+use crate::common::{copy_dir, open};
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use raft_core::{HardState, LogIndex, NodeId, Restored, Storage as _, Term, Write};
 use storage::SledStorage;

@@ -2,18 +2,14 @@
 //! out of order: each time the store opens with the state before or after the step under way, and with all
 //! that was acknowledged.
 //!
-//! `STORAGE_CRASH_SEEDS=20 cargo test -p storage --test crash_points -- --nocapture` tries more.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-mod scripted;
+//! `STORAGE_CRASH_SEEDS=20 cargo test -p storage --test it crash_points -- --nocapture` tries more.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 
+use crate::scripted::{Session, Step, append, everything, read_all, turnover, vote};
 use faulty_disk::{Disk, Event, Image, Inode, Survival};
 use raft_core::{Restored, Storage as _};
-use scripted::{Session, Step, append, everything, read_all, turnover, vote};
 use storage::StorageError;
 
 /// How many seeds each way to lose data in part is tried with, at each point.

@@ -1,12 +1,9 @@
 //! Damage in the database is told, with the index where it lies, and is never a panic or a silent loss.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{copy_dir, open, tamper};
+use crate::common::{copy_dir, open, tamper};
 use raft_core::{HardState, LogIndex, NodeId, Restored, Storage as _, Term, Write};
 use storage::StorageError;
 use storage::conformance::{command, cut_snapshot};

@@ -1,15 +1,11 @@
 //! Every kind of damage to every file of a real data directory: the store refuses, or has lost nothing.
 //!
 //! ```text
-//! STORAGE_DAMAGE_STRIDE=512 cargo test --release -p storage --test damage_table -- --nocapture
+//! STORAGE_DAMAGE_STRIDE=512 cargo test --release -p storage --test it damage_table -- --nocapture
 //! ```
 //!
 //! damages every 512th byte of the large files and every 8th of the small ones, and prints the table that stands
 //! in `docs/damage.md`; without it some twenty places in each file are damaged.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-mod scripted;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -19,9 +15,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use crate::common::identity;
+use crate::scripted::{Session, append, everything, read_all, vote, within_deadline};
 use faulty_disk::{Content, Image};
 use raft_core::{NodeId, Restored, Storage as _};
-use scripted::{Session, everything, read_all, vote, within_deadline};
 use storage::conformance::initial_configuration;
 use storage::{Identity, Options, SledStorage};
 
@@ -369,7 +366,7 @@ fn make_other_node() -> Image {
     let dir = tempfile::tempdir().unwrap();
     let identity = Identity {
         node_id: NodeId(2),
-        ..common::identity()
+        ..identity()
     };
     let mut store = SledStorage::open(
         dir.path(),
@@ -378,7 +375,7 @@ fn make_other_node() -> Image {
         &Options::default(),
     )
     .unwrap();
-    store.write(&[vote(2), scripted::append(2, 1, 30, 500)]).unwrap();
+    store.write(&[vote(2), append(2, 1, 30, 500)]).unwrap();
     drop(store);
     Image::read_from(dir.path()).unwrap()
 }

@@ -1,12 +1,9 @@
 //! What an inspection tells of a damaged store, record by record, and that it leaves nothing behind.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{identity, open};
+use crate::common::{identity, open, open_small};
 use raft_core::{HardState, LogIndex, NodeId, Storage as _, Term, Write};
 use storage::StorageError;
 use storage::conformance::{command, cut_snapshot};
@@ -210,7 +207,7 @@ fn a_node_does_not_start_from_a_snapshot_of_which_a_chunk_is_damaged() {
 #[test]
 fn a_spent_journal_file_that_was_made_shorter_is_called_spent_and_a_torn_one_cut_short() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = common::open_small(dir.path()).unwrap();
+    let mut store = open_small(dir.path()).unwrap();
     let entries = (1..=20).map(|index| command(1, index, 30_000)).collect();
     store.write(&[Write::Append(entries)]).unwrap();
     store.checkpoint().unwrap();

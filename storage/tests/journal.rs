@@ -1,12 +1,9 @@
 //! The journal in front of sled, from outside: nothing is lost wherever it stops, and little reaches sled.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{copy_dir, open_small, tamper};
+use crate::common::{copy_dir, open_small, tamper};
 use raft_core::{HardState, LogIndex, NodeId, Storage as _, Term, Write};
 use storage::SledStorage;
 use storage::conformance::{Model, command, cut_snapshot, initial_configuration};

@@ -1,11 +1,8 @@
 //! Random writes against the plain model, with restarts in between, on both implementations.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::sync::Arc;
 
-use common::{InMemory, OnDisk};
+use crate::common::{InMemory, OnDisk};
 use proptest::prelude::*;
 use raft_core::{HardState, LogIndex, NodeId, Storage as _, Term, Write};
 use storage::SnapshotStore;

@@ -1,13 +1,10 @@
 //! Every reason not to open a directory is told apart, with the path and the fix; nothing is damaged by
 //! asking.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::fs;
 use std::path::Path;
 
-use common::{copy_dir, identity, open};
+use crate::common::{copy_dir, identity, open};
 use raft_core::{HardState, NodeId, Standing, Storage as _, Term, Write};
 use storage::conformance::{command, cut_snapshot, initial_configuration};
 use storage::{Identity, Options, SledStorage, StorageError};
