@@ -241,7 +241,7 @@ pub(crate) struct LoadOptions {
 
 impl LoadOptions {
     /// Refuses what the load would not heed.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
+    pub(crate) fn check(&self, spread_reads: bool) -> Result<(), Failure> {
         let reads = matches!(self.op, Operation::Get | Operation::Mixed);
         let unheeded = [
             (
@@ -251,6 +251,10 @@ impl LoadOptions {
             (
                 self.consistency.is_some() && !reads,
                 "--consistency is for loads that read: --op get or mixed",
+            ),
+            (
+                spread_reads && !(reads && self.consistency() == Consistency::Linearizable),
+                "--spread-reads is for loads with linearizable reads: --op get or mixed, and no other --consistency",
             ),
         ];
         match unheeded.iter().find(|(unheeded, _)| *unheeded) {

@@ -13,9 +13,10 @@ use crate::output;
 pub(crate) async fn run(
     settings: ClerkBuilder,
     format: Format,
+    spread_reads: bool,
     options: LoadOptions,
 ) -> Result<Status, Failure> {
-    options.check()?;
+    options.check(spread_reads)?;
     let load = options.load();
     let connections = load::connections(load.clients, options.connections());
     let consistency = options.consistency();

@@ -88,7 +88,7 @@ async fn dispatch(arguments: Arguments) -> Result<Status, Failure> {
         Command::Status => commands::status(&clerk, format).await,
         Command::Import { file } => transfer::import(&clerk, format, &file).await,
         Command::Export { prefix, file } => transfer::export(&clerk, format, prefix, &file).await,
-        Command::Bench(load) => bench::run(settings, format, load).await,
+        Command::Bench(load) => bench::run(settings, format, spread_reads, load).await,
         Command::Completions { shell } => completions(shell),
     }
 }

@@ -82,11 +82,29 @@ async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
         // What a load of writes alone does not heed.
         ["--reads", "50"],
         ["--consistency", "stale"],
+        // Only linearizable reads are spread.
+        ["--spread-reads", "--op=put"],
+        ["--spread-reads", "--op=append"],
     ] {
         run(&cluster, ["bench"].into_iter().chain(wrong))
             .await
             .fails(2, "");
     }
+    for (op, how) in [("get", "stale"), ("get", "log"), ("mixed", "lease")] {
+        let load = ["--spread-reads", "bench", "--op", op, "--consistency", how];
+        run(&cluster, load).await.fails(2, "--spread-reads");
+    }
+    let load = [
+        "--spread-reads",
+        "bench",
+        "--op",
+        "get",
+        "--duration",
+        "100ms",
+        "--keys",
+        "5",
+    ];
+    assert_eq!(run(&cluster, load).await.status(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
