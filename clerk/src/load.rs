@@ -37,6 +37,7 @@ mod keys;
 mod outcome;
 mod target;
 
+use std::future::{Future, pending};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -278,7 +279,40 @@ pub async fn write_all_keys<T: Target>(targets: &[T], load: &Load) -> Result<(),
 ///
 /// When `targets` is empty.
 pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
-    let clock = Clock::starting_now(load);
+    run_until(targets, load, pending()).await
+}
+
+/// As [`run`], but `interrupt` ends it before its time. The outcome is of what was measured until then, which
+/// [`Outcome::measured`] tells: less than [`Load::duration`], and nothing if the warm-up was not over.
+///
+/// Calls that are still out when it is interrupted are not waited for. Those that count have begun and are neither
+/// operations nor errors. At the target they may yet take effect.
+///
+/// # Panics
+///
+/// When `targets` is empty.
+///
+/// ```no_run
+/// # async fn example() -> Result<(), clerk::Error> {
+/// use std::time::Duration;
+///
+/// use clerk::load::{self, ClerkTarget, Load};
+///
+/// let load = Load { duration: Duration::from_secs(600), ..Load::default() };
+/// let settings = clerk::Clerk::builder().endpoints(["127.0.0.1:7102"]);
+/// let targets = ClerkTarget::connect(&settings, load.clients, 1)?;
+/// let enough = tokio::time::sleep(Duration::from_secs(60));
+/// let outcome = load::run_until(&targets, &load, enough).await;
+/// println!("{} operations in {:?}", outcome.operations, outcome.measured);
+/// # Ok(())
+/// # }
+/// ```
+pub async fn run_until<T: Target>(
+    targets: &[T],
+    load: &Load,
+    interrupt: impl Future<Output = ()>,
+) -> Outcome<T::Error> {
+    let mut clock = Clock::starting_now(load);
     let gaps = Arc::new(Gaps::on(clock, load.rate.is_some()));
     let taken = Arc::new(AtomicU64::new(0));
     let tally = Arc::new(Mutex::new(Tally::new()));
@@ -288,8 +322,15 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
         let client = Client::new(target, load, number, Arc::clone(&taken), Arc::clone(&gaps));
         clients.spawn(client.run(clock, Arc::clone(&tally)));
     }
-    // A client that broke off has told so itself.
-    while clients.join_next().await.is_some() {}
+    tokio::select! {
+        // A client that broke off has told so itself.
+        () = async { while clients.join_next().await.is_some() {} } => {}
+        () = interrupt => {
+            clients.shutdown().await;
+            // Every call that was counted has ended before.
+            clock.until = clock.until.min(Instant::now());
+        }
+    }
     // Calls that were still out at the end have been waited for: a gap may have lasted as long.
     let end = clock.until.max(Instant::now());
     let due = load.rate.map(|rate| clock.due_while_measured(rate));
@@ -297,7 +338,7 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
     if let Some(rate) = load.rate {
         client::count_not_taken(&mut tally, clock, taken.load(Ordering::Relaxed), rate);
     }
-    std::mem::replace(&mut *tally, Tally::new()).conclude(load.duration, due, gaps.longest_until(end))
+    std::mem::replace(&mut *tally, Tally::new()).conclude(clock.measured(), due, gaps.longest_until(end))
 }
 
 /// The n-th key.

@@ -45,10 +45,47 @@ pub(super) fn count_not_taken<E>(tally: &mut Tally<E>, clock: Clock, taken: u64,
     }
 }
 
-fn count<E>(tally: &Mutex<Tally<E>>, counted: &mut Vec<Ended<E>>) {
-    let mut tally = lock(tally);
-    for ended in counted.drain(..) {
-        tally.count(ended);
+/// What became of one client's calls since it last told.
+struct Counted<E> {
+    ended: Vec<Ended<E>>,
+    /// Whether a call is out that began while it counted.
+    is_one_out: bool,
+    /// Which all clients share.
+    tally: Arc<Mutex<Tally<E>>>,
+}
+
+impl<E> Counted<E> {
+    fn new(tally: Arc<Mutex<Tally<E>>>) -> Self {
+        Self {
+            ended: Vec::with_capacity(COUNTED_AT_ONCE),
+            is_one_out: false,
+            tally,
+        }
+    }
+
+    fn count(&mut self, ended: Ended<E>) {
+        self.is_one_out = false;
+        self.ended.push(ended);
+        if self.ended.len() == COUNTED_AT_ONCE {
+            self.tell();
+        }
+    }
+
+    fn tell(&mut self) {
+        let mut tally = lock(&self.tally);
+        for ended in self.ended.drain(..) {
+            tally.count(ended);
+        }
+    }
+}
+
+/// A client that is stopped in the middle of a call has told what it had counted, too.
+impl<E> Drop for Counted<E> {
+    fn drop(&mut self) {
+        self.tell();
+        if self.is_one_out {
+            lock(&self.tally).count_abandoned();
+        }
     }
 }
 
@@ -63,6 +100,11 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// How long it counts.
+    pub(super) fn measured(self) -> Duration {
+        self.until.saturating_duration_since(self.from)
+    }
+
     pub(super) fn starting_now(load: &Load) -> Self {
         let start = Instant::now();
         let from = start + load.warm_up;
@@ -86,7 +128,8 @@ impl Clock {
 
     /// How many calls are due while it counts, at `rate` calls a second.
     pub(super) fn due_while_measured(self, rate: u64) -> u64 {
-        self.due_before(self.until, rate) - self.due_before(self.from, rate)
+        self.due_before(self.until, rate)
+            .saturating_sub(self.due_before(self.from, rate))
     }
 
     /// How many calls are due before `moment`, at `rate` calls a second.
@@ -133,31 +176,29 @@ impl<T: Target> Client<T> {
 
     /// Calls until the time is up; what came of it goes into `tally`, which all clients share.
     pub(super) async fn run(mut self, clock: Clock, tally: Arc<Mutex<Tally<T::Error>>>) {
-        let mut counted = Vec::with_capacity(COUNTED_AT_ONCE);
+        let mut counted = Counted::new(tally);
         loop {
             let Due { due, counts_from } = self.wait_until_due(clock).await;
             // Calls that were due and could not begin in time are not begun: the end is the end.
             if due.max(Instant::now()) >= clock.until {
-                count(&tally, &mut counted);
                 if self.rate.is_some() && clock.counts_at(due) && counts_from < clock.until {
-                    lock(&tally).count_not_begun(clock.until - counts_from, 1);
+                    lock(&counted.tally).count_not_begun(clock.until - counts_from, 1);
                 }
                 return;
             }
             let call = self.next_call();
+            let counts = clock.counts_at(due);
+            counted.is_one_out = counts;
             let outcome = self.target.call(call).await;
             let now = Instant::now();
             if outcome.is_ok() {
                 self.gaps.acknowledged(now);
             }
-            counted.push(Ended {
+            counted.count(Ended {
                 outcome,
-                latency: clock.counts_at(due).then(|| now.duration_since(counts_from)),
+                latency: counts.then(|| now.duration_since(counts_from)),
                 ended_in_time: clock.counts_at(now),
             });
-            if counted.len() == COUNTED_AT_ONCE {
-                count(&tally, &mut counted);
-            }
         }
     }
 

@@ -57,6 +57,11 @@ impl<E> Tally<E> {
         }
     }
 
+    /// A call began while it counted, and nobody waited for its end.
+    pub(super) fn count_abandoned(&mut self) {
+        self.begun += 1;
+    }
+
     /// So many calls were due while it counted, and had waited for at least so long when that was over.
     pub(super) fn count_not_begun(&mut self, waited: Duration, calls: u64) {
         self.record(waited, calls);
@@ -83,15 +88,16 @@ impl<E> Tally<E> {
     }
 }
 
-/// What came of a load. Made by [`run`](super::run).
+/// What came of a load. Made by [`run`](super::run) and [`run_until`](super::run_until).
 ///
 /// It is of the time measured, which begins when the warm-up ends and has the length of
-/// [`Load::duration`](super::Load::duration). *Operations* are the calls that succeeded and ended in it, whenever they
-/// began: so many a second is what the target did, whatever the last calls took. *Errors* are of the calls that began in
-/// it, whenever they ended, and so are *latencies*, of those that succeeded: a call that takes longer than all others is not
-/// left out. So there may be a few more of them than operations, or a few less: at most as many as there are clients, and at
-/// a rate those, too, that were due in the warm-up and were made up for later. At a rate the calls that were
-/// [not begun](Self::not_begun) have latencies besides.
+/// [`Load::duration`](super::Load::duration) unless the load was interrupted. *Operations* are the calls that
+/// succeeded and ended in it, whenever they began: so many a second is what the target did, whatever the last calls
+/// took. *Errors* are of the calls that began in it, whenever they ended, and so are *latencies*, of those that
+/// succeeded: a call that takes longer than all others is not left out. So there may be a few more of them than
+/// operations, or a few less: at most as many as there are clients, and at a rate those, too, that were due in the
+/// warm-up and were made up for later. At a rate the calls that were [not begun](Self::not_begun) have latencies
+/// besides.
 #[derive(Clone, Debug)]
 pub struct Outcome<E> {
     /// How long was measured.
@@ -113,7 +119,7 @@ pub struct Outcome<E> {
 }
 
 impl<E> Outcome<E> {
-    /// How many operations there were a second.
+    /// How many operations there were a second; no number if nothing was measured.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is for people")]
     pub fn per_second(&self) -> f64 {

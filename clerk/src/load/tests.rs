@@ -104,6 +104,56 @@ async fn without_a_rate_a_stall_shows_in_one_call_and_in_the_longest_gap() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_load_that_is_interrupted_tells_what_was_measured_until_then() {
+    let steady = Script::new(Duration::ZERO..Duration::ZERO);
+    let whole = run(std::slice::from_ref(&steady), &load(None)).await;
+    let half = run_until(&[steady], &load(None), sleep(3 * SECOND)).await;
+    assert_eq!((whole.measured, half.measured), (4 * SECOND, 2 * SECOND));
+    // The last calls before the interrupt are not left out.
+    assert_eq!(half.operations, whole.operations / 2);
+    assert!((half.per_second() - whole.per_second()).abs() < 1.0);
+    assert_eq!((half.errors, half.max_us()), (0, whole.max_us()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_are_out_when_a_load_is_interrupted_have_begun_and_are_not_waited_for() {
+    let stalled = Script::new(2 * SECOND..100 * SECOND);
+    let began = Instant::now();
+    let outcome = run_until(&[stalled], &load(None), sleep(3 * SECOND)).await;
+    assert!(began.elapsed() < 4 * SECOND);
+    assert_eq!(outcome.begun, outcome.operations);
+    assert!(
+        (990_000..=1_000_000).contains(&outcome.longest_gap_us),
+        "{outcome:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_rate_every_call_that_was_due_before_the_interrupt_is_told_of() {
+    for clients in [1, 8, 200] {
+        let stalled = Script::new(2 * SECOND..100 * SECOND);
+        let load = Load {
+            clients,
+            ..load(Some(100))
+        };
+        let outcome = run_until(&[stalled], &load, sleep(3 * SECOND)).await;
+        // A client that waits for the next call has not begun it.
+        assert_eq!(outcome.begun + outcome.not_begun.unwrap(), 200, "{outcome:?}");
+        assert_eq!(outcome.begun, 100 + u64::from(clients.min(100)), "{outcome:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_load_that_is_interrupted_in_its_warm_up_has_measured_nothing() {
+    for rate in [None, Some(100)] {
+        let steady = Script::new(Duration::ZERO..Duration::ZERO);
+        let outcome = run_until(&[steady], &load(rate), sleep(500 * MS)).await;
+        assert_eq!((outcome.measured, outcome.operations), (Duration::ZERO, 0));
+        assert_eq!((outcome.begun, outcome.not_begun.unwrap_or(0)), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_happens_in_the_warm_up_does_not_count() {
     let target = Script::new(Duration::ZERO..900 * MS);
     let outcome = run(&[target], &load(None)).await;

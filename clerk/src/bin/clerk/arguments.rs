@@ -163,7 +163,9 @@ pub(crate) enum Command {
 
     /// Load the cluster and print throughput and latencies
     ///
-    /// Each client has one call in flight. Writes keys that begin with bench/ and leaves them there.
+    /// Each client has one call in flight. Writes keys that begin with bench/ and leaves them there. Ctrl-C (or
+    /// SIGTERM) ends it with a report of what was measured until then and exit status 3; a second one ends it at
+    /// once.
     #[command(after_help = "Examples:
   clerk bench
   clerk bench --op get --clients 64 --duration 30s

@@ -1,13 +1,12 @@
 //! `bench`: puts a load on the cluster and tells throughput and latencies.
 
-use clerk::load::{self, ClerkTarget, Outcome};
+use clerk::load::{self, ClerkTarget, Load, Outcome};
 use clerk::{ClerkBuilder, Error};
 use serde::Serialize;
 
 use crate::arguments::{Format, LoadOptions};
 use crate::failure::{Failure, Status};
-use crate::is_json;
-use crate::output;
+use crate::{interrupt, is_json, output};
 
 /// Runs the benchmark and prints its report.
 pub(crate) async fn run(
@@ -24,13 +23,33 @@ pub(crate) async fn run(
         .into_iter()
         .map(|target| target.reading(consistency))
         .collect();
-    load::prepare(&targets, &load).await?;
-    let outcome = load::run(&targets, &load).await;
-    let report = Report::new(load.operation.name(), load.clients, &outcome);
-    if is_json(format) {
-        output::print_json(&report)?;
+    let mut signalled = interrupt::listen()?;
+    tokio::select! {
+        prepared = load::prepare(&targets, &load) => prepared?,
+        _ = &mut signalled => return Err(interrupted_too_early()),
+    }
+    let mut was_interrupted = false;
+    let outcome = load::run_until(&targets, &load, async {
+        // The listener never ends without a signal.
+        was_interrupted = signalled.await.is_ok();
+    })
+    .await;
+    if outcome.measured.is_zero() {
+        return Err(interrupted_too_early());
+    }
+    let report = Report::new(&load, was_interrupted, &outcome);
+    let printed = if is_json(format) {
+        output::print_json(&report)
     } else {
-        output::print_line(&report.text(connections))?;
+        output::print_line(&report.text(connections))
+    };
+    match printed.map_err(Failure::from) {
+        // Ctrl-C ends a reader, too.
+        Err(Failure::OutputClosed) if was_interrupted => {}
+        printed => printed?,
+    }
+    if was_interrupted {
+        return Err(Failure::not_done("interrupted"));
     }
     if outcome.begun == 0 && outcome.not_begun > Some(0) {
         return Err(Failure::not_done(
@@ -45,13 +64,23 @@ pub(crate) async fn run(
     }
 }
 
+fn interrupted_too_early() -> Failure {
+    Failure::not_done("interrupted before anything was measured")
+}
+
 /// What is printed in the end. Latencies are of the calls that succeeded, and at a rate of those, too, that could not begin:
 /// what they had waited at the end.
 #[derive(Debug, Serialize)]
 struct Report {
     op: &'static str,
     clients: u32,
+    /// How long was measured.
     seconds: f64,
+    /// Whether a signal ended it before its time.
+    interrupted: bool,
+    /// How long was to be measured.
+    #[serde(skip)]
+    wanted_seconds: f64,
     operations: u64,
     /// How many calls began in the time measured; `operations` are those that succeeded and ended in it.
     begun: u64,
@@ -70,11 +99,13 @@ struct Report {
 }
 
 impl Report {
-    fn new(op: &'static str, clients: u32, outcome: &Outcome<Error>) -> Self {
+    fn new(load: &Load, interrupted: bool, outcome: &Outcome<Error>) -> Self {
         Self {
-            op,
-            clients,
+            op: load.operation.name(),
+            clients: load.clients,
             seconds: outcome.measured.as_secs_f64(),
+            interrupted,
+            wanted_seconds: load.duration.as_secs_f64(),
             operations: outcome.operations,
             begun: outcome.begun,
             errors: outcome.errors,
@@ -99,7 +130,12 @@ impl Report {
             counted(self.clients, "client"),
             counted(connections, "connection"),
         );
-        let mut rows = vec![("throughput", format!("{:.0} ops/s", self.ops_per_second))];
+        let mut rows = Vec::new();
+        if self.interrupted {
+            let after = format!("after {:.2} s of {:.2} s", self.seconds, self.wanted_seconds);
+            rows.push(("interrupted", after));
+        }
+        rows.push(("throughput", format!("{:.0} ops/s", self.ops_per_second)));
         let times = [
             ("p50", self.p50_us),
             ("p90", self.p90_us),
@@ -136,6 +172,8 @@ mod tests {
             op: "put",
             clients: 2,
             seconds: 2.0,
+            interrupted: false,
+            wanted_seconds: 2.0,
             operations: 1_000,
             begun: 1_000,
             errors: 0,
@@ -164,6 +202,20 @@ mod tests {
              max         1000 µs\n\
              longest gap 1100 µs\n\
              errors      0"
+        );
+    }
+
+    #[test]
+    fn a_report_of_a_part_says_so() {
+        let report = Report {
+            interrupted: true,
+            wanted_seconds: 10.0,
+            ..report()
+        };
+        let text = report.text(1);
+        assert!(
+            text.contains("\ninterrupted after 2.00 s of 10.00 s\nthroughput  500 ops/s\n"),
+            "{text}"
         );
     }
 

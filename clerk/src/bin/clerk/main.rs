@@ -7,6 +7,7 @@ mod commands;
 mod duration;
 mod failure;
 mod import_line;
+mod interrupt;
 mod output;
 mod transfer;
 

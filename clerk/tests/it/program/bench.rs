@@ -1,5 +1,9 @@
 //! `clerk bench`.
 
+use std::process::Child;
+
+use rustix::process::{Pid, Signal, kill_process};
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,4 +116,81 @@ async fn bench_against_nobody_is_not_done() {
     let cluster = Cluster::start(1).await;
     cluster.stop(1).await;
     run(&cluster, ["--timeout", "200ms", "bench"]).await.fails(3, "");
+}
+
+/// A load that lasts longer than any test, after a warm-up in which 200 calls are due.
+const LONG: [&str; 7] = ["bench", "--rate", "100", "--duration", "60s", "--output", "json"];
+
+fn start(cluster: &Cluster, arguments: &[&str], stdout: impl Into<Stdio>) -> Child {
+    command(&cluster.endpoints())
+        .args(arguments)
+        .stdout(stdout)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+async fn end_of(child: Child) -> Ended {
+    let wait = move || child.wait_with_output().unwrap();
+    Ended(tokio::task::spawn_blocking(wait).await.unwrap())
+}
+
+/// Waits until calls were made that are due in the time measured.
+async fn measuring(cluster: &Cluster) {
+    cluster.wait_until(|world| world.executed > 250).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bench_that_is_interrupted_tells_what_it_measured_until_then() {
+    let cluster = Cluster::start(3).await;
+    for how in [Signal::INT, Signal::TERM] {
+        cluster.world().executed = 0;
+        let bench = start(&cluster, &LONG, Stdio::piped());
+        measuring(&cluster).await;
+        signal(&bench, how);
+        let ended = end_of(bench).await;
+        assert_eq!((ended.status(), ended.stderr()), (3, "error: interrupted\n"));
+        let report = ended.json();
+        assert_eq!(report["interrupted"], true);
+        let seconds = report["seconds"].as_f64().unwrap();
+        assert!(0.0 < seconds && seconds < 60.0, "{report}");
+        assert!(report["operations"].as_u64().unwrap() > 0, "{report}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bench_that_is_interrupted_before_it_measures_says_so() {
+    let cluster = Cluster::start(1).await;
+    cluster.script(1, [Step::Silence]);
+    let bench = start(
+        &cluster,
+        &[&["--timeout", "60s"], &LONG[..]].concat(),
+        Stdio::piped(),
+    );
+    cluster.wait_until(|world| !world.seen.is_empty()).await;
+    signal(&bench, Signal::INT);
+    let ended = end_of(bench).await;
+    ended.fails(3, "interrupted before anything was measured\n");
+    assert_eq!(ended.stdout(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_a_bench_that_cannot_print_its_report() {
+    let cluster = Cluster::start(3).await;
+    let (reader, stdout) = std::io::pipe().unwrap();
+    let mut filler = stdout.try_clone().unwrap();
+    // Far more than a pipe holds: it stays full until the reader is gone.
+    let filler = std::thread::spawn(move || filler.write_all(&[0; 4 << 20]));
+    let bench = start(&cluster, &LONG, stdout);
+    measuring(&cluster).await;
+    // Of one kind the second might come before the first was seen, and would be one with it.
+    signal(&bench, Signal::INT);
+    signal(&bench, Signal::TERM);
+    assert_eq!(end_of(bench).await.status(), 3);
+    drop(reader);
+    assert!(filler.join().unwrap().is_err());
 }
