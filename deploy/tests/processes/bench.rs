@@ -192,46 +192,52 @@ fn a_peer_whose_nodes_end_at_once_is_started_three_times_on_other_ports() {
     assert!(is_empty(tmp.path()));
 }
 
-#[test]
-fn a_signal_ends_the_benchmark_and_its_nodes_and_leaves_nothing_behind() {
-    let tmp = tempfile::tempdir().unwrap();
-    let mut bench = bench(
-        tmp.path(),
-        &["--workloads", "put", "--clients", "1", "--duration", "5m"],
-    );
-    bench.wait_for("start");
-    eventually("the cluster is there", || (!is_empty(tmp.path())).then_some(()));
-    bench.signal(Signal::TERM);
+/// Waits for the end of a benchmark that was sent a signal, of which nothing is left behind.
+fn ends_interrupted(mut bench: Deploy, tmp: &Path) {
     let (status, stderr) = bench.wait();
     assert_eq!(
         (status.code(), stderr.as_str()),
         (Some(3), "error: interrupted\n")
     );
-    assert!(is_empty(tmp.path()));
+    assert!(is_empty(tmp));
+}
+
+#[test]
+fn a_signal_ends_any_benchmark_and_its_nodes_and_leaves_nothing_behind() {
+    for options in [
+        &["--workloads", "put", "--clients", "1", "--duration", "5m"][..],
+        &["--failover", "1"],
+        &["--pause"],
+        &["--memory"],
+        &["--restart"],
+        &["--growth"],
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        let bench = bench(tmp.path(), options);
+        bench.wait_for("start");
+        eventually("the cluster is there", || (!is_empty(tmp.path())).then_some(()));
+        bench.signal(Signal::TERM);
+        ends_interrupted(bench, tmp.path());
+    }
 }
 
 #[test]
 fn what_was_measured_before_a_signal_is_told() {
     let tmp = tempfile::tempdir().unwrap();
-    let mut bench = bench(tmp.path(), &SMALL);
+    let bench = bench(tmp.path(), &SMALL);
     bench.wait_for("measured");
     bench.signal(Signal::INT);
     let result = bench.wait_for("result");
     let rows = result["results"].as_array().unwrap();
     assert!((1..4).contains(&rows.len()), "{result}");
     assert_eq!(rows[0]["workload"], "put");
-    let (status, stderr) = bench.wait();
-    assert_eq!(
-        (status.code(), stderr.as_str()),
-        (Some(3), "error: interrupted\n")
-    );
-    assert!(is_empty(tmp.path()));
+    ends_interrupted(bench, tmp.path());
 }
 
 #[test]
 fn what_was_endured_before_a_signal_is_told() {
     let tmp = tempfile::tempdir().unwrap();
-    let mut bench = bench(tmp.path(), &["--endure", "--duration", "20s"]);
+    let bench = bench(tmp.path(), &["--endure", "--duration", "20s"]);
     bench.wait_for("part");
     bench.signal(Signal::INT);
     let result = bench.wait_for("result");
@@ -239,12 +245,27 @@ fn what_was_endured_before_a_signal_is_told() {
         (1..20).contains(&result["endurance"].as_array().unwrap().len()),
         "{result}"
     );
-    let (status, stderr) = bench.wait();
-    assert_eq!(
-        (status.code(), stderr.as_str()),
-        (Some(3), "error: interrupted\n")
-    );
-    assert!(is_empty(tmp.path()));
+    ends_interrupted(bench, tmp.path());
+}
+
+#[test]
+fn failovers_and_restarts_before_a_signal_are_told() {
+    for (options, event, results) in [
+        (&["--failover", "100"][..], "failover", "failovers"),
+        (
+            &["--restart", "--keys", "50", "--rounds", "100"],
+            "measured",
+            "restarts",
+        ),
+    ] {
+        let tmp = tempfile::tempdir().unwrap();
+        let bench = bench(tmp.path(), options);
+        bench.wait_for(event);
+        bench.signal(Signal::INT);
+        let result = bench.wait_for("result");
+        assert_eq!(result[results].as_array().unwrap().len(), 1, "{result}");
+        ends_interrupted(bench, tmp.path());
+    }
 }
 
 #[test]
