@@ -152,12 +152,18 @@ impl BenchArguments {
         for &value_bytes in &sizes {
             for &keys in keys {
                 for &calls in calls {
-                    selected.extend(clients.iter().map(|&clients| Workload {
-                        calls,
-                        clients,
-                        value_bytes,
-                        keys,
-                    }));
+                    for &clients in &clients {
+                        let workload = Workload {
+                            calls,
+                            clients,
+                            value_bytes,
+                            keys,
+                        };
+                        // What is named twice is measured once.
+                        if !selected.contains(&workload) {
+                            selected.push(workload);
+                        }
+                    }
                 }
             }
         }
@@ -287,6 +293,16 @@ mod tests {
             (arguments.rounds(1), parse("").rounds(1), parse("").rounds(2)),
             (2, 1, 3)
         );
+    }
+
+    #[test]
+    fn what_is_named_twice_is_measured_once_where_it_stands_first() {
+        let named_twice =
+            "--workloads put,get,put --clients 4,1,4 --value-sizes 16,16 --skew zipf,uniform,zipf";
+        let named_once = "--workloads put,get --clients 4,1 --value-sizes 16 --skew zipf,uniform";
+        let selected = parse(named_twice).selection();
+        assert_eq!(selected.len(), 2 * 2 * 2);
+        assert_eq!(selected, parse(named_once).selection());
     }
 
     #[test]
