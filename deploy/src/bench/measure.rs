@@ -1,10 +1,12 @@
 //! One measurement of one workload on one cluster.
 
 use std::future::Future;
+use std::pin::pin;
 use std::time::Duration;
 
 use clerk::load::{self, Load, Outcome};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::system::{AnyTarget, CallError, Cluster};
@@ -15,6 +17,8 @@ use crate::error::Error;
 /// How long it may take to write the keys, in all and for each of them: far slower than any store is.
 const PREPARE_LIMIT: Duration = Duration::from_secs(60);
 const PREPARE_LIMIT_A_KEY: Duration = Duration::from_millis(1);
+/// How soon it is noticed that a node has ended.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What came of one workload.
 #[derive(Clone, Debug, Serialize)]
@@ -79,7 +83,7 @@ impl Measurement {
     }
 }
 
-/// Puts the workload on the cluster. A node that ends meanwhile is an error.
+/// Puts the workload on the cluster. A node that ends meanwhile is an error, at once.
 pub(crate) async fn measure(
     cluster: &mut Cluster,
     workload: Workload,
@@ -88,19 +92,39 @@ pub(crate) async fn measure(
 ) -> Result<Measurement, Error> {
     let load = workload.load(keys, duration);
     let targets = cluster.targets(load.clients).await?;
-    prepare(cluster.name(), keys, load::prepare(&targets, &load)).await?;
+    let prepared = prepare(cluster.name(), keys, load::prepare(&targets, &load));
+    while_all_run(cluster, prepared).await??;
     // The snapshots are of the time in which the load counts; the clients go on meanwhile.
     let from = Instant::now() + load.warm_up;
-    let snapshots = async {
-        sleep_until(from).await;
-        let before = Snapshot::take(cluster);
-        sleep_until(from + load.duration).await;
-        (before, Snapshot::take(cluster))
+    let (over, is_over) = oneshot::channel::<()>();
+    let run = async {
+        let outcome = load::run(&targets, &load).await;
+        drop(over);
+        Ok(outcome)
     };
-    let (outcome, (before, after)) = tokio::join!(load::run(&targets, &load), snapshots);
-    cluster.check_all_run()?;
-    let used = after?.since(&before?);
-    conclude(cluster.name(), &outcome, &used)
+    let watch = async {
+        while_all_run(cluster, sleep_until(from)).await?;
+        let before = Snapshot::take(cluster)?;
+        while_all_run(cluster, sleep_until(from + load.duration)).await?;
+        let after = Snapshot::take(cluster)?;
+        // Calls that are still out may take long if nobody is there to answer them.
+        let _ = while_all_run(cluster, is_over).await?;
+        Ok((before, after))
+    };
+    let (outcome, (before, after)) = tokio::try_join!(run, watch)?;
+    conclude(cluster.name(), &outcome, &after.since(&before))
+}
+
+/// Waits for `work` as long as all nodes run.
+async fn while_all_run<T>(cluster: &mut Cluster, work: impl Future<Output = T>) -> Result<T, Error> {
+    let mut work = pin!(work);
+    loop {
+        let done = timeout(LOOK_EVERY, work.as_mut()).await;
+        cluster.check_all_run()?;
+        if let Ok(done) = done {
+            return Ok(done);
+        }
+    }
 }
 
 /// Sets every key once, within a limit of time.

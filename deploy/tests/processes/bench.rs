@@ -158,6 +158,70 @@ fn a_node_that_ends_while_it_is_measured_is_an_error_and_what_was_measured_befor
     assert!(is_empty(tmp.path()));
 }
 
+#[test]
+fn a_node_that_ends_ends_the_measurement_at_once() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = [
+        "--workloads",
+        "put",
+        "--clients",
+        "4",
+        "--duration",
+        "5m",
+        "--keys",
+        "50",
+    ];
+    let mut bench = bench(tmp.path(), &options);
+    let cluster = cluster_in(tmp.path(), Path::new(""));
+    wait_for_load(&cluster);
+    let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap();
+    kill(pid.trim().parse().unwrap());
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
+}
+
+/// The `deploy echo` that is a child of this process, once it has said where it serves: then it starts its
+/// second thread.
+#[cfg(target_os = "linux")]
+fn echo_of(parent: u32) -> Option<i32> {
+    let is_echo = |process: &Path| {
+        let read = |file| fs::read_to_string(process.join(file)).unwrap_or_default();
+        let status = read("status");
+        status.contains(&format!("\nPPid:\t{parent}\n"))
+            && status.contains("\nThreads:\t2\n")
+            && read("cmdline").contains("\0echo\0")
+    };
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|process| is_echo(process))
+        .and_then(|process| process.file_name()?.to_str()?.parse().ok())
+}
+
+/// Its calls would wait for ten seconds each, and then be told as writes that failed.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_echo_that_ends_is_told_as_a_node_that_ended() {
+    let tmp = tempfile::tempdir().unwrap();
+    let options = "--against echo --workloads get --clients 4 --duration 100ms --keys 2000 --rounds 1";
+    let options: Vec<&str> = options.split(' ').collect();
+    let mut bench = bench(tmp.path(), &options);
+    let echo = eventually("the echo is there", || echo_of(bench.pid()));
+    kill(echo);
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: echo: it ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+    assert!(is_empty(tmp.path()));
+}
+
 /// An `etcd` that tells its version, but as a node ends at once, on whatever ports. It notes its arguments in `runs`.
 #[cfg(feature = "etcd")]
 const ETCD_THAT_ENDS: &str = r#"#!/bin/sh
