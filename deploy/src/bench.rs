@@ -70,7 +70,9 @@ async fn measure_all(
     if let Some(dir) = &arguments.plots {
         plot::check_directory(dir)?;
     }
-    let (systems, missing) = systems(arguments.against);
+    let (systems, missing) = interrupts
+        .or(async { Ok(systems(arguments.against).await) })
+        .await?;
     reporter.tell(&Start::new(
         &systems,
         missing,
@@ -102,23 +104,20 @@ async fn measure_all(
 }
 
 /// Who takes part: ours and, if it can be had, the peer; or else why it cannot.
-fn systems(peer: Option<Peer>) -> (Vec<System>, Option<String>) {
-    match peer.map(find) {
-        None => (vec![System::Ours], None),
-        Some(Ok(peer)) => (vec![System::Ours, peer], None),
-        Some(Err(missing)) => (vec![System::Ours], Some(missing)),
-    }
-}
-
-fn find(peer: Peer) -> Result<System, String> {
-    match peer {
-        Peer::Echo => Ok(System::Echo),
+async fn systems(peer: Option<Peer>) -> (Vec<System>, Option<String>) {
+    let found = match peer {
+        None => return (vec![System::Ours], None),
+        Some(Peer::Echo) => Ok(System::Echo),
         #[cfg(feature = "etcd")]
-        Peer::Etcd => etcd::Etcd::find().map(System::Etcd),
+        Some(Peer::Etcd) => etcd::Etcd::find().await.map(System::Etcd),
         #[cfg(not(feature = "etcd"))]
-        Peer::Etcd => Err("this program was built without a client of etcd: build it with \
-                           `cargo build --release -p deploy --features etcd`, which needs protoc"
+        Some(Peer::Etcd) => Err("this program was built without a client of etcd: build it with \
+                                 `cargo build --release -p deploy --features etcd`, which needs protoc"
             .into()),
+    };
+    match found {
+        Ok(peer) => (vec![System::Ours, peer], None),
+        Err(missing) => (vec![System::Ours], Some(missing)),
     }
 }
 

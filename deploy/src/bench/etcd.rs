@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -15,6 +16,7 @@ use etcd_client::{Client, ConnectOptions, KvClient, Txn, TxnOp};
 use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use tempfile::TempDir;
+use tokio::io::AsyncReadExt as _;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::guard::STOP;
@@ -23,6 +25,8 @@ use super::system::{CALL_LIMIT, CallError, NODES, START_LIMIT, ended_while_measu
 use crate::error::Error;
 use crate::ports;
 
+/// How long `etcd --version` may take.
+const VERSION_LIMIT: Duration = Duration::from_secs(5);
 /// How long one question for a node's state may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -38,23 +42,22 @@ pub(crate) struct Etcd {
 }
 
 impl Etcd {
-    /// The one on PATH, or what is in the way.
-    pub(crate) fn find() -> Result<Self, String> {
+    /// The first one on PATH that tells its version, or what is in the way.
+    pub(crate) async fn find() -> Result<Self, String> {
         let directories = env::var_os("PATH").unwrap_or_default();
-        let program = env::split_paths(&directories)
-            .map(|directory| directory.join("etcd"))
-            .find(|program| is_executable(program))
-            .ok_or("no etcd is installed: there is none on PATH")?;
-        let output = Command::new(&program)
-            .arg("--version")
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| format!("{} cannot be run: {error}", program.display()))?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let version = text.lines().find_map(|line| line.strip_prefix("etcd Version: "));
-        let version = version.ok_or_else(|| format!("{} does not tell its version", program.display()))?;
-        let version = version.trim().to_owned();
-        Ok(Self { program, version })
+        Self::find_in(&directories, VERSION_LIMIT).await
+    }
+
+    async fn find_in(directories: &OsStr, limit: Duration) -> Result<Self, String> {
+        let mut in_the_way = None;
+        let programs = env::split_paths(directories).map(|directory| directory.join("etcd"));
+        for program in programs.filter(|program| is_executable(program)) {
+            match version_of(&program, limit).await {
+                Ok(version) => return Ok(Self { program, version }),
+                Err(problem) => in_the_way = in_the_way.or(Some(problem)),
+            }
+        }
+        Err(in_the_way.unwrap_or_else(|| "no etcd is installed: there is none on PATH".into()))
     }
 
     pub(crate) fn version(&self) -> &str {
@@ -65,6 +68,39 @@ impl Etcd {
 /// As a shell finds a program: one that nobody may execute hides none that stands behind it on PATH.
 fn is_executable(program: &Path) -> bool {
     fs::metadata(program).is_ok_and(|of| of.is_file() && of.permissions().mode() & 0o111 != 0)
+}
+
+/// What `etcd --version` says. However this ends, and if it is dropped, the process ends too.
+async fn version_of(program: &Path, limit: Duration) -> Result<String, String> {
+    let cannot_run = |error| format!("{} cannot be run: {error}", program.display());
+    let mut child = tokio::process::Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(cannot_run)?;
+    let mut said = Vec::new();
+    let answer = async {
+        if let Some(stdout) = child.stdout.as_mut() {
+            stdout.read_to_end(&mut said).await?;
+        }
+        child.wait().await
+    };
+    let answered = timeout(limit, answer).await;
+    if !matches!(answered, Ok(Ok(_))) {
+        // Ends it and waits until it is gone.
+        let _ = child.kill().await;
+    }
+    answered
+        .map_err(|_| format!("{} --version did not answer", program.display()))?
+        .map_err(cannot_run)?;
+    String::from_utf8_lossy(&said)
+        .lines()
+        .find_map(|line| line.strip_prefix("etcd Version: "))
+        .map(|version| version.trim().to_owned())
+        .ok_or_else(|| format!("{} does not tell its version", program.display()))
 }
 
 /// A running cluster. The nodes come first, so that they are gone before the directory is.
@@ -387,5 +423,45 @@ impl Target for EtcdTarget {
             Call::Get { key } => client.get(key, None).await.map(drop),
         };
         outcome.map_err(|error| CallError(error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory with an `etcd` that is this script.
+    fn directory_with(script: &str) -> TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("etcd");
+        fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        directory
+    }
+
+    #[tokio::test]
+    async fn an_etcd_that_does_not_tell_its_version_is_passed_over() {
+        let silent = directory_with("exit 1");
+        let answers = directory_with("echo 'etcd Version: 9.8.7'");
+        let path = env::join_paths([Path::new("/nowhere"), silent.path(), answers.path()]).unwrap();
+        let found = Etcd::find_in(&path, Duration::from_secs(60)).await.unwrap();
+        assert_eq!(
+            (found.version(), &found.program),
+            ("9.8.7", &answers.path().join("etcd"))
+        );
+        let alone = Etcd::find_in(silent.path().as_os_str(), Duration::from_secs(60)).await;
+        assert!(alone.unwrap_err().ends_with("etcd does not tell its version"));
+        let none = Etcd::find_in(OsStr::new("/nowhere"), VERSION_LIMIT).await;
+        assert!(none.unwrap_err().contains("there is none on PATH"));
+    }
+
+    #[tokio::test]
+    async fn an_etcd_that_does_not_answer_is_ended() {
+        let hangs = directory_with("exec sleep 600");
+        let problem = version_of(&hangs.path().join("etcd"), Duration::from_millis(10)).await;
+        assert!(problem.unwrap_err().ends_with("etcd --version did not answer"));
+        // Whoever waited for it has taken its end in: no child is left, not even a dead one.
+        let children = fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        assert_eq!(children, "");
     }
 }

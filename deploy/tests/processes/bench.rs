@@ -231,17 +231,24 @@ case "$1" in
 esac
 "#;
 
+/// Measures puts on ours and on the `etcd` that is this script, in a directory of its own.
 #[cfg(feature = "etcd")]
-#[test]
-fn a_peer_whose_nodes_end_at_once_is_started_three_times_on_other_ports() {
+fn bench_against(script: &str, tmp: &Path) -> (Deploy, tempfile::TempDir) {
     use std::os::unix::fs::PermissionsExt as _;
-    let (tmp, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let bin = tempfile::tempdir().unwrap();
     let etcd = bin.path().join("etcd");
-    fs::write(&etcd, ETCD_THAT_ENDS).unwrap();
+    fs::write(&etcd, script).unwrap();
     fs::set_permissions(&etcd, fs::Permissions::from_mode(0o755)).unwrap();
     let arguments = [&["bench", "--against", "etcd", "--workloads", "put"][..], &SMALL].concat();
     let path = bin.path().to_str().unwrap();
-    let mut bench = Deploy::start_with(&arguments, tmp.path(), &[("PATH", path)]);
+    (Deploy::start_with(&arguments, tmp, &[("PATH", path)]), bin)
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_peer_whose_nodes_end_at_once_is_started_three_times_on_other_ports() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (mut bench, bin) = bench_against(ETCD_THAT_ENDS, tmp.path());
     let (status, stderr) = bench.wait();
     assert_eq!(status.code(), Some(3), "{stderr}");
     assert!(stderr.starts_with("error: etcd: node "), "{stderr}");
@@ -254,6 +261,31 @@ fn a_peer_whose_nodes_end_at_once_is_started_three_times_on_other_ports() {
     let clusters: BTreeSet<&Path> = runs.lines().filter_map(|run| Path::new(run).parent()).collect();
     assert_eq!(clusters.len(), 3, "{runs}");
     assert!(is_empty(tmp.path()));
+}
+
+#[cfg(feature = "etcd")]
+#[test]
+fn a_signal_ends_a_benchmark_that_waits_for_the_version_of_a_peer() {
+    let tmp = tempfile::tempdir().unwrap();
+    let hangs = "#!/bin/sh\necho $$ > \"${0%/*}/pid\"; exec /bin/sleep 600\n";
+    let (bench, bin) = bench_against(hangs, tmp.path());
+    let etcd = eventually("etcd is asked", || pid_in(&bin.path().join("pid")));
+    bench.signal(Signal::INT);
+    ends_interrupted(bench, tmp.path());
+    eventually("etcd has ended", || has_ended(etcd).then_some(()));
+}
+
+/// The process id that stands in this file, once it does.
+#[cfg(feature = "etcd")]
+fn pid_in(file: &Path) -> Option<i32> {
+    let text = fs::read_to_string(file).ok()?;
+    text.strip_suffix('\n')?.parse().ok()
+}
+
+/// Whether a process is gone, or dead and nobody has taken that in yet.
+#[cfg(feature = "etcd")]
+fn has_ended(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).map_or(true, |line| line.is_empty())
 }
 
 /// Waits for the end of a benchmark that was sent a signal, of which nothing is left behind.
