@@ -3,9 +3,14 @@
 //! Our own nodes watch their stdin themselves. A peer's do not, and must not outlive `deploy` either, however that
 //! ends. The guard prints the program's process id. On its stdin, `t` asks the program to stop in order; anything
 //! else, and the end of the stream above all, ends it with SIGKILL. The guard ends when the program has, of itself or so.
+//!
+//! Nor does the program outlive a guard that was killed itself (on Linux): the guard starts `deploy guard` once
+//! more, and that process asks the system to be killed when its parent ends, and then becomes the program.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Read as _, Write as _};
+use std::os::unix::process::{CommandExt as _, parent_id};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -25,6 +30,9 @@ const NOT_DONE: u8 = 3;
 /// Arguments of the hidden `deploy guard`.
 #[derive(Args, Debug)]
 pub(crate) struct GuardArguments {
+    /// Become the program, to end with the guard that has this process id
+    #[arg(long)]
+    guarded_by: Option<u32>,
     /// The program and its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
     program: Vec<OsString>,
@@ -32,7 +40,11 @@ pub(crate) struct GuardArguments {
 
 /// Runs the program until it is told to end it.
 pub(crate) fn run(arguments: &GuardArguments) -> ExitCode {
-    match guard(&arguments.program) {
+    let outcome = match arguments.guarded_by {
+        Some(guard) => become_program(&arguments.program, guard),
+        None => guard(&arguments.program),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: cannot run {:?}: {error}", arguments.program);
@@ -42,8 +54,9 @@ pub(crate) fn run(arguments: &GuardArguments) -> ExitCode {
 }
 
 fn guard(program: &[OsString]) -> io::Result<()> {
-    let child = Command::new(&program[0])
-        .args(&program[1..])
+    let child = Command::new(env::current_exe()?)
+        .args(["guard", "--guarded-by", &std::process::id().to_string(), "--"])
+        .args(program)
         .stdin(Stdio::null())
         // What it prints goes where the guard's errors go: the guard's own stdout says its process id.
         .stdout(io::stderr())
@@ -68,6 +81,18 @@ fn guard(program: &[OsString]) -> io::Result<()> {
     {}
     let mut child = child.lock().unwrap_or_else(PoisonError::into_inner);
     child.wait().map(drop)
+}
+
+/// Returns only if it failed.
+fn become_program(program: &[OsString], guard: u32) -> io::Result<()> {
+    // The signal is for the end of the thread that started this process, which is the guard's main one.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    // Nobody sends the signal if the guard ended before.
+    if parent_id() != guard {
+        return Err(io::Error::other("the guard has ended"));
+    }
+    Err(Command::new(&program[0]).args(&program[1..]).exec())
 }
 
 fn stop(child: &mut Child) {

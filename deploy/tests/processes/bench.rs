@@ -275,6 +275,31 @@ fn a_signal_ends_a_benchmark_that_waits_for_the_version_of_a_peer() {
     eventually("etcd has ended", || has_ended(etcd).then_some(()));
 }
 
+/// An `etcd` that serves nobody, and notes its guard and itself in `runs`.
+#[cfg(feature = "etcd")]
+const ETCD_THAT_WAITS: &str = r#"#!/bin/sh
+case "$1" in
+--version) echo "etcd Version: 0.0.0" ;;
+*) echo "$PPID $$" >> "${0%/*}/runs"; exec /bin/sleep 600 ;;
+esac
+"#;
+
+#[cfg(all(feature = "etcd", target_os = "linux"))]
+#[test]
+fn a_peer_ends_when_its_guard_is_killed() {
+    let tmp = tempfile::tempdir().unwrap();
+    let (bench, bin) = bench_against(ETCD_THAT_WAITS, tmp.path());
+    let [guard, etcd] = eventually("a node runs", || {
+        let runs = fs::read_to_string(bin.path().join("runs")).ok()?;
+        let (run, _) = runs.split_once('\n')?;
+        let (guard, etcd) = run.split_once(' ')?;
+        Some([guard, etcd].map(|pid| pid.parse().unwrap()))
+    });
+    kill(guard);
+    eventually("etcd has ended", || has_ended(etcd).then_some(()));
+    drop(bench);
+}
+
 /// The process id that stands in this file, once it does.
 #[cfg(feature = "etcd")]
 fn pid_in(file: &Path) -> Option<i32> {
