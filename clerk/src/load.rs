@@ -286,7 +286,8 @@ pub async fn run<T: Target>(targets: &[T], load: &Load) -> Outcome<T::Error> {
 /// [`Outcome::measured`] tells: less than [`Load::duration`], and nothing if the warm-up was not over.
 ///
 /// Calls that are still out when it is interrupted are not waited for. Those that count have begun and are neither
-/// operations nor errors. At the target they may yet take effect.
+/// operations nor errors; their latencies are what they had taken until then, so that no stall at the end is hidden. At
+/// the target they may yet take effect.
 ///
 /// # Panics
 ///

@@ -427,14 +427,15 @@ impl Server {
         let deadline = tokio::time::Instant::now() + REQUEST_GRACE;
         while let Ok(waiting @ 1..) = self.kv.send(TakeNoMore).await {
             if tokio::time::Instant::now() >= deadline {
-                tracing::info!("{waiting} requests were still waiting after {REQUEST_GRACE:?}");
+                tracing::info!(waiting, "requests were still waiting after {REQUEST_GRACE:?}");
                 return;
             }
             tokio::time::sleep(FINISH_INTERVAL).await;
         }
     }
 
-    /// Refuses new work, ends what waits, flushes and closes, in this order. A node that `can_finish` what waits does.
+    /// Refuses new work, ends what waits, flushes and closes, in this order. If it `can_finish`, what waits
+    /// gets the time to end first.
     async fn stop(self, can_finish: bool) {
         if can_finish {
             self.finish_requests().await;

@@ -9,9 +9,10 @@
 //!
 //! Nor is each name looked up after each batch, which takes as long as to write it. The kernel tells which names of a
 //! directory were removed or given to another file (inotify), before whoever did it goes on; the names are looked up when
-//! it has told of any.
+//! it has told of any. Where it may not tell of all, because another machine has its part in the file system or a part is
+//! a link to elsewhere, they are looked up each time.
 
-use std::fs::{File, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::{AtFlags, CWD, StatxFlags, fstatfs};
+use rustix::io::Errno;
 
 use crate::directory::{LOCK_FILE, standing_directories, standing_parts};
 
@@ -29,9 +31,33 @@ pub struct Presence {
     dir: PathBuf,
     /// The directory, open, and which file it is. Names are looked up from here: the way is shorter for each.
     root: Option<(File, FileId)>,
-    /// `None` where the kernel does not tell of changes.
+    /// `None` where the kernel may not tell of all changes.
     changes: Option<Mutex<Changes>>,
     parts: Vec<Part>,
+    /// The directories below it that parts are in.
+    directories: Vec<Part>,
+}
+
+/// File systems in which nothing changes but by calls of this machine: ext2 to 4, XFS, Btrfs, F2FS, ZFS, tmpfs.
+const OF_THIS_MACHINE: [u64; 6] = [
+    0xEF53,
+    0x5846_5342,
+    0x9123_683E,
+    0xF2F5_2010,
+    0x2FC1_2FC1,
+    0x0102_1994,
+];
+
+/// Whether the kernel tells of all that happens to the names in `dir`, which is open as `root`: they are on a file system of
+/// this machine alone, and none leads to elsewhere.
+fn all_is_told(dir: &Path, root: &File, (device, _): FileId) -> bool {
+    let is_here = |name: &Path| {
+        let found = fs::symlink_metadata(dir.join(name));
+        found.is_ok_and(|found| !found.is_symlink() && found.dev() == device)
+    };
+    fstatfs(root).is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|of| OF_THIS_MACHINE.contains(&of)))
+        && standing_directories().into_iter().all(is_here)
+        && standing_parts().iter().all(|part| is_here(part))
 }
 
 /// What the kernel tells of the directories that the parts are in.
@@ -44,7 +70,7 @@ struct Changes {
 
 impl Changes {
     /// Of the parts of the data directory `dir`, from now on.
-    fn of(dir: &Path) -> io::Result<Self> {
+    fn watch(dir: &Path) -> io::Result<Self> {
         let told = inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC)?;
         let names = WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::MOVED_TO;
         let itself = WatchFlags::DELETE_SELF | WatchFlags::MOVE_SELF;
@@ -120,16 +146,23 @@ impl Part {
         }
     }
 
-    /// What cannot be told counts as being in place.
-    fn is_in_place(&self, dir: &Path) -> bool {
-        match id_at(&dir.join(&self.name)) {
-            Ok(found) => self.id == Some(found),
-            Err(error) => !matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ),
+    fn judge(&self, found: io::Result<FileId>) -> Look {
+        match found.map_err(|error| Errno::from_io_error(&error)) {
+            Ok(found) if self.id == Some(found) => Look::InPlace,
+            Ok(_) | Err(Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => Look::Lost,
+            Err(_) => Look::Unknown,
         }
     }
+}
+
+/// What a look at a name told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    InPlace,
+    /// It leads to nothing, or to another file.
+    Lost,
+    /// It could not be looked up.
+    Unknown,
 }
 
 impl Presence {
@@ -137,28 +170,39 @@ impl Presence {
     #[must_use]
     pub fn of(dir: &Path) -> Self {
         let root = File::open(dir).and_then(|root| root.metadata().map(|metadata| (root, id_of(&metadata))));
+        let root = root.ok();
         // Before the names are looked up: what changes in between is told.
-        let changes = Changes::of(dir).ok().map(Mutex::new);
-        let parts = standing_parts().into_iter();
+        let changes = match root.as_ref().filter(|(root, id)| all_is_told(dir, root, *id)) {
+            Some(_) => Changes::watch(dir).ok().map(Mutex::new),
+            None => None,
+        };
+        if changes.is_none() {
+            tracing::debug!(dir = %dir.display(), "the names of the data files are looked up after each write");
+        }
+        let part = |name| Part::of(dir, name);
+        let below = standing_directories()
+            .into_iter()
+            .filter(|name| *name != Path::new(""));
         Self {
             dir: dir.to_path_buf(),
-            root: root.ok(),
+            root,
             changes,
-            parts: parts.map(|name| Part::of(dir, name)).collect(),
+            parts: standing_parts().into_iter().map(part).collect(),
+            directories: below.map(|name| part(name.to_path_buf())).collect(),
         }
     }
 
-    /// Whether every part is in place, after a look at each name: some ten microseconds.
+    /// Whether every part is in place, after a look at each name: some ten microseconds. What cannot be told counts as
+    /// being in place.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.is_whole_from_the_root() || self.parts.iter().all(|part| part.is_in_place(&self.dir))
+        self.looks_from_the_root(|look| look == Look::InPlace) || self.looks(|look| look != Look::Lost)
     }
 
-    /// Whether every part is in place as far as this system's own calls could change it: whoever removed or replaced a
-    /// part is noticed once that call of theirs has returned. Two system calls, unless something has changed.
+    /// The same, of what could have changed since it was so: whoever removed or replaced a part is noticed once that
+    /// call of theirs has returned. Two system calls, unless something has changed.
     ///
-    /// What was mounted over a part, and what another machine does on a network's file system, is left for
-    /// [`Presence::is_whole`] to find.
+    /// A file system that was mounted over a part is left for [`Presence::is_whole`] to find.
     #[must_use]
     pub fn is_still_whole(&self) -> bool {
         let Some(changes) = self.changes.as_ref().filter(|_| self.dir_is_in_place()) else {
@@ -167,7 +211,10 @@ impl Presence {
         // Held until the names are looked up: nobody else may find that there is nothing to look for meanwhile.
         let mut changes = changes.lock().unwrap_or_else(PoisonError::into_inner);
         changes.take();
-        changes.unseen = changes.unseen && !self.is_whole();
+        // Something has happened: now it has to be seen that all is in place.
+        changes.unseen = changes.unseen
+            && !self.looks_from_the_root(|look| look == Look::InPlace)
+            && !self.looks(|look| look == Look::InPlace);
         !changes.unseen
     }
 
@@ -177,19 +224,35 @@ impl Presence {
         id.is_some() && id_at(&self.dir).ok() == id
     }
 
-    /// As [`Presence::is_whole`], in less time; `false` also if that cannot be told.
-    fn is_whole_from_the_root(&self) -> bool {
+    /// Whether a look at each part, and at each directory that they are in, is so.
+    fn looks(&self, is_so: impl Fn(Look) -> bool) -> bool {
+        self.parts
+            .iter()
+            .chain(&self.directories)
+            .all(|part| is_so(self.look_at(part)))
+    }
+
+    fn look_at(&self, part: &Part) -> Look {
+        match (part.judge(id_at(&self.dir.join(&part.name))), &self.root) {
+            // Whoever may not go the way of the path can still look from the directory itself.
+            (Look::Unknown, Some((root, _))) => part.judge(id_from(root, &part.name)),
+            (look, _) => look,
+        }
+    }
+
+    /// The same in less time; `false` also if the path of the directory does not lead to it.
+    fn looks_from_the_root(&self, is_so: impl Fn(Look) -> bool) -> bool {
         let Some((root, _)) = &self.root else {
             return false;
         };
-        let is_in_place = |part: &Part| part.id.is_some() && id_from(root, &part.name).ok() == part.id;
-        self.dir_is_in_place() && self.parts.iter().all(is_in_place)
+        let mut all = self.parts.iter().chain(&self.directories);
+        self.dir_is_in_place() && all.all(|part| is_so(part.judge(id_from(root, &part.name))))
     }
 
     /// What was removed or replaced.
     #[must_use]
     pub fn missing(&self) -> Missing {
-        let missing = self.parts.iter().filter(|part| !part.is_in_place(&self.dir));
+        let missing = self.parts.iter().filter(|part| self.look_at(part) == Look::Lost);
         let parts: Vec<_> = missing.map(|part| part.name.clone()).collect();
         Missing {
             all: parts.len() == self.parts.len(),
@@ -221,7 +284,8 @@ impl Missing {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
 
     use raft_core::{Configuration, NodeId};
 
@@ -294,6 +358,73 @@ mod tests {
         assert!(!presence.is_still_whole());
         fs::rename(&elsewhere, &parent).unwrap();
         assert!(presence.is_still_whole());
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_followed_does_not_hide_what_is_gone() {
+        // The directory, and a part, are moved, and a link to itself takes the place: it leads to nothing.
+        for name in ["", "journal"] {
+            let above = tempfile::tempdir().unwrap();
+            let dir = above.path().join("data");
+            let presence = presence_of_a_new_store(&dir);
+            let moved = above.path().join("moved");
+            let place = if name.is_empty() { dir } else { dir.join(name) };
+            fs::rename(&place, &moved).unwrap();
+            symlink(place.file_name().unwrap(), &place).unwrap();
+            for is_whole in [Presence::is_still_whole, Presence::is_whole] {
+                assert!(!is_whole(&presence), "{place:?} leads to itself");
+            }
+            assert!(!presence.missing().parts.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_a_directory_itself_tells_counts_where_the_way_to_it_is_closed() {
+        let above = tempfile::tempdir().unwrap();
+        let dir = above.path().join("data");
+        let mut presence = presence_of_a_new_store(&dir);
+        // A way that nobody may go, not even root: its name is longer than a name can be.
+        presence.dir = above.path().join("x".repeat(300));
+        let whole = [Presence::is_still_whole, Presence::is_whole];
+        assert_eq!(whole.map(|is_whole| is_whole(&presence)), [true, true]);
+        fs::remove_file(dir.join("journal/1")).unwrap();
+        assert_eq!(whole.map(|is_whole| is_whole(&presence)), [false, false]);
+        assert_eq!(presence.missing().parts, [Path::new("journal/1")]);
+    }
+
+    /// A link of a part, or of a directory, leads to where nobody tells of changes.
+    #[test]
+    fn parts_elsewhere_are_looked_up_each_time() {
+        for name in ["journal", "journal/0", "sled/db"] {
+            let above = tempfile::tempdir().unwrap();
+            let (dir, elsewhere) = (above.path().join("data"), above.path().join("elsewhere"));
+            drop(presence_of_a_new_store(&dir));
+            fs::create_dir(&elsewhere).unwrap();
+            let target = elsewhere.join("target");
+            fs::rename(dir.join(name), &target).unwrap();
+            symlink(&target, dir.join(name)).unwrap();
+            let presence = presence_of_a_new_store(&dir);
+            assert!(presence.is_still_whole(), "{name}: {:?}", presence.missing());
+            fs::rename(&elsewhere, above.path().join("moved")).unwrap();
+            assert!(!presence.is_still_whole(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_another_is_told_though_its_files_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let presence = presence_of_a_new_store(dir.path());
+        let (journal, copy) = (dir.path().join("journal"), dir.path().join("copy"));
+        fs::create_dir(&copy).unwrap();
+        for file in ["0", "1"] {
+            fs::hard_link(journal.join(file), copy.join(file)).unwrap();
+        }
+        fs::rename(&journal, dir.path().join("old")).unwrap();
+        fs::rename(&copy, &journal).unwrap();
+        for is_whole in [Presence::is_still_whole, Presence::is_whole] {
+            assert!(!is_whole(&presence));
+        }
+        assert_eq!(presence.missing().parts, [] as [PathBuf; 0]);
     }
 
     /// Where the kernel tells of nothing, the names do.

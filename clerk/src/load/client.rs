@@ -48,8 +48,8 @@ pub(super) fn count_not_taken<E>(tally: &mut Tally<E>, clock: Clock, taken: u64,
 /// What became of one client's calls since it last told.
 struct Counted<E> {
     ended: Vec<Ended<E>>,
-    /// Whether a call is out that began while it counted.
-    is_one_out: bool,
+    /// From when on a call that is out counts, if it began while it counted.
+    out_since: Option<Instant>,
     /// Which all clients share.
     tally: Arc<Mutex<Tally<E>>>,
 }
@@ -58,13 +58,13 @@ impl<E> Counted<E> {
     fn new(tally: Arc<Mutex<Tally<E>>>) -> Self {
         Self {
             ended: Vec::with_capacity(COUNTED_AT_ONCE),
-            is_one_out: false,
+            out_since: None,
             tally,
         }
     }
 
     fn count(&mut self, ended: Ended<E>) {
-        self.is_one_out = false;
+        self.out_since = None;
         self.ended.push(ended);
         if self.ended.len() == COUNTED_AT_ONCE {
             self.tell();
@@ -83,8 +83,8 @@ impl<E> Counted<E> {
 impl<E> Drop for Counted<E> {
     fn drop(&mut self) {
         self.tell();
-        if self.is_one_out {
-            lock(&self.tally).count_abandoned();
+        if let Some(since) = self.out_since {
+            lock(&self.tally).count_abandoned(since.elapsed());
         }
     }
 }
@@ -188,7 +188,7 @@ impl<T: Target> Client<T> {
             }
             let call = self.next_call();
             let counts = clock.counts_at(due);
-            counted.is_one_out = counts;
+            counted.out_since = counts.then_some(counts_from);
             let outcome = self.target.call(call).await;
             let now = Instant::now();
             if outcome.is_ok() {

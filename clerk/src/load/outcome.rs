@@ -57,9 +57,10 @@ impl<E> Tally<E> {
         }
     }
 
-    /// A call began while it counted, and nobody waited for its end.
-    pub(super) fn count_abandoned(&mut self) {
+    /// A call began while it counted, and after so long nobody waited for its end any more.
+    pub(super) fn count_abandoned(&mut self, waited: Duration) {
         self.begun += 1;
+        self.record(waited, 1);
     }
 
     /// So many calls were due while it counted, and had waited for at least so long when that was over.

@@ -122,6 +122,7 @@ async fn calls_that_are_out_when_a_load_is_interrupted_have_begun_and_are_not_wa
     let outcome = run_until(&[stalled], &load(None), sleep(3 * SECOND)).await;
     assert!(began.elapsed() < 4 * SECOND);
     assert_eq!(outcome.begun, outcome.operations);
+    assert!((990_000..=1_010_000).contains(&outcome.max_us()), "{outcome:?}");
     assert!(
         (990_000..=1_000_000).contains(&outcome.longest_gap_us),
         "{outcome:?}"

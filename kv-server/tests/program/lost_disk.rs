@@ -1,5 +1,7 @@
 //! Nodes that lost their data: what the cluster makes of them, and how they come back.
 
+use std::path::PathBuf;
+
 use rpc::client::Consistency;
 
 use crate::support::{Caller, Cluster, Server, wait_until};
@@ -133,6 +135,29 @@ fn a_node_whose_directory_is_removed_while_it_runs_stops() {
         "{log}"
     );
     caller.append(&cluster, "k", "second,");
+}
+
+/// A link to itself where the directory was, and where a part of it was: nothing is found there, and nothing is said to be
+/// missing either.
+#[test]
+fn a_node_whose_data_is_behind_a_link_to_itself_acknowledges_nothing_more() {
+    for part in ["", "journal"] {
+        let cluster = Cluster::of(1);
+        let mut server = cluster.start(1);
+        let mut caller = Caller::new();
+        caller.append(&cluster, "k", "first,");
+        let (place, aside) = (cluster.data_dir(1).join(part), cluster.dir.path().join("aside"));
+        let place = place.components().collect::<PathBuf>();
+        std::fs::rename(&place, &aside).unwrap();
+        std::os::unix::fs::symlink(place.file_name().unwrap(), &place).unwrap();
+        std::fs::remove_dir_all(aside).unwrap();
+        caller.begin_write();
+        while server.is_running() {
+            let acknowledged = caller.try_append(cluster.client_addrs[0], "k", "lost,");
+            assert_eq!(acknowledged, None, "{}", server.log());
+        }
+        assert_eq!(server.wait_for_end().code(), Some(3), "{}", server.log());
+    }
 }
 
 /// The only node of a cluster, whose file is removed, or replaced by a copy, while it runs. It acknowledges nothing after
