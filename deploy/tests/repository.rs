@@ -49,52 +49,42 @@ fn links_in_documents_lead_somewhere() {
     assert!(followed > 50, "{followed} links in {} documents", documents.len());
 }
 
-/// Where a crate puts its tests into one program, a file that nobody names would never be run.
+/// Where a crate puts its tests into programs of its own choice, a file that nobody names would never be run.
 #[test]
 fn every_file_of_tests_belongs_to_a_program() {
-    let crates = files(repository(), "toml").into_iter().filter_map(|manifest| {
-        let text = fs::read_to_string(&manifest).unwrap();
-        text.contains("\nautotests = false\n")
-            .then(|| (manifest.parent().unwrap().join("tests"), text))
-    });
     let mut checked = 0;
-    for (tests, manifest) in crates {
-        for file in files(&tests, "rs") {
-            let (directory, name) = (
-                file.parent().unwrap(),
-                file.file_stem().unwrap().to_string_lossy(),
-            );
-            let is_named = match &*name {
-                "main" => manifest.contains("\"tests/main.rs\"") || directory != tests,
-                "mod" => true,
-                _ => {
-                    let parents = [
-                        directory.join("main.rs"),
-                        directory.join("mod.rs"),
-                        directory.with_extension("rs"),
-                    ];
-                    let declaration = format!("mod {name};");
-                    let is_program =
-                        directory == tests && manifest.contains(&format!("\nname = \"{name}\"\n"));
-                    is_program
-                        || parents.iter().any(|parent| {
-                            let text = fs::read_to_string(parent).unwrap_or_default();
-                            text.lines().any(|line| line.trim().ends_with(&declaration))
-                        })
-                }
+    for manifest in files(repository(), "toml") {
+        let (tests, manifest) = (
+            manifest.with_file_name("tests"),
+            fs::read_to_string(manifest).unwrap(),
+        );
+        if !manifest.contains("\nautotests = false\n") {
+            continue;
+        }
+        let files = files(&tests, "rs");
+        let texts: Vec<_> = files
+            .iter()
+            .map(|file| fs::read_to_string(file).unwrap())
+            .collect();
+        let main = fs::read_to_string(tests.join("main.rs")).unwrap();
+        for file in &files {
+            let mut path = file.strip_prefix(&tests).unwrap().with_extension("");
+            if path.ends_with("mod") || path.ends_with("main") {
+                path.pop();
+            }
+            let name = path.file_name().unwrap_or("main".as_ref()).to_string_lossy();
+            let declares = |text: &str| {
+                let declaration = format!("mod {name};");
+                text.contains(&format!("/{name}.rs\"]"))
+                    || text.lines().any(|line| line.trim().ends_with(&declaration))
+            };
+            let is_named = match path.components().count() {
+                0 => manifest.contains("\npath = \"tests/main.rs\"\n"),
+                1 => declares(&main) || manifest.contains(&format!("\nname = \"{name}\"\n")),
+                _ => texts.iter().any(|text| declares(text)),
             };
             assert!(is_named, "{} is in no program", file.display());
             checked += 1;
-        }
-        for directory in fs::read_dir(&tests).unwrap().map(|entry| entry.unwrap().path()) {
-            let name = directory.file_name().unwrap().to_string_lossy().into_owned();
-            if directory.join("mod.rs").exists() {
-                let main = fs::read_to_string(tests.join("main.rs")).unwrap();
-                assert!(
-                    main.contains(&format!("mod {name};\n")),
-                    "{name} is in no program"
-                );
-            }
         }
     }
     assert!(checked > 30, "{checked} files");
