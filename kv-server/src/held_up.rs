@@ -8,8 +8,7 @@ use tokio::time::{Instant, sleep_until};
 /// How often the thread is looked at.
 ///
 /// Often enough for another reason, too. Each request brings a deadline. A timer that is due sooner than that lets the
-/// runtime take it in without waking its own thread for it: a system call, and then another poll of all sockets, which is
-/// a tenth of a read by lease with one client.
+/// runtime take it in without waking its own thread for it: a system call, and then another poll of all sockets.
 const INTERVAL: Duration = Duration::from_millis(100);
 /// What is shorter is told by nobody: a client would hardly notice.
 const TOLD_FROM: Duration = Duration::from_millis(50);

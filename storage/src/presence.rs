@@ -7,7 +7,7 @@
 //! asked for gets new ones of full precision at its next write, and on ext4 without a journal the next sync has its inode
 //! to write beside its data: half as long again, for each batch, as this is asked after each.
 //!
-//! Nor is each name looked up after each batch, which takes as long as to write it. The kernel tells which names of a
+//! Nor is each name looked up after each batch, which with one client is felt. The kernel tells which names of a
 //! directory were removed or given to another file (inotify), before whoever did it goes on; the names are looked up when
 //! it has told of any. Where it may not tell of all, because another machine has its part in the file system or a part is
 //! a link to elsewhere, they are looked up each time.
@@ -192,8 +192,7 @@ impl Presence {
         }
     }
 
-    /// Whether every part is in place, after a look at each name: some ten microseconds. What cannot be told counts as
-    /// being in place.
+    /// Whether every part is in place, after a look at each name. What cannot be told counts as being in place.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.looks_from_the_root(|look| look == Look::InPlace) || self.looks(|look| look != Look::Lost)

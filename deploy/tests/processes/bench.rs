@@ -126,6 +126,22 @@ fn wait_for_load(cluster: &Path) {
     eventually("the load begins", || clerk.get("bench/000000000").ok().flatten());
 }
 
+fn kill_node_2(cluster: &Path) {
+    let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap();
+    kill(pid.trim().parse().unwrap());
+}
+
+/// Waits until the benchmark has said that node 2 was killed.
+#[track_caller]
+fn ends_because_of_node_2(bench: &mut Deploy) {
+    let (status, stderr) = bench.wait();
+    assert_eq!(status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
+        "{stderr}"
+    );
+}
+
 #[test]
 fn a_node_that_ends_while_it_is_measured_is_an_error_and_what_was_measured_before_is_told() {
     let tmp = tempfile::tempdir().unwrap();
@@ -144,17 +160,11 @@ fn a_node_that_ends_while_it_is_measured_is_an_error_and_what_was_measured_befor
     bench.wait_for("measured");
     let second = cluster_in(tmp.path(), &first);
     wait_for_load(&second);
-    let pid = fs::read_to_string(second.join("node-2/pid")).unwrap();
-    kill(pid.trim().parse().unwrap());
+    kill_node_2(&second);
     let result = bench.wait_for("result");
     let rows = result["results"].as_array().unwrap();
     assert_eq!((rows.len(), &rows[0]["workload"]), (1, &"put".into()), "{result}");
-    let (status, stderr) = bench.wait();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
-        "{stderr}"
-    );
+    ends_because_of_node_2(&mut bench);
     assert!(is_empty(tmp.path()));
 }
 
@@ -174,14 +184,8 @@ fn a_node_that_ends_ends_the_measurement_at_once() {
     let mut bench = bench(tmp.path(), &options);
     let cluster = cluster_in(tmp.path(), Path::new(""));
     wait_for_load(&cluster);
-    let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap();
-    kill(pid.trim().parse().unwrap());
-    let (status, stderr) = bench.wait();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
-        "{stderr}"
-    );
+    kill_node_2(&cluster);
+    ends_because_of_node_2(&mut bench);
     assert!(is_empty(tmp.path()));
 }
 
@@ -427,12 +431,7 @@ fn a_node_that_ends_by_itself_in_a_failover_is_told() {
         }
         bench.has_ended().then_some(())
     });
-    let (status, stderr) = bench.wait();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
-        "{stderr}"
-    );
+    ends_because_of_node_2(&mut bench);
     assert!(is_empty(tmp.path()));
 }
 
@@ -485,17 +484,10 @@ fn a_node_that_ends_while_it_is_to_endure_is_told_with_what_was_measured_and_exi
         "{part}"
     );
     let cluster = fs::read_dir(tmp.path()).unwrap().next().unwrap().unwrap().path();
-    let pid = fs::read_to_string(cluster.join("node-2/pid")).unwrap();
-    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
-    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    kill_node_2(&cluster);
     let result = bench.wait_for("result");
     let parts = result["endurance"].as_array().unwrap();
     assert!((1..20).contains(&parts.len()), "{result}");
-    let (status, stderr) = bench.wait();
-    assert_eq!(status.code(), Some(1), "{stderr}");
-    assert!(
-        stderr.starts_with("error: ours: node 2 ended unexpectedly (signal: 9"),
-        "{stderr}"
-    );
+    ends_because_of_node_2(&mut bench);
     assert!(is_empty(tmp.path()));
 }
