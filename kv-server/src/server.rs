@@ -246,11 +246,15 @@ fn election_tick(config: &Config) -> Duration {
     (config.raft.election_timeout_min / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
 }
 
+/// How many whole ticks there are in `timeout`.
+fn ticks_in(timeout: Duration, tick: Duration) -> Ticks {
+    Ticks(u64::try_from(timeout.as_nanos() / tick.as_nanos()).unwrap_or(u64::MAX))
+}
+
 fn core_config(config: &Config, incarnation: Incarnation, longest_log_bytes: u64) -> raft_core::Config {
     let defaults = raft_core::Config::new(config.id);
     let tick = election_tick(config);
-    let ticks =
-        |timeout: Duration| Ticks(u64::try_from(timeout.as_millis() / tick.as_millis()).unwrap_or(u64::MAX));
+    let ticks = |timeout: Duration| ticks_in(timeout, tick);
     raft_core::Config {
         incarnation,
         seed: rand::random(),

@@ -46,8 +46,8 @@ pub struct Config {
     /// The most bytes of entries that a leader holds uncommitted before it refuses proposals, so that a
     /// leader without a majority does not fill its memory.
     pub max_uncommitted_bytes: usize,
-    /// The most bytes of committed entries that are handed out and not yet applied: so much, or one entry, is applied in one step, while
-    /// which whoever applies does nothing else.
+    /// The most bytes of committed entries that are handed out and not yet applied: so much, or one entry, is applied in
+    /// one step, and whoever applies does nothing else meanwhile.
     pub max_unapplied_bytes: usize,
     /// The most bytes of entries kept behind a new snapshot, so that a follower which is a little behind
     /// catches up from the log and needs no snapshot.

@@ -110,13 +110,17 @@ impl Node {
             read_round,
             sender: self.sender_to(reply_to.to),
         });
-        match outcome {
-            AppendOutcome::Matched { match_index }
-                if match_index > self.log.durable_index() || !self.is_hard_state_durable() =>
-            {
-                self.reply_after_persist(reply_to, answer);
-            }
-            _ => self.reply_now(reply_to, answer),
+        // A term that is forgotten after an answer in it binds nobody (Raft figure 2): the leader would take the answer for a
+        // promise not to vote (`lease.rs`).
+        let is_durable = self.is_hard_state_durable()
+            && match outcome {
+                AppendOutcome::Matched { match_index } => match_index <= self.log.durable_index(),
+                AppendOutcome::Conflict { .. } | AppendOutcome::Stale => true,
+            };
+        if is_durable {
+            self.reply_now(reply_to, answer);
+        } else {
+            self.reply_after_persist(reply_to, answer);
         }
     }
 

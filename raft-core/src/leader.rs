@@ -17,6 +17,10 @@ use crate::standing::Refusal;
 use crate::storage::LogRead;
 use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term, Ticks};
 
+/// So many rounds for reads a peer may leave unanswered before it is told of no more of them. Beyond what is under way on a
+/// fast connection, one would tell it nothing that the next does not.
+const MAX_UNANSWERED_ROUNDS: u64 = 16;
+
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
 #[derive(Debug)]
 pub(crate) struct Leader {
@@ -278,6 +282,9 @@ impl Node {
         prev_log_term: Term,
         entries: Vec<Entry>,
     ) {
+        if let Some(progress) = self.peer_mut(peer) {
+            progress.is_owed_a_round = false;
+        }
         let request = AppendEntries {
             term: self.hard_state.current_term,
             leader_id: self.id(),
@@ -411,7 +418,7 @@ impl Node {
             // begin anew with each term.
             AppendOutcome::Stale => return,
         }
-        self.acknowledge_read_round(from, response.read_round);
+        self.round_was_answered(from, response.read_round);
     }
 
     fn peer_matched(&mut self, from: NodeId, match_index: LogIndex, committed: LogIndex) {
@@ -529,9 +536,37 @@ impl Node {
             .is_some_and(|leader| leader.reads.start_round(commit_index));
         if started {
             self.note_round();
-            self.broadcast_heartbeat();
+            for peer in self.leader_peers() {
+                self.send_round(peer);
+            }
             self.confirm_reads();
         }
+    }
+
+    /// Tells `peer` of the latest round, unless it owes the answers to many: a majority without it can make rounds faster
+    /// than it answers, or than a call to it is given up, and each message takes memory until then.
+    fn send_round(&mut self, peer: NodeId) {
+        let round = self.leader().map_or(0, |leader| leader.reads.round());
+        let Some(progress) = self.peer_mut(peer) else {
+            return;
+        };
+        if round.saturating_sub(progress.answered_round) > MAX_UNANSWERED_ROUNDS {
+            progress.is_owed_a_round = true;
+        } else {
+            self.send_heartbeat(peer);
+        }
+    }
+
+    fn round_was_answered(&mut self, from: NodeId, round: u64) {
+        let Some(progress) = self.peer_mut(from) else {
+            return;
+        };
+        progress.answered_round = progress.answered_round.max(round);
+        // It listens: for each answer it may have one message.
+        if progress.is_owed_a_round {
+            self.send_heartbeat(from);
+        }
+        self.acknowledge_read_round(from, round);
     }
 
     fn acknowledge_read_round(&mut self, from: NodeId, round: u64) {

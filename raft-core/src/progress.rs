@@ -53,6 +53,10 @@ pub(crate) struct Progress {
     pub(crate) proof_index: Option<LogIndex>,
     /// Storage was asked for entries from here on, to send them; nothing else is sent until it answers.
     pub(crate) awaits_log_from: Option<LogIndex>,
+    /// The latest round of this term that the peer has answered.
+    pub(crate) answered_round: u64,
+    /// It was not told of the latest round, because too many are unanswered.
+    pub(crate) is_owed_a_round: bool,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
 }
@@ -77,6 +81,8 @@ impl Progress {
             counts: true,
             proof_index: None,
             awaits_log_from: None,
+            answered_round: 0,
+            is_owed_a_round: false,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }

@@ -430,6 +430,56 @@ fn a_hand_over_that_is_under_way_goes_on() {
     assert_eq!(targets, Some((to_3, to_3, to_3, None)));
 }
 
+/// A leader of three that has made a hundred rounds with 2 since 3 last answered, and what it told 3 of them.
+fn after_rounds_without_3() -> (Cluster, Vec<Envelope>) {
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    let mut told = Vec::new();
+    for _ in 0..100 {
+        cluster.read(1);
+        let waiting = std::mem::take(&mut cluster.network);
+        let (to_3, others): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.to == NodeId(3));
+        told.extend(to_3);
+        cluster.network.extend(others);
+        cluster.settle();
+    }
+    assert_eq!(cluster.invariants.open_reads(), 0);
+    (cluster, told)
+}
+
+/// Each message to a peer that hangs takes memory of the leader until the call is given up.
+#[test]
+fn a_peer_that_answers_no_round_is_told_of_few() {
+    let (mut cluster, told) = after_rounds_without_3();
+    assert!((1..=20).contains(&told.len()), "{} of 100", told.len());
+    // All of them are lost. A heartbeat finds out that it answers again.
+    cluster.isolate(2);
+    cluster.read(1);
+    cluster.settle();
+    assert_eq!(cluster.invariants.open_reads(), 1);
+    cluster.heartbeat(1);
+    cluster.settle();
+    assert_eq!(cluster.invariants.open_reads(), 0);
+    cluster.read(1);
+    cluster.settle();
+    assert_eq!(cluster.invariants.open_reads(), 0, "it is told of each round again");
+}
+
+#[test]
+fn a_peer_that_answers_late_is_told_of_the_latest_round_at_once() {
+    let (mut cluster, told) = after_rounds_without_3();
+    cluster.isolate(2);
+    cluster.read(1);
+    let told_now = |cluster: &Cluster| cluster.network.iter().filter(|one| one.to == NodeId(3)).count();
+    assert_eq!(told_now(&cluster), 0, "it owes too many answers");
+    let late = told.into_iter().next().expect("it was told of the first round");
+    cluster.deliver(late);
+    cluster.deliver_round();
+    assert_eq!(told_now(&cluster), 1);
+    cluster.settle();
+    assert_eq!(cluster.invariants.open_reads(), 0, "and no heartbeat was due");
+}
+
 /// No index that a peer can name makes a node panic.
 #[test]
 fn a_heartbeat_behind_the_highest_number_is_a_conflict() {

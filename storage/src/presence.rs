@@ -195,7 +195,7 @@ impl Presence {
     /// Whether every part is in place, after a look at each name. What cannot be told counts as being in place.
     #[must_use]
     pub fn is_whole(&self) -> bool {
-        self.looks_from_the_root(|look| look == Look::InPlace) || self.looks(|look| look != Look::Lost)
+        self.all_in_place_from_the_root() || self.all_looks(|look| look != Look::Lost)
     }
 
     /// The same, of what could have changed since it was so: whoever removed or replaced a part is noticed once that
@@ -212,8 +212,8 @@ impl Presence {
         changes.take();
         // Something has happened: now it has to be seen that all is in place.
         changes.unseen = changes.unseen
-            && !self.looks_from_the_root(|look| look == Look::InPlace)
-            && !self.looks(|look| look == Look::InPlace);
+            && !self.all_in_place_from_the_root()
+            && !self.all_looks(|look| look == Look::InPlace);
         !changes.unseen
     }
 
@@ -224,7 +224,7 @@ impl Presence {
     }
 
     /// Whether a look at each part, and at each directory that they are in, is so.
-    fn looks(&self, is_so: impl Fn(Look) -> bool) -> bool {
+    fn all_looks(&self, is_so: impl Fn(Look) -> bool) -> bool {
         self.parts
             .iter()
             .chain(&self.directories)
@@ -239,13 +239,13 @@ impl Presence {
         }
     }
 
-    /// The same in less time; `false` also if the path of the directory does not lead to it.
-    fn looks_from_the_root(&self, is_so: impl Fn(Look) -> bool) -> bool {
+    /// Whether each of them is in place, in less time; `false` also if the path of the directory does not lead to it.
+    fn all_in_place_from_the_root(&self) -> bool {
         let Some((root, _)) = &self.root else {
             return false;
         };
         let mut all = self.parts.iter().chain(&self.directories);
-        self.dir_is_in_place() && all.all(|part| is_so(part.judge(id_from(root, &part.name))))
+        self.dir_is_in_place() && all.all(|part| part.judge(id_from(root, &part.name)) == Look::InPlace)
     }
 
     /// What was removed or replaced.

@@ -208,6 +208,22 @@ fn who_restarts_gives_no_vote_for_an_election_timeout() {
     assert!(granted(&voter.sent()).contains(&true));
 }
 
+/// Figure 2 of the paper: what is answered in a term is answered once the term is on the disk. Who forgets the first term of
+/// all would vote at once after a restart.
+#[test]
+fn no_answer_binds_whose_term_is_not_durable() {
+    let mut follower = Server::start(with_leases(1), Disk::new(voters(3)));
+    let append_of = |prev| append(1, prev, vec![], 0);
+    for request in [append_of((5, 1)), append_of((0, 0))] {
+        follower.receive_from(2, request);
+    }
+    assert!(follower.sent().is_empty(), "neither conflict nor match");
+    follower.persist_all();
+    assert_eq!(follower.sent().len(), 2);
+    follower.receive_from(2, append_of((5, 1)));
+    assert_eq!(follower.sent().len(), 1, "from then on at once");
+}
+
 #[test]
 fn who_never_saw_a_term_votes_at_once() {
     let mut voter = Server::start(with_leases(1), Disk::new(voters(3)));

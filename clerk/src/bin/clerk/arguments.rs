@@ -244,7 +244,11 @@ pub(crate) struct LoadOptions {
 impl LoadOptions {
     /// Refuses what the load would not heed.
     pub(crate) fn check(&self, spread_reads: bool) -> Result<(), Failure> {
-        let reads = matches!(self.op, Operation::Get | Operation::Mixed);
+        let reads = match self.op {
+            Operation::Get => true,
+            Operation::Mixed => self.reads != Some(0),
+            Operation::Put | Operation::Append => false,
+        };
         let unheeded = [
             (
                 self.reads.is_some() && self.op != Operation::Mixed,

@@ -98,6 +98,8 @@ async fn bench_keeps_a_rate_and_reads_as_often_and_as_freshly_as_it_is_told() {
         let load = ["--spread-reads", "bench", "--op", op, "--consistency", how];
         run(&cluster, load).await.fails(2, "--spread-reads");
     }
+    let no_reads = ["--spread-reads", "bench", "--op", "mixed", "--reads", "0"];
+    run(&cluster, no_reads).await.fails(2, "--spread-reads");
     let load = [
         "--spread-reads",
         "bench",
