@@ -2,13 +2,16 @@
 
 use std::ops::Deref;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use raft_core::LogIndex;
 use rpc::client::Found;
 use skiplist::{SharedSkipList, SkipList, Snapshot, WriteBatch};
 
 /// A longer value is shared by whoever reads it; one of this length or less is copied.
 const LONGEST_COPIED_BYTES: usize = 512;
+
+/// A value that was appended to has a quarter more room than it needs, or so much.
+const MOST_ROOM_BYTES: usize = 64 * 1024;
 
 /// A key as the map keeps it: its bytes, in as little memory as that takes.
 pub(crate) type Key = Box<[u8]>;
@@ -46,6 +49,28 @@ pub(crate) fn key_of(bytes: Bytes) -> Key {
 }
 
 impl Value {
+    /// The value with `suffix` behind it.
+    ///
+    /// A long one grows where it stands, unless a reader or a snapshot holds it, too: else a log of little appends to it
+    /// would take a copy of all of it for each.
+    pub(crate) fn appended(self, suffix: Bytes) -> Self {
+        if self.is_empty() {
+            return Self::from(suffix);
+        }
+        let grown = match self.0 {
+            Held::Short(bytes) => [&bytes[..], &suffix].concat().into(),
+            Held::Long(bytes) => match bytes.try_into_mut() {
+                Ok(mut bytes) if bytes.capacity() - bytes.len() >= suffix.len() => {
+                    bytes.extend_from_slice(&suffix);
+                    bytes.freeze()
+                }
+                Ok(bytes) => joined_with_room(&bytes, &suffix),
+                Err(bytes) => joined_with_room(&bytes, &suffix),
+            },
+        };
+        Self::from(grown)
+    }
+
     /// The value for a reply.
     pub(crate) fn to_bytes(&self) -> Bytes {
         match &self.0 {
@@ -53,6 +78,15 @@ impl Value {
             Held::Long(bytes) => Bytes::clone(bytes),
         }
     }
+}
+
+/// Both in one, and room for more.
+fn joined_with_room(held: &[u8], suffix: &[u8]) -> Bytes {
+    let len = held.len() + suffix.len();
+    let mut joined = BytesMut::with_capacity(len + (len / 4).min(MOST_ROOM_BYTES));
+    joined.extend_from_slice(held);
+    joined.extend_from_slice(suffix);
+    joined.freeze()
 }
 
 /// Copies nothing if the bytes are nobody else's.
@@ -110,6 +144,55 @@ mod tests {
             assert_eq!(value.to_bytes(), bytes);
             assert_eq!(value.to_bytes().as_ptr() == value.as_ptr(), shared, "{length}");
         }
+    }
+
+    #[test]
+    fn what_is_appended_stands_behind_what_was_there() {
+        let (mut value, mut expected) = (Value::from(Bytes::new()), Vec::new());
+        for length in [
+            0,
+            1,
+            LONGEST_COPIED_BYTES - 1,
+            1,
+            1,
+            300,
+            1,
+            0,
+            100_000,
+            3,
+            70_000,
+            5,
+        ] {
+            let suffix = vec![u8::try_from(expected.len() % 251).unwrap(); length];
+            expected.extend_from_slice(&suffix);
+            value = value.appended(suffix.into());
+            assert_eq!(value[..], expected[..]);
+            assert_eq!(value, Value::from(Bytes::from(expected.clone())));
+        }
+    }
+
+    #[test]
+    fn a_long_value_grows_where_it_stands_unless_somebody_holds_it() {
+        let suffix = || Bytes::from_static(b"more");
+        let value = Value::from(Bytes::from(vec![7; 1_000_000])).appended(suffix());
+        let at = value.as_ptr();
+        let value = value.appended(suffix());
+        assert_eq!(value.as_ptr(), at);
+        let held = value.to_bytes();
+        let value = value.appended(suffix());
+        assert_ne!(value.as_ptr(), at);
+        assert_eq!((held.len(), value.len()), (1_000_008, 1_000_012));
+        let at = value.as_ptr();
+        drop(held);
+        // As often as there is room for.
+        let (mut value, mut copies) = (value, 0);
+        for _ in 0..100_000 {
+            let before = value.as_ptr();
+            value = value.appended(Bytes::from_static(b"x"));
+            copies += u32::from(value.as_ptr() != before);
+        }
+        assert!(copies <= 2, "{copies}");
+        assert_ne!(value.as_ptr(), at);
     }
 
     #[test]

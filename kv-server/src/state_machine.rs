@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use raft_core::{Entry, LogIndex, Payload, Term};
 use rpc::client::{GetReply, KvError, SessionId};
 use thiserror::Error;
@@ -291,12 +291,26 @@ impl CountedList<'_, '_> {
         self.list.get(key)
     }
 
-    fn insert(&mut self, key: Bytes, value: Versioned) {
+    /// Yields what was replaced.
+    fn insert(&mut self, key: Bytes, value: Versioned) -> Option<Versioned> {
         let key_len = key.len();
         *self.bytes += stored_bytes(key_len, value.value.len());
-        if let Some(replaced) = self.list.insert(key_of(key), value) {
+        let replaced = self.list.insert(key_of(key), value);
+        if let Some(replaced) = &replaced {
             *self.bytes -= stored_bytes(key_len, replaced.value.len());
         }
+        replaced
+    }
+
+    /// The value of `key`, out of the map, so that it can grow where it stands. An empty one is in its place, which nobody
+    /// sees if another is [inserted](Self::insert) before the batch ends.
+    fn take(&mut self, key: &Bytes) -> Option<Value> {
+        self.list.get(&key[..])?;
+        let nothing = Versioned {
+            value: Value::from(Bytes::new()),
+            version: LogIndex::ZERO,
+        };
+        self.insert(key.clone(), nothing).map(|held| held.value)
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
@@ -333,9 +347,14 @@ fn apply(
 fn execute(list: &mut CountedList<'_, '_>, index: LogIndex, op: Operation) -> Answer {
     op.validate()?;
     let (key, value) = match op {
-        Operation::Put { key, value } => (key, value),
+        Operation::Put { key, value } => (key, Value::from(value)),
         Operation::Append { key, value } => {
-            let value = appended(list.get(&key).map(|held| &held.value), value)?;
+            let held_len = list.get(&key).map_or(0, |held| held.value.len());
+            validate_value_len(held_len + value.len())?;
+            let value = match list.take(&key) {
+                Some(held) => held.appended(value),
+                None => Value::from(value),
+            };
             (key, value)
         }
         Operation::Delete { key } => {
@@ -345,24 +364,11 @@ fn execute(list: &mut CountedList<'_, '_>, index: LogIndex, op: Operation) -> An
         }
     };
     let value = Versioned {
-        value: value.into(),
+        value,
         version: index,
     };
     list.insert(key, value);
     Ok(Outcome::Stored { version: index })
-}
-
-/// The two values in one. Costs a copy of both, since readers may hold the old one.
-fn appended(held: Option<&Value>, suffix: Bytes) -> Result<Bytes, rpc::client::InvalidArgument> {
-    let Some(held) = held.filter(|held| !held.is_empty()) else {
-        return Ok(suffix);
-    };
-    let len = held.len() + suffix.len();
-    validate_value_len(len)?;
-    let mut value = BytesMut::with_capacity(len);
-    value.extend_from_slice(held);
-    value.extend_from_slice(&suffix);
-    Ok(value.freeze())
 }
 
 #[cfg(test)]

@@ -127,6 +127,24 @@ fn a_write_answers_with_its_log_index_as_version() {
 }
 
 #[test]
+fn a_long_value_is_copied_for_a_snapshot_once_and_not_for_each_append() {
+    let mut fed = Fed::new();
+    let append_to = |fed: &mut Fed, suffix: Vec<u8>| {
+        fed.write(append("a", suffix)).unwrap();
+        fed.value("a").unwrap().as_ptr()
+    };
+    append_to(&mut fed, vec![7; 500_000]);
+    let at = append_to(&mut fed, vec![1]);
+    assert_eq!(append_to(&mut fed, vec![2]), at);
+    let (snapshot, hash) = (fed.machine.snapshot(), fed.machine.state_hash());
+    let copied_to = append_to(&mut fed, vec![3]);
+    assert_ne!(copied_to, at);
+    assert_eq!(append_to(&mut fed, vec![4]), copied_to);
+    assert_eq!(snapshot.hash(), hash);
+    assert_eq!(fed.value("a").unwrap()[500_000..], [1, 2, 3, 4]);
+}
+
+#[test]
 fn append_to_a_missing_key_counts_it_as_empty() {
     let mut fed = Fed::new();
     fed.write(append("a", "x")).unwrap();

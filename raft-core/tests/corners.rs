@@ -462,7 +462,11 @@ fn a_peer_that_answers_no_round_is_told_of_few() {
     assert_eq!(cluster.invariants.open_reads(), 0);
     cluster.read(1);
     cluster.settle();
-    assert_eq!(cluster.invariants.open_reads(), 0, "it is told of each round again");
+    assert_eq!(
+        cluster.invariants.open_reads(),
+        0,
+        "it is told of each round again"
+    );
 }
 
 #[test]
