@@ -14,6 +14,10 @@ use crate::record::LOG_PREFIX;
 /// About how much goes into sled at a time.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 
+/// The same while writes wait for each: a store that was closed has to begin with its full file anew, however full the other
+/// one is. Many short waits are better than a few long ones.
+const WAITED_FOR_BYTES: u64 = 256 * 1024;
+
 /// What a change counts for beside its value.
 const CHANGE_BYTES: u64 = 64;
 
@@ -94,13 +98,18 @@ impl Carrying {
     }
 
     /// What to carry next, when what is in the first `due` bytes of the file should be in sled by now and the changes of the
-    /// other file are `newer`. `None` when that is nothing for now.
-    pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
+    /// other file, which has this `room` left, are `newer`. `None` when that is nothing for now.
+    pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64, room: u64) -> Option<Piece> {
         let step = (PIECE_BYTES / 2).min(self.total_bytes / PIECES_OF_A_SHORT_FILE);
         if due < self.total_bytes && due < self.due_before + step {
             return None;
         }
-        self.next_until(newer, due)
+        let most_bytes = if self.is_far_behind(room) {
+            WAITED_FOR_BYTES
+        } else {
+            PIECE_BYTES
+        };
+        self.next_until(newer, due, most_bytes)
     }
 
     /// Whether more is left than the `room` in the other file, and two pieces.
@@ -110,18 +119,18 @@ impl Carrying {
 
     /// What to carry next, at once. `None` also when only some that need not be carried were passed.
     pub(crate) fn next(&mut self, newer: &Overlay) -> Option<Piece> {
-        self.next_until(newer, self.total_bytes)
+        self.next_until(newer, self.total_bytes, PIECE_BYTES)
     }
 
-    /// The next piece of what comes before `due`, without what `newer` removes.
-    fn next_until(&mut self, newer: &Overlay, due: u64) -> Option<Piece> {
+    /// The next piece of what comes before `due`, without what `newer` removes, of about so many bytes at most.
+    fn next_until(&mut self, newer: &Overlay, due: u64, most_bytes: u64) -> Option<Piece> {
         let mut changes = Vec::new();
-        self.add_removals(&mut changes, due);
-        self.due_before = self.add_values(&mut changes, newer, due);
+        self.add_removals(&mut changes, due, MOST_REMOVALS * most_bytes / PIECE_BYTES);
+        self.due_before = self.add_values(&mut changes, newer, due, most_bytes);
         (!changes.is_empty()).then(|| self.piece(changes))
     }
 
-    fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64) {
+    fn add_removals(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, due: u64, most: u64) {
         // All of them at the end, also of a file without a value.
         let due = if due < self.total_bytes {
             self.removals.saturating_mul(due) / self.total_bytes
@@ -129,7 +138,7 @@ impl Carrying {
             self.removals
         };
         let left = due.saturating_sub(self.removals_passed);
-        let left = left.min(MOST_REMOVALS);
+        let left = left.min(most);
         let removals = self.layer.changes.iter_behind(self.last_removal.as_deref());
         let removals = removals.filter(|(_, change)| change.value.is_none());
         // As an index, it is below what fits into memory.
@@ -142,7 +151,13 @@ impl Carrying {
     }
 
     /// Yields up to where it went.
-    fn add_values(&mut self, changes: &mut Vec<(Vec<u8>, PieceChange)>, newer: &Overlay, due: u64) -> u64 {
+    fn add_values(
+        &mut self,
+        changes: &mut Vec<(Vec<u8>, PieceChange)>,
+        newer: &Overlay,
+        due: u64,
+        most_bytes: u64,
+    ) -> u64 {
         let mut bytes = 0;
         let mut up_to = due;
         let mut last = None;
@@ -150,7 +165,7 @@ impl Carrying {
         for (key, change) in self.layer.changes.iter_behind(self.last_value.as_deref()) {
             let Some(value) = change.value else { continue };
             let is_due = value.end() <= due || key.first() != Some(&LOG_PREFIX);
-            if !is_due || bytes >= PIECE_BYTES {
+            if !is_due || bytes >= most_bytes {
                 self.values_are_passed = false;
                 if is_due {
                     up_to = value.offset.min(due);
@@ -196,13 +211,15 @@ impl Carrying {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange};
+    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange, WAITED_FOR_BYTES};
     use crate::hard_state::ROOT_KEY;
     use crate::journal::Values;
     use crate::overlay::{Journaled, Layer, Location, Overlay};
     use crate::record::LOG_PREFIX;
 
     const VALUE_BYTES: u64 = 1_000;
+    /// Room in the other file, in which nobody is far behind.
+    const AMPLE: u64 = u64::MAX / 2;
 
     /// The place of the value of this number.
     fn at(number: u64) -> Location {
@@ -298,11 +315,11 @@ mod tests {
         let total = carrying.total_bytes();
         assert_eq!(total, 100 * VALUE_BYTES);
         let none = Overlay::default();
-        assert!(carrying.next_in_step(&none, 0).is_none());
-        assert!(carrying.next_in_step(&none, total / 8 - 1).is_none());
+        assert!(carrying.next_in_step(&none, 0, AMPLE).is_none());
+        assert!(carrying.next_in_step(&none, total / 8 - 1, AMPLE).is_none());
         let (mut values, mut removals, mut pieces) = (0, 0, 0);
         for due in 0..=total {
-            let Some(piece) = carrying.next_in_step(&none, due) else {
+            let Some(piece) = carrying.next_in_step(&none, due, AMPLE) else {
                 continue;
             };
             pieces += 1;
@@ -339,7 +356,7 @@ mod tests {
         ];
         let mut carrying = carrying(changes);
         let piece = carrying
-            .next_in_step(&Overlay::default(), 20 * VALUE_BYTES)
+            .next_in_step(&Overlay::default(), 20 * VALUE_BYTES, AMPLE)
             .unwrap();
         let expected = [
             (b"a/small".to_vec(), PieceChange::Replace(at(99))),
@@ -370,13 +387,31 @@ mod tests {
     }
 
     #[test]
+    fn a_piece_that_writes_wait_for_is_short() {
+        let values = 6 * PIECE_BYTES / VALUE_BYTES;
+        let mut carrying = carrying((0..values).map(|number| (key(number), put(number, false))));
+        let (none, total) = (Overlay::default(), carrying.total_bytes());
+        let mut sizes = Vec::new();
+        // The other file is full to the last byte.
+        while let Some(piece) = carrying.next_in_step(&none, total, 0) {
+            sizes.push(piece.changes.len() as u64 * VALUE_BYTES);
+        }
+        let (waited_for, others): (Vec<_>, Vec<_>) =
+            sizes.into_iter().partition(|size| *size <= WAITED_FOR_BYTES);
+        assert!(
+            waited_for.len() >= 16 && others.len() <= 2,
+            "{waited_for:?}, {others:?}"
+        );
+    }
+
+    #[test]
     fn a_piece_of_a_long_file_waits_for_half_of_what_one_may_have_and_the_last_one_for_nothing() {
         let last = 64 * PIECE_BYTES / VALUE_BYTES;
         let mut carrying = carrying([0, last].map(|number| (key(number), put(number, false))));
         let (none, total) = (Overlay::default(), carrying.total_bytes());
-        assert!(carrying.next_in_step(&none, PIECE_BYTES / 2 - 1).is_none());
+        assert!(carrying.next_in_step(&none, PIECE_BYTES / 2 - 1, AMPLE).is_none());
         let mut keys_of_next = |due| {
-            let piece = carrying.next_in_step(&none, due);
+            let piece = carrying.next_in_step(&none, due, AMPLE);
             piece.map(|piece| piece.changes.into_iter().map(|(key, _)| key).collect())
         };
         assert_eq!(keys_of_next(PIECE_BYTES / 2), Some(vec![key(0)]));
