@@ -46,7 +46,7 @@ pub enum ReadFrom {
     #[default]
     Leader,
     /// All servers in turn: the reads of a busy cluster are spread over its machines. A follower asks the leader
-    /// how fresh it must be, once for all reads that wait there.
+    /// how fresh it must be, once for all reads that came together.
     Any,
 }
 
