@@ -470,7 +470,9 @@ fn nodes_that_were_killed_serve_again_and_how_long_it_took_is_told() {
     let ours = &restarts[0];
     assert_eq!((&ours["system"], &ours["rounds"]), (&"ours".into(), &2.into()));
     assert_eq!(seconds(ours, "longest_seconds"), each[0].max(each[1]));
-    assert_eq!(seconds(ours, "median_seconds"), f64::midpoint(each[0], each[1]));
+    // What is read from JSON may differ in the last digit from what was written.
+    let off = seconds(ours, "median_seconds") - f64::midpoint(each[0], each[1]);
+    assert!(off.abs() < 1e-9, "{result}, {each:?}");
     assert!(is_empty(tmp.path()));
 }
 
