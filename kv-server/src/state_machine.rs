@@ -304,13 +304,12 @@ impl CountedList<'_, '_> {
 
     /// The value of `key`, out of the map, so that it can grow where it stands. An empty one is in its place, which nobody
     /// sees if another is [inserted](Self::insert) before the batch ends.
-    fn take(&mut self, key: &Bytes) -> Option<Value> {
-        self.list.get(&key[..])?;
+    fn take(&mut self, key: Bytes) -> Option<Value> {
         let nothing = Versioned {
             value: Value::from(Bytes::new()),
             version: LogIndex::ZERO,
         };
-        self.insert(key.clone(), nothing).map(|held| held.value)
+        self.insert(key, nothing).map(|held| held.value)
     }
 
     fn remove(&mut self, key: &[u8]) -> bool {
@@ -349,9 +348,10 @@ fn execute(list: &mut CountedList<'_, '_>, index: LogIndex, op: Operation) -> An
     let (key, value) = match op {
         Operation::Put { key, value } => (key, Value::from(value)),
         Operation::Append { key, value } => {
-            let held_len = list.get(&key).map_or(0, |held| held.value.len());
-            validate_value_len(held_len + value.len())?;
-            let value = match list.take(&key) {
+            let held_len = list.get(&key).map(|held| held.value.len());
+            validate_value_len(held_len.unwrap_or_default() + value.len())?;
+            let held = held_len.and_then(|_| list.take(key.clone()));
+            let value = match held {
                 Some(held) => held.appended(value),
                 None => Value::from(value),
             };

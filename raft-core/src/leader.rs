@@ -17,8 +17,8 @@ use crate::standing::Refusal;
 use crate::storage::LogRead;
 use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term, Ticks};
 
-/// So many rounds for reads a peer may leave unanswered before it is told of no more of them. Beyond what is under way on a
-/// fast connection, one would tell it nothing that the next does not.
+/// How many rounds a peer may leave unanswered and still be told of the next. More would tell it nothing that the latest
+/// does not.
 const MAX_UNANSWERED_ROUNDS: u64 = 16;
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
@@ -282,8 +282,9 @@ impl Node {
         prev_log_term: Term,
         entries: Vec<Entry>,
     ) {
+        let read_round = self.leader().map_or(0, |leader| leader.reads.round());
         if let Some(progress) = self.peer_mut(peer) {
-            progress.is_owed_a_round = false;
+            progress.told_round = read_round;
         }
         let request = AppendEntries {
             term: self.hard_state.current_term,
@@ -294,7 +295,7 @@ impl Node {
             prev_log_leadership: self.log.leadership_of(prev_log_term),
             entries,
             leader_commit: self.log.commit_index(),
-            read_round: self.leader().map_or(0, |leader| leader.reads.round()),
+            read_round,
             acknowledged: self.acknowledged_by(peer),
             sender: self.sender_to(peer),
         };
@@ -543,27 +544,24 @@ impl Node {
         }
     }
 
-    /// Tells `peer` of the latest round, unless it owes the answers to many: a majority without it can make rounds faster
+    /// Tells `peer` of the latest round, unless it owes the answers to many: without it a majority can make rounds faster
     /// than it answers, or than a call to it is given up, and each message takes memory until then.
     fn send_round(&mut self, peer: NodeId) {
         let round = self.leader().map_or(0, |leader| leader.reads.round());
-        let Some(progress) = self.peer_mut(peer) else {
-            return;
-        };
-        if round.saturating_sub(progress.answered_round) > MAX_UNANSWERED_ROUNDS {
-            progress.is_owed_a_round = true;
-        } else {
+        let Some(progress) = self.peer(peer) else { return };
+        if round.saturating_sub(progress.answered_round) <= MAX_UNANSWERED_ROUNDS {
             self.send_heartbeat(peer);
         }
     }
 
     fn round_was_answered(&mut self, from: NodeId, round: u64) {
+        let latest = self.leader().map_or(0, |leader| leader.reads.round());
         let Some(progress) = self.peer_mut(from) else {
             return;
         };
         progress.answered_round = progress.answered_round.max(round);
-        // It listens: for each answer it may have one message.
-        if progress.is_owed_a_round {
+        // Nothing is on the way to it that would tell it of the latest. If what was is lost, the next heartbeat does.
+        if progress.told_round < latest && progress.answered_round >= progress.told_round {
             self.send_heartbeat(from);
         }
         self.acknowledge_read_round(from, round);

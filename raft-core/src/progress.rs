@@ -55,8 +55,8 @@ pub(crate) struct Progress {
     pub(crate) awaits_log_from: Option<LogIndex>,
     /// The latest round of this term that the peer has answered.
     pub(crate) answered_round: u64,
-    /// It was not told of the latest round, because too many are unanswered.
-    pub(crate) is_owed_a_round: bool,
+    /// The latest round of this term that it was told of. Later ones were kept from it, since too many are unanswered.
+    pub(crate) told_round: u64,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
 }
@@ -82,7 +82,7 @@ impl Progress {
             proof_index: None,
             awaits_log_from: None,
             answered_round: 0,
-            is_owed_a_round: false,
+            told_round: 0,
             inflight: VecDeque::new(),
             inflight_bytes: 0,
         }

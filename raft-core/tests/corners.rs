@@ -1,6 +1,6 @@
 //! Corners: cases that went wrong once, or nearly. Each test tells the shortest story that shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::common::cluster::Cluster;
 use crate::common::disk::Disk;
@@ -476,12 +476,52 @@ fn a_peer_that_answers_late_is_told_of_the_latest_round_at_once() {
     cluster.read(1);
     let told_now = |cluster: &Cluster| cluster.network.iter().filter(|one| one.to == NodeId(3)).count();
     assert_eq!(told_now(&cluster), 0, "it owes too many answers");
-    let late = told.into_iter().next().expect("it was told of the first round");
+    let late = told
+        .into_iter()
+        .next_back()
+        .expect("it was told of the first rounds");
     cluster.deliver(late);
     cluster.deliver_round();
     assert_eq!(told_now(&cluster), 1);
     cluster.settle();
     assert_eq!(cluster.invariants.open_reads(), 0, "and no heartbeat was due");
+}
+
+#[test]
+fn what_is_on_the_way_to_a_peer_that_answers_slowly_does_not_grow() {
+    const ROUNDS_ONE_WAY: u64 = 50;
+    const HEARTBEAT_EVERY: u64 = 7;
+    let mut cluster = Cluster::new(3, config);
+    cluster.elect(1);
+    let mut slow: VecDeque<(u64, Envelope)> = VecDeque::new();
+    let mut most = 0;
+    for now in 0..3_000 {
+        cluster.read(1);
+        if now % HEARTBEAT_EVERY == 0 {
+            cluster.heartbeat(1);
+        }
+        loop {
+            let due = slow.front().is_some_and(|(due, _)| *due <= now);
+            let arrived = slow.pop_front_if(|_| due).map(|(_, envelope)| envelope);
+            if let Some(envelope) = arrived {
+                cluster.deliver(envelope);
+            }
+            let waiting = std::mem::take(&mut cluster.network);
+            if waiting.is_empty() && !due {
+                break;
+            }
+            for envelope in waiting {
+                if [envelope.from, envelope.to].contains(&NodeId(3)) {
+                    slow.push_back((now + ROUNDS_ONE_WAY, envelope));
+                } else {
+                    cluster.deliver(envelope);
+                }
+            }
+        }
+        most = most.max(slow.len());
+    }
+    // Some rounds, and the heartbeats of the time.
+    assert!(most <= 50, "{most}");
 }
 
 /// No index that a peer can name makes a node panic.

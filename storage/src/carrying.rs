@@ -14,8 +14,8 @@ use crate::record::LOG_PREFIX;
 /// About how much goes into sled at a time.
 const PIECE_BYTES: u64 = 2 * 1024 * 1024;
 
-/// The same while writes wait for each: a store that was closed has to begin with its full file anew, however full the other
-/// one is. Many short waits are better than a few long ones.
+/// The least while writes wait for pieces, as after a start, when the full file is carried from its beginning however full
+/// the other one is. Many short waits are better than a few long ones.
 const WAITED_FOR_BYTES: u64 = 256 * 1024;
 
 /// What a change counts for beside its value.
@@ -35,6 +35,15 @@ pub(crate) struct Piece {
     pub(crate) values: Values,
     /// Removals in the order of their keys, and then values in the order of theirs.
     pub(crate) changes: Vec<(Vec<u8>, PieceChange)>,
+}
+
+/// Where the file stands that is written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// How long the last record is.
+    pub(crate) last_bytes: u64,
+    /// What is free behind it.
+    pub(crate) room: u64,
 }
 
 /// One change in a [`Piece`].
@@ -98,14 +107,16 @@ impl Carrying {
     }
 
     /// What to carry next, when what is in the first `due` bytes of the file should be in sled by now and the changes of the
-    /// other file, which has this `room` left, are `newer`. `None` when that is nothing for now.
-    pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64, room: u64) -> Option<Piece> {
+    /// other file are `newer`; `written` tells that file's room, and what was written to it last. `None` when that is
+    /// nothing for now.
+    pub(crate) fn next_in_step(&mut self, newer: &Overlay, due: u64, written: Written) -> Option<Piece> {
         let step = (PIECE_BYTES / 2).min(self.total_bytes / PIECES_OF_A_SHORT_FILE);
         if due < self.total_bytes && due < self.due_before + step {
             return None;
         }
-        let most_bytes = if self.is_far_behind(room) {
-            WAITED_FOR_BYTES
+        let most_bytes = if self.is_far_behind(written.room) {
+            // More than the write took of the room, or it would fall behind further.
+            (2 * written.last_bytes).clamp(WAITED_FOR_BYTES, PIECE_BYTES)
         } else {
             PIECE_BYTES
         };
@@ -125,7 +136,11 @@ impl Carrying {
     /// The next piece of what comes before `due`, without what `newer` removes, of about so many bytes at most.
     fn next_until(&mut self, newer: &Overlay, due: u64, most_bytes: u64) -> Option<Piece> {
         let mut changes = Vec::new();
-        self.add_removals(&mut changes, due, MOST_REMOVALS * most_bytes / PIECE_BYTES);
+        self.add_removals(
+            &mut changes,
+            due,
+            (MOST_REMOVALS * most_bytes / PIECE_BYTES).max(1),
+        );
         self.due_before = self.add_values(&mut changes, newer, due, most_bytes);
         (!changes.is_empty()).then(|| self.piece(changes))
     }
@@ -211,15 +226,18 @@ impl Carrying {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange, WAITED_FOR_BYTES};
+    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange, WAITED_FOR_BYTES, Written};
     use crate::hard_state::ROOT_KEY;
     use crate::journal::Values;
     use crate::overlay::{Journaled, Layer, Location, Overlay};
     use crate::record::LOG_PREFIX;
 
     const VALUE_BYTES: u64 = 1_000;
-    /// Room in the other file, in which nobody is far behind.
-    const AMPLE: u64 = u64::MAX / 2;
+    /// So much room in the other file that nobody is far behind.
+    const AMPLE: Written = Written {
+        last_bytes: 0,
+        room: u64::MAX / 2,
+    };
 
     /// The place of the value of this number.
     fn at(number: u64) -> Location {
@@ -386,22 +404,43 @@ mod tests {
         assert!(carrying.is_passed());
     }
 
-    #[test]
-    fn a_piece_that_writes_wait_for_is_short() {
+    /// How long the pieces are of a file of six long ones, while the other file is full to the last byte.
+    fn pieces_beside_records_of(last_bytes: u64) -> Vec<u64> {
         let values = 6 * PIECE_BYTES / VALUE_BYTES;
         let mut carrying = carrying((0..values).map(|number| (key(number), put(number, false))));
         let (none, total) = (Overlay::default(), carrying.total_bytes());
-        let mut sizes = Vec::new();
-        // The other file is full to the last byte.
-        while let Some(piece) = carrying.next_in_step(&none, total, 0) {
-            sizes.push(piece.changes.len() as u64 * VALUE_BYTES);
+        let written = Written { last_bytes, room: 0 };
+        std::iter::from_fn(|| carrying.next_in_step(&none, total, written))
+            .map(|piece| piece.changes.len() as u64 * VALUE_BYTES)
+            .collect()
+    }
+
+    #[test]
+    fn a_piece_that_small_writes_wait_for_is_short_and_the_last_two_that_none_waits_for_are_not() {
+        let pieces = pieces_beside_records_of(1_000);
+        let short = pieces
+            .iter()
+            .take_while(|bytes| **bytes <= WAITED_FOR_BYTES)
+            .count();
+        assert!(short >= 16, "{pieces:?}");
+        let [long @ .., _rest] = &pieces[short..] else {
+            panic!("{pieces:?}")
+        };
+        assert!(!long.is_empty() && long.len() <= 2, "{pieces:?}");
+        assert!(long.iter().all(|bytes| *bytes > PIECE_BYTES / 2), "{pieces:?}");
+    }
+
+    #[test]
+    fn a_piece_that_large_writes_wait_for_is_longer_than_they_are() {
+        for last_bytes in [400_000, 900_000, PIECE_BYTES] {
+            let pieces = pieces_beside_records_of(last_bytes);
+            let least = (2 * last_bytes).min(PIECE_BYTES) * 9 / 10 - 2 * VALUE_BYTES;
+            let (_rest, whole) = pieces.split_last().unwrap();
+            assert!(
+                whole.iter().all(|bytes| *bytes >= least),
+                "{last_bytes}: {pieces:?}"
+            );
         }
-        let (waited_for, others): (Vec<_>, Vec<_>) =
-            sizes.into_iter().partition(|size| *size <= WAITED_FOR_BYTES);
-        assert!(
-            waited_for.len() >= 16 && others.len() <= 2,
-            "{waited_for:?}, {others:?}"
-        );
     }
 
     #[test]

@@ -63,6 +63,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use self::file::{Header, JournalFile, RECORDS_START, damaged};
+use crate::carrying::Written;
 use crate::codec;
 use crate::durability;
 use crate::error::StorageError;
@@ -304,9 +305,12 @@ impl Journal {
         }
     }
 
-    /// How much room the active file has, in bytes.
-    pub(crate) fn room(&self) -> u64 {
-        self.active.header.bytes.saturating_sub(self.position)
+    /// Where the active file stands.
+    pub(crate) fn written(&self) -> Written {
+        Written {
+            last_bytes: self.record.len() as u64,
+            room: self.active.header.bytes.saturating_sub(self.position),
+        }
     }
 
     /// How much of `whole` should be done by now, if all of it is to be done a little before the active file is full.

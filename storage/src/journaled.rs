@@ -146,16 +146,17 @@ impl JournaledTree {
         let Some(full) = &mut self.full else {
             return Ok(());
         };
-        let (due, room) = (self.journal.share_due(full.total_bytes()), self.journal.room());
+        let due = self.journal.share_due(full.total_bytes());
+        let written = self.journal.written();
         if self.checkpointer.is_busy() {
-            if !full.is_far_behind(room) {
+            if !full.is_far_behind(written.room) {
                 return Ok(());
             }
             let began = Instant::now();
             self.checkpointer.wait()?;
             tell_wait(self.checkpointer.path(), began);
         }
-        match full.next_in_step(&self.active.changes, due, room) {
+        match full.next_in_step(&self.active.changes, due, written) {
             Some(piece) => self.checkpointer.begin(piece, None),
             None if full.is_passed() => self.begin_last(),
             None => Ok(()),

@@ -239,7 +239,7 @@ impl Presence {
         }
     }
 
-    /// Whether each of them is in place, in less time; `false` also if the path of the directory does not lead to it.
+    /// Whether each part, and each directory that they are in, is in place, in less time; `false` also if the path of the directory does not lead to it.
     fn all_in_place_from_the_root(&self) -> bool {
         let Some((root, _)) = &self.root else {
             return false;

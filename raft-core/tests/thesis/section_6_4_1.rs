@@ -211,7 +211,7 @@ fn who_restarts_gives_no_vote_for_an_election_timeout() {
 /// Figure 2 of the paper: what is answered in a term is answered once the term is on the disk. Who forgets the first term of
 /// all would vote at once after a restart.
 #[test]
-fn no_answer_binds_whose_term_is_not_durable() {
+fn an_append_is_answered_when_its_term_is_durable() {
     let mut follower = Server::start(with_leases(1), Disk::new(voters(3)));
     let append_of = |prev| append(1, prev, vec![], 0);
     for request in [append_of((5, 1)), append_of((0, 0))] {

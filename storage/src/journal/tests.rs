@@ -407,7 +407,7 @@ fn all_of_something_is_due_when_four_fifths_of_the_active_file_are_used() {
     let mut last = 3;
     while journal.position < space / 5 * 4 {
         let used = journal.position;
-        assert_eq!(journal.room(), space - used);
+        assert_eq!(journal.written().room, space - used);
         // Of as much as the file has, and a quarter more.
         let due = journal.share_due(space * 5 / 4);
         assert!(due.abs_diff(used * 25 / 16) <= 2, "{due} of {used}");
