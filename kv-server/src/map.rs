@@ -8,7 +8,7 @@ use rpc::client::Found;
 use skiplist::{SharedSkipList, SkipList, Snapshot, WriteBatch};
 
 /// A longer value is shared by whoever reads it; one of this length or less is copied.
-const LONGEST_COPIED_BYTES: usize = 512;
+pub(crate) const LONGEST_COPIED_BYTES: usize = 512;
 
 /// A value that was appended to gets room for a quarter more, but for no more than this.
 const MOST_ROOM_BYTES: usize = 64 * 1024;

@@ -12,7 +12,7 @@ use rpc::client::{GetReply, KvError, SessionId};
 use thiserror::Error;
 
 use crate::command::{Command, CommandError, Operation, validate_value_len};
-use crate::map::{Batch, SharedMap, Value, Versioned, key_of};
+use crate::map::{Batch, LONGEST_COPIED_BYTES, SharedMap, Value, Versioned, key_of};
 use crate::sessions::{Answer, DEFAULT_SESSION_CAP, Outcome, SessionTable};
 use crate::state_reader::{Progress, StateReader};
 use crate::state_snapshot::{self, StateSnapshot, stored_bytes};
@@ -348,9 +348,14 @@ fn execute(list: &mut CountedList<'_, '_>, index: LogIndex, op: Operation) -> An
     let (key, value) = match op {
         Operation::Put { key, value } => (key, Value::from(value)),
         Operation::Append { key, value } => {
-            let held_len = list.get(&key).map(|held| held.value.len());
-            validate_value_len(held_len.unwrap_or_default() + value.len())?;
-            let held = held_len.and_then(|_| list.take(key.clone()));
+            let held = list.get(&key).map(|held| &held.value);
+            let held_len = held.map_or(0, |held| held.len());
+            validate_value_len(held_len + value.len())?;
+            let held = if held_len > LONGEST_COPIED_BYTES {
+                list.take(key.clone())
+            } else {
+                held.cloned()
+            };
             let value = match held {
                 Some(held) => held.appended(value),
                 None => Value::from(value),

@@ -125,7 +125,7 @@ impl Node {
     }
 
     /// Merges the leader's entries (Raft §5.3). The outcome of a match tells how far the logs are equal;
-    /// for a heartbeat, no further than what is durable, so that its answer need not wait for the disk.
+    /// for a heartbeat, no further than what is durable, so that its answer waits for no entry.
     fn append_entries(&mut self, request: AppendEntries) -> AppendOutcome {
         let is_heartbeat = request.entries.is_empty();
         let Some(verified) =

@@ -17,8 +17,8 @@ use crate::standing::Refusal;
 use crate::storage::LogRead;
 use crate::types::{Entry, Leadership, LogIndex, NodeId, Payload, Term, Ticks};
 
-/// How many rounds a peer may leave unanswered and still be told of the next. More would tell it nothing that the latest
-/// does not.
+/// How many rounds may be on their way to a peer: begun, and not answered by it, the one that it is told of among them. More
+/// would tell it nothing that the latest does not. Heartbeats are not held back.
 const MAX_UNANSWERED_ROUNDS: u64 = 16;
 
 /// The volatile state of a leader (Raft figure 2), made anew by each election.
@@ -544,8 +544,8 @@ impl Node {
         }
     }
 
-    /// Tells `peer` of the latest round, unless it owes the answers to many: without it a majority can make rounds faster
-    /// than it answers, or than a call to it is given up, and each message takes memory until then.
+    /// Tells `peer` of the latest round, unless it owes the answers to many. A majority can do without `peer`, and make rounds
+    /// faster than `peer` answers, or than a call to it is given up; each message takes memory until then.
     fn send_round(&mut self, peer: NodeId) {
         let round = self.leader().map_or(0, |leader| leader.reads.round());
         let Some(progress) = self.peer(peer) else { return };
@@ -560,7 +560,8 @@ impl Node {
             return;
         };
         progress.answered_round = progress.answered_round.max(round);
-        // Nothing is on the way to it that would tell it of the latest. If what was is lost, the next heartbeat does.
+        // It has answered the last it was told of, so nothing on its way would tell it of the latest. If a message or an answer
+        // was lost, the next heartbeat tells it.
         if progress.told_round < latest && progress.answered_round >= progress.told_round {
             self.send_heartbeat(from);
         }

@@ -55,7 +55,7 @@ pub(crate) struct Progress {
     pub(crate) awaits_log_from: Option<LogIndex>,
     /// The latest round of this term that the peer has answered.
     pub(crate) answered_round: u64,
-    /// The latest round of this term that it was told of. Later ones were kept from it, since too many are unanswered.
+    /// The latest round of this term that it was told of. If there are later ones, too many were unanswered then.
     pub(crate) told_round: u64,
     inflight: VecDeque<Inflight>,
     inflight_bytes: usize,
