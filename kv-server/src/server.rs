@@ -242,8 +242,12 @@ impl Opened {
 
 /// The length of one tick of the election clock: a thirtieth of the shortest timeout, so that the draw is
 /// fine enough, yet no shorter than a millisecond and no longer than ten.
-fn election_tick(shortest_timeout: Duration) -> Duration {
+fn tick_of(shortest_timeout: Duration) -> Duration {
     (shortest_timeout / 30).clamp(Duration::from_millis(1), Duration::from_millis(10))
+}
+
+fn election_tick(config: &Config) -> Duration {
+    tick_of(config.raft.election_timeout_min)
 }
 
 /// How many whole ticks there are in `timeout`.
@@ -253,7 +257,7 @@ fn ticks_in(timeout: Duration, tick: Duration) -> Ticks {
 
 fn core_config(config: &Config, incarnation: Incarnation, longest_log_bytes: u64) -> raft_core::Config {
     let defaults = raft_core::Config::new(config.id);
-    let tick = election_tick(config.raft.election_timeout_min);
+    let tick = election_tick(config);
     let ticks = |timeout: Duration| ticks_in(timeout, tick);
     raft_core::Config {
         incarnation,
@@ -349,10 +353,7 @@ impl Server {
             commit_clock: Arc::default(),
             files: Arc::clone(&files),
         };
-        let (intake, lease) = (
-            Intake::default(),
-            SharedLease::new(election_tick(config.raft.election_timeout_min)),
-        );
+        let (intake, lease) = (Intake::default(), SharedLease::new(election_tick(config)));
         let mut started = None;
         let node = RaftNode::create(|ctx| {
             let persister = start_persister(&parts, ctx, storage);
@@ -597,10 +598,7 @@ fn start_replicators(
 
 fn start_tickers(config: &Config, thread: &Arbiter, node: &Addr<RaftNode>) {
     let (election, beat): (Recipient<_>, Recipient<_>) = (node.clone().recipient(), node.clone().recipient());
-    let (tick, heartbeat) = (
-        election_tick(config.raft.election_timeout_min),
-        config.raft.heartbeat_interval,
-    );
+    let (tick, heartbeat) = (election_tick(config), config.raft.heartbeat_interval);
     ElectionTicker::start_in_arbiter(&thread.handle(), move |_| ElectionTicker::new(tick, election));
     HeartbeatTicker::start_in_arbiter(&thread.handle(), move |_| HeartbeatTicker::new(heartbeat, beat));
 }
@@ -750,7 +748,7 @@ mod tests {
     fn election_timeouts_are_as_long_as_configured_whatever_the_length_of_a_tick() {
         for shortest_ms in [2, 50, 59, 100, 300, 299, 1_000, 12_345] {
             let shortest = Duration::from_millis(shortest_ms);
-            let tick = election_tick(shortest);
+            let tick = tick_of(shortest);
             for timeout in [shortest, 2 * shortest] {
                 let Ticks(ticks) = ticks_in(timeout, tick);
                 let long = tick * u32::try_from(ticks).unwrap();
