@@ -83,6 +83,7 @@ mod descriptors;
 pub mod disk_room;
 mod disk_watch;
 pub mod driver;
+mod election_clock;
 mod exit;
 #[cfg(test)]
 mod full_disk;

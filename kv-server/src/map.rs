@@ -149,20 +149,7 @@ mod tests {
     #[test]
     fn what_is_appended_stands_behind_what_was_there() {
         let (mut value, mut expected) = (Value::from(Bytes::new()), Vec::new());
-        for length in [
-            0,
-            1,
-            LONGEST_COPIED_BYTES - 1,
-            1,
-            1,
-            300,
-            1,
-            0,
-            100_000,
-            3,
-            70_000,
-            5,
-        ] {
+        for length in [0, 1, 511, 1, 1, 300, 1, 0, 100_000, 3, 70_000, 5] {
             let suffix = vec![u8::try_from(expected.len() % 251).unwrap(); length];
             expected.extend_from_slice(&suffix);
             value = value.appended(suffix.into());
@@ -182,17 +169,15 @@ mod tests {
         let value = value.appended(suffix());
         assert_ne!(value.as_ptr(), at);
         assert_eq!((held.len(), value.len()), (1_000_008, 1_000_012));
-        let at = value.as_ptr();
         drop(held);
-        // As often as there is room for.
         let (mut value, mut copies) = (value, 0);
         for _ in 0..100_000 {
             let before = value.as_ptr();
             value = value.appended(Bytes::from_static(b"x"));
             copies += u32::from(value.as_ptr() != before);
         }
-        assert!(copies <= 2, "{copies}");
-        assert_ne!(value.as_ptr(), at);
+        // There is room for 64 KiB each time.
+        assert!((1..=2).contains(&copies), "{copies}");
     }
 
     #[test]

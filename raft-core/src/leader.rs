@@ -282,7 +282,7 @@ impl Node {
         prev_log_term: Term,
         entries: Vec<Entry>,
     ) {
-        let read_round = self.leader().map_or(0, |leader| leader.reads.round());
+        let read_round = self.latest_round();
         if let Some(progress) = self.peer_mut(peer) {
             progress.told_round = read_round;
         }
@@ -351,6 +351,11 @@ impl Node {
         if let Some(leader) = self.leader_mut() {
             leader.lease.round_began(leader.reads.round(), now, length);
         }
+    }
+
+    /// The latest round that was begun in this term; 0 of none.
+    fn latest_round(&self) -> u64 {
+        self.leader().map_or(0, |leader| leader.reads.round())
     }
 
     /// Tells every peer that this node leads (Raft §5.2).
@@ -547,7 +552,7 @@ impl Node {
     /// Tells `peer` of the latest round, unless it owes the answers to many. A majority can do without `peer`, and make rounds
     /// faster than `peer` answers, or than a call to it is given up; each message takes memory until then.
     fn send_round(&mut self, peer: NodeId) {
-        let round = self.leader().map_or(0, |leader| leader.reads.round());
+        let round = self.latest_round();
         let Some(progress) = self.peer(peer) else { return };
         if round.saturating_sub(progress.answered_round) <= MAX_UNANSWERED_ROUNDS {
             self.send_heartbeat(peer);
@@ -555,7 +560,7 @@ impl Node {
     }
 
     fn round_was_answered(&mut self, from: NodeId, round: u64) {
-        let latest = self.leader().map_or(0, |leader| leader.reads.round());
+        let latest = self.latest_round();
         let Some(progress) = self.peer_mut(from) else {
             return;
         };

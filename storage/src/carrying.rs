@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::hard_state::ROOT_KEY;
-use crate::journal::Values;
+use crate::journal::{Values, Written};
 use crate::overlay::{Layer, Location, Overlay};
 use crate::record::LOG_PREFIX;
 
@@ -35,15 +35,6 @@ pub(crate) struct Piece {
     pub(crate) values: Values,
     /// Removals in the order of their keys, and then values in the order of theirs.
     pub(crate) changes: Vec<(Vec<u8>, PieceChange)>,
-}
-
-/// Where the file stands that is written.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Written {
-    /// How long the last record is.
-    pub(crate) last_bytes: u64,
-    /// What is free behind it.
-    pub(crate) room: u64,
 }
 
 /// One change in a [`Piece`].
@@ -147,11 +138,8 @@ impl Carrying {
     /// The next piece of what comes before `due`, without what `newer` removes, of about so many bytes at most.
     fn next_until(&mut self, newer: &Overlay, due: u64, most_bytes: u64) -> Option<Piece> {
         let mut changes = Vec::new();
-        self.add_removals(
-            &mut changes,
-            due,
-            (MOST_REMOVALS * most_bytes / PIECE_BYTES).max(1),
-        );
+        let most_removals = (MOST_REMOVALS * most_bytes / PIECE_BYTES).max(1);
+        self.add_removals(&mut changes, due, most_removals);
         self.due_before = self.add_values(&mut changes, newer, due, most_bytes);
         (!changes.is_empty()).then(|| self.piece(changes))
     }
@@ -237,9 +225,9 @@ impl Carrying {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange, WAITED_FOR_BYTES, Written};
+    use super::{Carrying, MOST_REMOVALS, PIECE_BYTES, PieceChange, WAITED_FOR_BYTES};
     use crate::hard_state::ROOT_KEY;
-    use crate::journal::Values;
+    use crate::journal::{Values, Written};
     use crate::overlay::{Journaled, Layer, Location, Overlay};
     use crate::record::LOG_PREFIX;
 

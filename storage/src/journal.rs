@@ -63,7 +63,6 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use self::file::{Header, JournalFile, RECORDS_START, damaged};
-use crate::carrying::Written;
 use crate::codec;
 use crate::durability;
 use crate::error::StorageError;
@@ -129,6 +128,15 @@ impl NextUse {
             Err(error) => Err(StorageError::io("reserve space in", &self.path, error)),
         }
     }
+}
+
+/// Where the active file stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Written {
+    /// How long the last record is.
+    pub(crate) last_bytes: u64,
+    /// What is free behind it.
+    pub(crate) room: u64,
 }
 
 impl Journal {
@@ -305,7 +313,7 @@ impl Journal {
         }
     }
 
-    /// Where the active file stands.
+    /// How far the active file is written.
     pub(crate) fn written(&self) -> Written {
         Written {
             last_bytes: self.record.len() as u64,
